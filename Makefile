@@ -1,0 +1,40 @@
+# Each target sets itself up: a virtual environment in .venv, made once and again when pyproject.toml changes.
+PYTHON ?= python3
+VENV ?= .venv
+RUN ?= runs/demo
+SEED ?= 0
+SEEDS ?= 0 1 2
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: help setup demo test check bench miniature clean
+
+help: ## Show this list
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+setup: $(INSTALLED) ## Make the virtual environment and install uniemo into it
+
+$(INSTALLED): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "uniemo needs Python 3.10 or newer; set PYTHON=")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@
+
+demo: $(INSTALLED) ## Train the three stages on the miniature, generate, filter, retrain, and draw the results
+	BIN=$(BIN) RUN=$(RUN) SEED=$(SEED) bash benchmarks/demo.sh
+
+test: $(INSTALLED) ## Run the tests
+	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered
+
+check: $(INSTALLED) ## Lint, formatting of imports, types
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+bench: $(INSTALLED) ## Measure what the README states (SEEDS="0 1 2"); about an hour on two cores
+	$(BIN)/python benchmarks/loop.py --seeds $(SEEDS)
+
+miniature: $(INSTALLED) ## Rebuild the miniature's weights from a seed; about two hours on two cores
+	$(BIN)/python -m uniemo.miniature.recipe
+
+clean: ## Remove runs and caches of tools, not the virtual environment
+	rm -rf runs build .pytest_cache .mypy_cache .ruff_cache .coverage

@@ -1,0 +1,1 @@
+"""The recipe that rebuilds the miniature's weights from a seed (``make miniature``)."""

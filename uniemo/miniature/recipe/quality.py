@@ -1,0 +1,120 @@
+"""Quality of the finished miniature on held-out paintings, and pictures to look at."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import open_clip
+import torch
+import torch.nn.functional as F
+from diffusers import StableDiffusionPipeline
+from PIL import Image
+from torch import Tensor
+
+from uniemo.miniature.recipe.clip import normalise
+from uniemo.miniature.recipe.store import Store, _paint_chunk
+from uniemo.miniature.recipe.tokenizer import words
+from uniemo.miniature.table import OBJECTS, SCENES
+from uniemo.resources import atomic_write
+
+TARGETS = {  # what the weights must reach on held-out paintings
+    "clip_scene": 0.98, "clip_object": 0.95, "vae_object_ratio": 0.95, "generated_scene": 0.90, "generated_object": 0.75,
+}  # fmt: skip
+
+
+class Reader:
+    """The miniature CLIP as a zero-shot reader of scenes and objects."""
+
+    def __init__(self, folder: Path) -> None:
+        self.model, _, _ = open_clip.create_model_and_transforms(f"local-dir:{folder}")
+        self.model.eval()
+        tokenizer = open_clip.get_tokenizer(f"local-dir:{folder}")
+        with torch.no_grad():
+            self.scenes = self.model.encode_text(tokenizer([words(name) for name in SCENES]), normalize=True)
+            self.objects = self.model.encode_text(tokenizer([words(name) for name in OBJECTS]), normalize=True)
+
+    @torch.no_grad()
+    def __call__(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """Return scene and object indices (B,) for pictures (B, 3, H, W) in [0, 1]; small ones are enlarged to 64 px."""
+        if pixels.shape[-1] != 64:
+            pixels = F.interpolate(pixels, size=64, mode="bicubic", align_corners=False).clamp(0, 1)
+        features = torch.cat(
+            [self.model.encode_image(normalise(part), normalize=True) for part in pixels.split(128)]
+        )
+        return (features @ self.scenes.T).argmax(1), (features @ self.objects.T).argmax(1)
+
+
+def accuracy(predicted: Tensor, truth: Tensor) -> float:
+    """Return the share of equal entries."""
+    return float((predicted == truth).float().mean())
+
+
+def to_grid(pixels: Tensor, columns: int, enlarge: int) -> Image.Image:
+    """Arrange pictures (B, 3, H, W) in [0, 1] into a grid, each pixel enlarged."""
+    rows = [torch.cat(list(row), 2) for row in pixels.split(columns)]
+    grid = (torch.cat(rows, 1).permute(1, 2, 0).clamp(0, 1) * 255).round().byte().numpy()
+    return Image.fromarray(grid).resize((grid.shape[1] * enlarge, grid.shape[0] * enlarge), Image.Resampling.NEAREST)
+
+
+@torch.no_grad()
+def report(folder: Path, seed: int, count: int = 2048, rounds: int = 4, steps: int = 25, guidance: float = 3.0) -> None:
+    """Measure CLIP, autoencoder and generation, print the figures, write ``quality.json`` and picture grids.
+
+    Args:
+        folder: the weights, with ``clip/`` and ``diffusion/``.
+        seed: held-out paintings use a stream that no training stage uses.
+        count: held-out paintings.
+        rounds: generated pictures per pair of scene and object.
+        steps: of the sampler.
+        guidance: classifier-free guidance scale.
+    """
+    reader = Reader(folder / "clip")
+    arrays = _paint_chunk((seed * 1_000_003 + 900_001, count, 0.0))
+    held = Store(*(torch.from_numpy(arrays[key]) for key in ("images", "masks", "scene", "object")))
+    pixels = held.images.float() / 255
+    small = F.interpolate(pixels, size=32, mode="area")
+    figures: dict[str, float] = {}
+    for name, view in (("clip", pixels), ("clip_32px", small)):
+        scene, thing = reader(view)
+        figures[f"{name}_scene"] = accuracy(scene, held.scene)
+        figures[f"{name}_object"] = accuracy(thing, held.object)
+
+    pipeline = StableDiffusionPipeline.from_pretrained(
+        folder / "diffusion", safety_checker=None, feature_extractor=None, requires_safety_checker=False
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    vae = pipeline.vae
+    decoded = torch.cat([vae.decode(vae.encode(part * 2 - 1).latent_dist.mean).sample for part in small.split(256)])
+    decoded = ((decoded + 1) / 2).clamp(0, 1)
+    figures["vae_psnr"] = float((-10 * ((decoded - small) ** 2).mean((1, 2, 3)).log10()).mean())
+    scene, thing = reader(decoded)
+    figures["vae_scene"], figures["vae_object"] = accuracy(scene, held.scene), accuracy(thing, held.object)
+    figures["vae_object_ratio"] = figures["vae_object"] / figures["clip_32px_object"]
+
+    pictures, scenes, things = [], [], []
+    for number in range(rounds):
+        for s, scene_name in enumerate(SCENES):
+            prompts = [f"a {words(name)} in a {words(scene_name)}" for name in OBJECTS]
+            generators = [torch.Generator().manual_seed(number * 1000 + s * 100 + o) for o in range(len(OBJECTS))]
+            out = pipeline(
+                prompts, num_inference_steps=steps, guidance_scale=guidance, generator=generators, output_type="np",
+                height=32, width=32,
+            )  # fmt: skip
+            pictures.append(torch.from_numpy(np.asarray(out.images)).permute(0, 3, 1, 2))
+            scenes += [s] * len(OBJECTS)
+            things += range(len(OBJECTS))
+    generated = torch.cat(pictures)
+    scene, thing = reader(generated)
+    figures["generated_scene"] = accuracy(scene, torch.tensor(scenes))
+    figures["generated_object"] = accuracy(thing, torch.tensor(things))
+
+    for key, value in figures.items():
+        goal = f"  (wanted: {TARGETS[key]:.2f})" if key in TARGETS else ""
+        print(f"{key:20s} {value:8.4f}{goal}")
+    with atomic_write(folder / "quality.json") as temporary:
+        temporary.write_text(json.dumps({key: round(value, 4) for key, value in figures.items()}, indent=2) + "\n")
+    to_grid(pixels[:32], 16, 2).save(folder.parent / "paintings.png")
+    to_grid(torch.stack([small[:16], decoded[:16]]).flatten(0, 1), 16, 4).save(folder.parent / "reconstructions.png")
+    to_grid(generated[: len(SCENES) * len(OBJECTS)], len(OBJECTS), 3).save(folder.parent / "generated.png")
