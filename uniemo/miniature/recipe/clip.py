@@ -13,13 +13,13 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from uniemo.data.transforms import CLIP_MEAN, CLIP_STD
 from uniemo.miniature.recipe.store import EMPTY, Store, crop_boxes
 from uniemo.miniature.recipe.tokenizer import OBJECT_TEMPLATES, SCENE_TEMPLATES, TEMPLATES, caption, save_tokenizer
 from uniemo.miniature.recipe.training import Progress, cosine_rate
 from uniemo.miniature.table import OBJECTS, SCENES
 from uniemo.resources import atomic_write
 
-MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
 
 
 def model_config(vocab_size: int) -> dict[str, object]:
@@ -33,7 +33,7 @@ def model_config(vocab_size: int) -> dict[str, object]:
                 "hf_tokenizer_name": "tokenizer",
             },
         },
-        "preprocess_cfg": {"mean": list(MEAN), "std": list(STD), "interpolation": "bicubic"},
+        "preprocess_cfg": {"mean": list(CLIP_MEAN), "std": list(CLIP_STD), "interpolation": "bicubic"},
     }  # fmt: skip
 
 
@@ -61,7 +61,7 @@ def augment(images: Tensor, generator: torch.Generator) -> Tensor:
 
 def normalise(pixels: Tensor) -> Tensor:
     """Apply the miniature CLIP's mean and standard deviation to (B, 3, H, W) in [0, 1]."""
-    mean, std = torch.tensor(MEAN).view(3, 1, 1), torch.tensor(STD).view(3, 1, 1)
+    mean, std = torch.tensor(CLIP_MEAN).view(3, 1, 1), torch.tensor(CLIP_STD).view(3, 1, 1)
     return (pixels - mean) / std
 
 

@@ -1,0 +1,28 @@
+#!/usr/bin/env bash
+# The main job, end to end, on the embedded miniature: understanding -> joint training -> generation -> filter -> explicit
+# feedback. Called by `make demo` (BIN: the virtual environment's programs, RUN: where results go, SEED).
+set -euo pipefail
+BIN=${BIN:-.venv/bin}
+RUN=${RUN:-runs/demo}
+SEED=${SEED:-0}
+uniemo() { "$BIN/uniemo" "$@"; }
+say() { printf '\n== %s (%d s so far)\n' "$1" "$SECONDS"; }
+
+rm -rf "$RUN"
+say "1/6 understanding: expert queries learn scenes, objects and emotions"
+uniemo fit --config understanding.yaml --run_dir "$RUN/understanding" --seed_everything "$SEED"
+say "2/6 joint training: the same features steer the diffusion model"
+uniemo fit --config joint.yaml --run_dir "$RUN/joint" --model.init_from "$RUN/understanding/best.ckpt" --seed_everything "$SEED"
+say "3/6 generation: 100 images for each emotion"
+uniemo generate --ckpt "$RUN/joint/best.ckpt" --emotion all --num 100 --seed "$SEED" --out "$RUN/generated"
+say "4/6 filter: Algorithm 1"
+uniemo filter --generated "$RUN/generated" --ckpt "$RUN/joint/best.ckpt" --out "$RUN/kept"
+say "5/6 explicit feedback: retraining with the kept images"
+uniemo fit --config feedback.yaml --run_dir "$RUN/feedback" --model.init_from "$RUN/joint/best.ckpt" \
+  --data.generated "$RUN/kept/kept.jsonl" --seed_everything "$SEED"
+say "6/6 test of the three stages, and pictures"
+for stage in understanding joint feedback; do
+  uniemo test --ckpt "$RUN/$stage/best.ckpt" --run_dir "$RUN/test-$stage"
+done
+"$BIN/python" benchmarks/demo_page.py "$RUN"
+echo "finished in $SECONDS seconds; results in $RUN (look at $RUN/demo.png)"

@@ -1,0 +1,83 @@
+"""Paintings are deterministic, legible in size, and their mask is where the object is."""
+
+import numpy as np
+import pytest
+
+from uniemo.errors import UniEmoError
+from uniemo.miniature.painter import paint
+from uniemo.miniature.table import OBJECTS, SCENES
+
+
+def _pixels(scene: str, obj: str | None, seed: int = 0, **arguments: float) -> np.ndarray:
+    return np.asarray(paint(scene, obj, np.random.default_rng(seed), **arguments).image, dtype=int)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("size", [32, 64])
+def test_every_pair_can_be_painted(size: int) -> None:
+    rng = np.random.default_rng(0)
+    for scene in SCENES:
+        for obj in (None, *OBJECTS):
+            painting = paint(scene, obj, rng, size)
+            assert painting.image.mode == "RGB"
+            assert painting.image.size == (size, size)
+            assert painting.object_mask.shape == (size, size)
+            assert painting.object_mask.dtype == bool
+            assert painting.object_mask.any() == (obj is not None)
+
+
+def test_same_seed_same_picture() -> None:
+    np.testing.assert_array_equal(_pixels("beach", "cake", 3), _pixels("beach", "cake", 3))
+    assert (_pixels("beach", "cake", 3) != _pixels("beach", "cake", 4)).any()
+
+
+@pytest.mark.parametrize("obj", OBJECTS)
+def test_mask_is_where_the_object_is(obj: str) -> None:
+    for seed, scene in enumerate(SCENES):
+        mask = paint(scene, obj, np.random.default_rng(seed)).object_mask
+        changed = (_pixels(scene, obj, seed) != _pixels(scene, None, seed)).any(axis=2)
+        padded = np.pad(mask, 1)
+        near = np.logical_or.reduce([padded[dy : dy + 64, dx : dx + 64] for dy in range(3) for dx in range(3)])
+        assert not (changed & ~near).any()  # nothing changes away from the object
+        assert (changed & mask).sum() >= 0.9 * mask.sum()
+
+
+@pytest.mark.parametrize("obj", OBJECTS)
+def test_object_is_about_half_of_the_width_and_inside(obj: str) -> None:
+    rng = np.random.default_rng(1)
+    shares = []
+    for _ in range(12):
+        mask = paint("mountain", obj, rng).object_mask
+        rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+        longest = max(np.ptp(rows), np.ptp(columns)) + 1
+        assert 0.33 <= longest / 64 <= 0.58  # a tilt may lengthen a diagonal a little
+        shares.append(mask.mean())
+    assert 0.04 <= np.mean(shares) <= 0.22
+
+
+@pytest.mark.parametrize("scene", SCENES)
+def test_every_object_stands_out_from_every_scene(scene: str) -> None:
+    for seed, obj in enumerate(OBJECTS):
+        mask = paint(scene, obj, np.random.default_rng(seed)).object_mask
+        contrast = np.abs(_pixels(scene, obj, seed) - _pixels(scene, None, seed)).max(axis=2)[mask]
+        assert contrast.mean() > 50, obj
+
+
+def test_brightness_and_colorfulness_change_the_picture_modestly() -> None:
+    plain = _pixels("stadium", "eagle")
+    dark, bright = (_pixels("stadium", "eagle", brightness=level) for level in (0.0, 1.0))
+    grey, vivid = (_pixels("stadium", "eagle", colorfulness=level) for level in (0.0, 1.0))
+    assert 0.7 < dark.mean() / plain.mean() < 0.85
+    assert 1.05 < bright.mean() / plain.mean() < 1.25
+    assert np.ptp(grey, axis=2).mean() < np.ptp(plain, axis=2).mean() < np.ptp(vivid, axis=2).mean()
+
+
+def test_wrong_arguments_are_named() -> None:
+    rng = np.random.default_rng(0)
+    with pytest.raises(UniEmoError, match=r"scene must be one of amusement_park, .*got 'office'"):
+        paint("office", None, rng)
+    with pytest.raises(UniEmoError, match=r"object must be None or one of balloon, .*got 'pen'"):
+        paint("beach", "pen", rng)
+    with pytest.raises(UniEmoError, match=r"brightness must lie in \[0, 1\]; got 1.5"):
+        paint("beach", None, rng, brightness=1.5)
+    with pytest.raises(UniEmoError, match="size must be at least 16 pixels; got 8"):
+        paint("beach", None, rng, size=8)

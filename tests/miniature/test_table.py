@@ -1,0 +1,89 @@
+"""The emotion table has the properties that the miniature's task rests on."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from uniemo.errors import UniEmoError
+from uniemo.miniature import table
+
+
+def test_names_are_plain_and_apart() -> None:
+    assert (len(table.SCENES), len(table.OBJECTS), len(table.EMOTIONS)) == (8, 16, 8)
+    assert len({*table.SCENES, *table.OBJECTS}) == 24
+    for scene, obj in itertools.product(table.SCENES, table.OBJECTS):
+        assert scene not in obj
+        assert obj not in scene
+    for name in (*table.SCENES, *table.OBJECTS):
+        assert name.replace("_", "").isalpha()
+        assert name.islower()
+
+
+def test_table_is_a_distribution() -> None:
+    probabilities = table.emotion_table()
+    assert probabilities.shape == (8, 16, 8)
+    assert (probabilities >= 0).all()
+    np.testing.assert_allclose(probabilities.sum(axis=2), 1)
+
+
+def test_emotions_are_balanced() -> None:
+    weights = table.cell_weights()
+    assert weights.shape == (8, 16)
+    assert weights.sum() == pytest.approx(1)
+    assert weights.min() > 0.5 / weights.size
+    assert weights.max() < 1.5 / weights.size
+    np.testing.assert_allclose(np.einsum("so,soe->e", weights, table.emotion_table()), 1 / 8)
+
+
+def test_both_together_tell_the_emotion_and_neither_does_alone() -> None:
+    best = table.best_accuracy()
+    assert 0.90 <= best <= 0.93
+    assert table.scene_only_accuracy() <= 0.60
+    assert table.object_only_accuracy() <= 0.60
+
+
+def test_a_sum_stays_behind() -> None:
+    additive = table.additive_accuracy()
+    assert additive <= table.best_accuracy() - 0.13
+    assert additive > table.object_only_accuracy()  # the fit did not merely fail
+
+
+def test_additive_reader_learns_a_table_that_is_a_sum(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    logits = 3 * (rng.normal(size=(8, 1, 8)) + rng.normal(size=(1, 16, 8)))
+    sums = np.exp(logits) / np.exp(logits).sum(axis=2, keepdims=True)
+    monkeypatch.setattr(table, "emotion_table", lambda: sums)
+    uniform = np.full((8, 16), 1 / 128)
+    assert table.additive_accuracy(uniform) == pytest.approx(table.best_accuracy(uniform), abs=1e-3)
+
+
+def test_accuracy_under_other_weights() -> None:
+    one_cell = np.zeros((8, 16))
+    one_cell[2, 3] = 1
+    assert table.best_accuracy(one_cell) == table.scene_only_accuracy(one_cell) == pytest.approx(0.92)
+    with pytest.raises(UniEmoError, match=r"weights must have shape \(8, 16\)"):
+        table.best_accuracy(np.ones(3))
+
+
+def test_the_same_object_means_another_emotion_elsewhere() -> None:
+    assert table.dominant_emotion("battlefield", "flame") == "anger"
+    assert table.dominant_emotion("graveyard", "flame") == "fear"
+    with pytest.raises(UniEmoError, match=r"scene must be one of .*got 'office'"):
+        table.dominant_emotion("office", "flame")
+    with pytest.raises(UniEmoError, match=r"object must be one of .*got 'pen'"):
+        table.dominant_emotion("forest", "pen")
+
+
+def test_documented_groups_match_the_rules() -> None:
+    assert tuple(itertools.chain(*table.MOODS.values())) == table.SCENES
+    assert tuple(itertools.chain(*table.ROLES.values())) == table.OBJECTS
+    rules = {(mood, role): {table.dominant_emotion(s, o) for s in scenes for o in objects}
+             for mood, scenes in table.MOODS.items() for role, objects in table.ROLES.items()}  # fmt: skip
+    assert sum(len(emotions) > 1 for emotions in rules.values()) == 1  # the documented exception
+
+
+def test_report() -> None:
+    report = table.table_report()
+    assert "best            0.9200" in report
+    assert max(map(len, report.splitlines())) <= 120

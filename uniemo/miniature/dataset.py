@@ -1,0 +1,255 @@
+"""Paintings as datasets: a tree in EmoSet's own layout, and streams of paintings for pre-training."""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+from tqdm import tqdm
+
+from uniemo.errors import UniEmoError
+
+from .painter import Painting, paint
+from .table import (
+    EMOTIONS,
+    OBJECTS,
+    SCENES,
+    additive_accuracy,
+    best_accuracy,
+    cell_weights,
+    emotion_table,
+    object_only_accuracy,
+    scene_only_accuracy,
+)
+
+_LEVELS = [step / 10 for step in range(11)]  # EmoSet's brightness and colorfulness: 0.0, 0.1, …, 1.0
+_MOOD_LEVELS: dict[str, tuple[float, float]] = {  # mean brightness and colorfulness: cheerful is brighter
+    "amusement": (0.6, 0.65),
+    "awe": (0.5, 0.55),
+    "contentment": (0.6, 0.5),
+    "excitement": (0.55, 0.65),
+    "anger": (0.4, 0.55),
+    "disgust": (0.4, 0.4),
+    "fear": (0.3, 0.35),
+    "sadness": (0.4, 0.3),
+}
+_LEVEL_NOISE = 0.12
+_FACES = ("angry", "disgust", "fear", "happy", "sad", "surprise")  # EmoSet's names; no painting shows a face …
+_ACTIONS = ("applauding", "dancing", "laughing", "running")  # … or a person: the vocabularies only complete info.json
+
+
+@dataclass(frozen=True)
+class Label:
+    """What a painting shows and which emotion it is labelled with; brightness and colorfulness are 0.0, 0.1, …, 1.0."""
+
+    scene: str
+    object: str
+    emotion: str
+    brightness: float
+    colorfulness: float
+
+
+def sample_labels(n: int, rng: np.random.Generator) -> list[Label]:
+    """Draw labels from the table with balanced emotions.
+
+    Label ``i`` has emotion ``i % 8``; its (scene, object) comes from P(scene, object | emotion). As all emotions are
+    equally likely under the table, this is the joint distribution for which ``table.best_accuracy()`` holds. Brightness
+    and colorfulness follow a second emotion, drawn independently from the same (scene, object): they look cheerful or
+    gloomy as the cell does, but tell nothing about the label beyond what scene and object tell.
+    """
+    table = emotion_table()
+    joint = (table * cell_weights()[..., None]).reshape(-1, len(EMOTIONS))  # (S·O, 8)
+    given_emotion = joint / joint.sum(axis=0)
+    labels = []
+    for index in range(n):
+        emotion = index % len(EMOTIONS)
+        scene, obj = divmod(int(rng.choice(len(joint), p=given_emotion[:, emotion])), len(OBJECTS))
+        second = EMOTIONS[int(rng.choice(len(EMOTIONS), p=table[scene, obj]))]
+        noisy = np.asarray(_MOOD_LEVELS[second]) + rng.normal(0, _LEVEL_NOISE, size=2)
+        brightness, colorfulness = (round(10 * level) / 10 for level in np.clip(noisy, 0, 1).tolist())
+        labels.append(Label(SCENES[scene], OBJECTS[obj], EMOTIONS[emotion], brightness, colorfulness))
+    return labels
+
+
+def object_label(name: str) -> str:
+    """An object's name as EmoSet spells it: "balloon" becomes "Balloon"."""
+    return name.replace("_", " ").capitalize()
+
+
+def iterate_paintings(
+    n: int, rng: np.random.Generator, size: int = 64, uniform: bool = True
+) -> Iterator[tuple[Painting, str, str]]:
+    """Yield ``n`` paintings with the names of their scene and object, for pre-training; emotions play no part.
+
+    Args:
+        n: number of paintings.
+        rng: the only source of chance.
+        size: side in pixels.
+        uniform: every (scene, object) equally likely; otherwise as in ``table.cell_weights()``.
+
+    Yields:
+        (painting, scene, object); brightness and colorfulness are uniform in 0.3, 0.4, …, 0.7.
+    """
+    weights = None if uniform else cell_weights().ravel()
+    for _ in range(n):
+        scene, obj = divmod(int(rng.choice(len(SCENES) * len(OBJECTS), p=weights)), len(OBJECTS))
+        brightness, colorfulness = (rng.integers(3, 8, size=2) / 10).tolist()
+        yield paint(SCENES[scene], OBJECTS[obj], rng, size, brightness, colorfulness), SCENES[scene], OBJECTS[obj]
+
+
+def synthesize_emoset(
+    root: Path | str,
+    train: int = 2000,
+    val: int = 400,
+    test: int = 800,
+    seed: int = 0,
+    size: int = 64,
+    missing: float = 0.1,
+    progress: bool = True,
+) -> Path:
+    """Paint a dataset in EmoSet's layout.
+
+    Beside EmoSet's own files the tree has ``mask/<emotion>/<id>.png`` (grey, 255 where the object is) and
+    ``truth.json`` (seed, exact accuracies of the table, and for each image its split, scene and object, spelled as in
+    the annotations, even where the annotation lacks them). The tree is written to a temporary folder beside ``root``
+    and renamed at the end: it is complete or absent. The same arguments give the same bytes; the splits come from
+    independent random streams.
+
+    Args:
+        root: folder to create; it may exist if it is empty.
+        train: number of training images; each split is balanced over the emotions as far as its size allows.
+        val: number of validation images.
+        test: number of test images.
+        seed: at least 0.
+        size: side of the images in pixels, at least 16.
+        missing: share of images whose annotation has no scene and, independently, of those that have no object.
+        progress: show a progress bar.
+
+    Returns:
+        The absolute path of ``root``.
+
+    Raises:
+        UniEmoError: if ``root`` is a file or a folder with anything in it, or an argument is outside its range.
+    """
+    splits = {"train": train, "val": val, "test": test}
+    for name, value in {**splits, "seed": seed}.items():
+        if value < 0:
+            raise UniEmoError(f"{name} must be at least 0; got {value}")
+    if size < 16:
+        raise UniEmoError(f"size must be at least 16 pixels; got {size}")
+    if not 0 <= missing <= 1:
+        raise UniEmoError(f"missing must lie in [0, 1]; got {missing}")
+    root = Path(root).expanduser().resolve()
+    if root.exists() and not (root.is_dir() and not any(root.iterdir())):
+        raise UniEmoError(f"root must be a new or an empty folder; {root} is not: choose another or remove it")
+
+    root.parent.mkdir(parents=True, exist_ok=True)
+    partial = root.with_name(f".{root.name}.partial-{os.getpid()}")
+    try:
+        _write_tree(partial, splits, seed, size, missing, progress)
+        if root.exists():
+            root.rmdir()
+        partial.rename(root)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)  # Ctrl-C included; gone already after success
+    return root
+
+
+def contact_sheet(path: Path | str, size: int = 64, zoom: int = 2, seed: int = 0) -> Path:
+    """Save a PNG with every scene (rows) and every object (columns; the first column is the empty scene).
+
+    Args:
+        path: file to write.
+        size: side of each painting in pixels.
+        zoom: whole factor by which each painting is enlarged, without smoothing.
+        seed: seed of the paintings.
+    """
+    cell, left, top = size * zoom, 96, 16
+    columns = (None, *OBJECTS)
+    sheet = Image.new("RGB", (left + cell * len(columns), top + cell * len(SCENES)), "white")
+    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default()
+    for column, obj in enumerate(columns):
+        pen.text((left + column * cell + 4, 2), obj or "(none)", fill="black", font=font)
+    for row, scene in enumerate(SCENES):
+        pen.text((4, top + row * cell + cell // 2 - 6), scene.replace("_", " "), fill="black", font=font)
+        for column, obj in enumerate(columns):
+            painting = paint(scene, obj, np.random.default_rng([seed, row, column]), size)
+            enlarged = painting.image.resize((cell, cell), Image.Resampling.NEAREST)
+            sheet.paste(enlarged, (left + column * cell, top + row * cell))
+    sheet.save(path)
+    return Path(path)
+
+
+def _write_tree(root: Path, splits: dict[str, int], seed: int, size: int, missing: float, progress: bool) -> None:
+    for kind in ("image", "annotation", "mask"):
+        for emotion in EMOTIONS:
+            (root / kind / emotion).mkdir(parents=True)
+    _write_json(root / "info.json", _info())
+    numbers = dict.fromkeys(EMOTIONS, 0)  # running number of each emotion's images, over all splits
+    truth: dict[str, dict[str, str]] = {}
+    with tqdm(total=sum(splits.values()), desc="painting", unit="image", disable=not progress) as bar:
+        for split_index, (split, count) in enumerate(splits.items()):
+            rng = np.random.default_rng([seed, split_index])
+            entries = []
+            for label in sample_labels(count, rng):
+                image_id = f"{label.emotion}_{numbers[label.emotion]:05d}"
+                numbers[label.emotion] += 1
+                stem = f"{label.emotion}/{image_id}"
+                painting = paint(label.scene, label.object, rng, size, label.brightness, label.colorfulness)
+                painting.image.save(root / f"image/{stem}.jpg", quality=95, subsampling=0)  # 4:4:4 keeps small colours
+                Image.fromarray(painting.object_mask.astype(np.uint8) * 255).save(root / f"mask/{stem}.png")
+                has_scene, has_object = (rng.random(2) >= missing).tolist()
+                _write_json(root / f"annotation/{stem}.json", _annotation(label, image_id, has_scene, has_object))
+                truth[image_id] = {"split": split, "scene": label.scene, "object": object_label(label.object)}
+                entries.append([label.emotion, f"image/{stem}.jpg", f"annotation/{stem}.json"])
+                bar.update()
+            _write_json(root / f"{split}.json", entries)
+    accuracies = {
+        "best_accuracy": best_accuracy(),
+        "additive_accuracy": additive_accuracy(),
+        "scene_only_accuracy": scene_only_accuracy(),
+        "object_only_accuracy": object_only_accuracy(),
+    }
+    _write_json(root / "truth.json", {"seed": seed, "size": size, "missing": missing, **accuracies, "images": truth})
+
+
+def _annotation(label: Label, image_id: str, has_scene: bool, has_object: bool) -> dict[str, object]:
+    annotation: dict[str, object] = {
+        "image_id": image_id,
+        "emotion": label.emotion,
+        "brightness": label.brightness,
+        "colorfulness": label.colorfulness,
+    }
+    if has_scene:
+        annotation["scene"] = label.scene
+    if has_object:
+        annotation["object"] = [object_label(label.object)]
+    return annotation
+
+
+def _info() -> dict[str, dict[str, dict[str, object]]]:
+    """EmoSet's index in its full form: emotions in EmoSet's order, attributes in alphabetical order."""
+    vocabularies: dict[str, Sequence[object]] = {
+        "emotion": EMOTIONS,
+        "brightness": _LEVELS,
+        "colorfulness": _LEVELS,
+        "scene": sorted(SCENES),
+        "object": sorted(object_label(name) for name in OBJECTS),
+        "facial_expression": _FACES,
+        "human_action": _ACTIONS,
+    }
+    return {
+        attribute: {
+            "label2idx": {str(name): index for index, name in enumerate(names)},
+            "idx2label": {str(index): name for index, name in enumerate(names)},
+        }
+        for attribute, names in vocabularies.items()
+    }
+
+
+def _write_json(path: Path, value: object) -> None:
+    path.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
