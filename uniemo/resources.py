@@ -68,4 +68,6 @@ def resolve(path: str) -> Path:
         return _WEIGHTS / name
     if name == "emoset":
         return miniature_tree()
-    raise UniEmoError(f"a miniature: path must be miniature:clip, miniature:diffusion or miniature:emoset; got {path!r}")
+    raise UniEmoError(
+        f"a miniature: path must be miniature:clip, miniature:diffusion or miniature:emoset; got {path!r}"
+    )

@@ -16,11 +16,17 @@ def main() -> None:
         description="Pre-train the miniature CLIP and Stable Diffusion on paintings. Interrupted runs resume.",
     )
     weights = Path(__file__).parents[1] / "weights"
-    parser.add_argument("--out", type=Path, default=weights, help="folder of the finished weights (default: %(default)s)")
-    parser.add_argument("--work", type=Path, default=Path("build/miniature"), help="resumable state (default: %(default)s)")
+    parser.add_argument(
+        "--out", type=Path, default=weights, help="folder of the finished weights (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--work", type=Path, default=Path("build/miniature"), help="resumable state (default: %(default)s)"
+    )
     parser.add_argument("--stages", nargs="+", choices=STAGES, default=STAGES, help="what to run (default: all)")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--paintings", type=int, default=40_000, help="size of the pre-training set (default: %(default)s)")
+    parser.add_argument(
+        "--paintings", type=int, default=40_000, help="size of the pre-training set (default: %(default)s)"
+    )
     parser.add_argument("--clip-steps", type=int, default=1150, help="steps of 64 images (default: %(default)s)")
     parser.add_argument("--vae-steps", type=int, default=2400, help="steps of 32 images (default: %(default)s)")
     parser.add_argument("--unet-steps", type=int, default=7000, help="steps of 64 latents (default: %(default)s)")

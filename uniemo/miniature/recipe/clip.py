@@ -21,7 +21,6 @@ from uniemo.miniature.table import OBJECTS, SCENES
 from uniemo.resources import atomic_write
 
 
-
 def model_config(vocab_size: int) -> dict[str, object]:
     """Return open_clip's description of the miniature CLIP."""
     return {
@@ -29,18 +28,22 @@ def model_config(vocab_size: int) -> dict[str, object]:
             "embed_dim": 128,
             "vision_cfg": {"image_size": 64, "patch_size": 8, "width": 192, "layers": 6, "head_width": 32},
             "text_cfg": {
-                "context_length": 16, "vocab_size": vocab_size, "width": 128, "heads": 4, "layers": 3,
+                "context_length": 16,
+                "vocab_size": vocab_size,
+                "width": 128,
+                "heads": 4,
+                "layers": 3,
                 "hf_tokenizer_name": "tokenizer",
             },
         },
         "preprocess_cfg": {"mean": list(CLIP_MEAN), "std": list(CLIP_STD), "interpolation": "bicubic"},
-    }  # fmt: skip
+    }
 
 
 def augment(images: Tensor, generator: torch.Generator) -> Tensor:
     """Crop, flip and degrade uint8 paintings (B, 3, 64, 64) as later stages will show them; returns [0, 1] floats.
 
-    A third is seen whole; half passes through 32 px, some of it blurred or noisy, as the diffusion model's pictures are.
+    A third is seen whole; half passes through 32 px, some of it blurred or noisy, as generated ones are.
     """
     count = len(images)
     pixels = images.float() / 255
@@ -96,8 +99,9 @@ def train_clip(store: Store, folder: Path, work: Path, steps: int, batch: int, s
             {"params": [p for p in model.parameters() if p.ndim >= 2], "weight_decay": 0.05},
             {"params": [p for p in model.parameters() if p.ndim < 2], "weight_decay": 0.0},
         ],
-        lr=rate, betas=(0.9, 0.98),
-    )  # fmt: skip
+        lr=rate,
+        betas=(0.9, 0.98),
+    )
     progress = Progress("CLIP", work / "clip.pt", steps, {"model": model, "optimizer": optimizer})
     for step in progress:
         generator = torch.Generator().manual_seed(seed * 1_000_003 + step)

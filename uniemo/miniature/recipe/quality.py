@@ -20,8 +20,12 @@ from uniemo.miniature.table import OBJECTS, SCENES
 from uniemo.resources import atomic_write
 
 TARGETS = {  # what the weights must reach on held-out paintings
-    "clip_scene": 0.98, "clip_object": 0.95, "vae_object_ratio": 0.95, "generated_scene": 0.90, "generated_object": 0.75,
-}  # fmt: skip
+    "clip_scene": 0.98,
+    "clip_object": 0.95,
+    "vae_object_ratio": 0.95,
+    "generated_scene": 0.90,
+    "generated_object": 0.75,
+}
 
 
 class Reader:
@@ -37,12 +41,10 @@ class Reader:
 
     @torch.no_grad()
     def __call__(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """Return scene and object indices (B,) for pictures (B, 3, H, W) in [0, 1]; small ones are enlarged to 64 px."""
+        """Return scene and object indices (B,) of pictures (B, 3, H, W) in [0, 1]; small ones are enlarged to 64 px."""
         if pixels.shape[-1] != 64:
             pixels = F.interpolate(pixels, size=64, mode="bicubic", align_corners=False).clamp(0, 1)
-        features = torch.cat(
-            [self.model.encode_image(normalise(part), normalize=True) for part in pixels.split(128)]
-        )
+        features = torch.cat([self.model.encode_image(normalise(part), normalize=True) for part in pixels.split(128)])
         return (features @ self.scenes.T).argmax(1), (features @ self.objects.T).argmax(1)
 
 
@@ -99,9 +101,14 @@ def report(folder: Path, seed: int, count: int = 2048, rounds: int = 4, steps: i
             prompts = [f"a {words(name)} in a {words(scene_name)}" for name in OBJECTS]
             generators = [torch.Generator().manual_seed(number * 1000 + s * 100 + o) for o in range(len(OBJECTS))]
             out = pipeline(
-                prompts, num_inference_steps=steps, guidance_scale=guidance, generator=generators, output_type="np",
-                height=32, width=32,
-            )  # fmt: skip
+                prompts,
+                num_inference_steps=steps,
+                guidance_scale=guidance,
+                generator=generators,
+                output_type="np",
+                height=32,
+                width=32,
+            )
             pictures.append(torch.from_numpy(np.asarray(out.images)).permute(0, 3, 1, 2))
             scenes += [s] * len(OBJECTS)
             things += range(len(OBJECTS))

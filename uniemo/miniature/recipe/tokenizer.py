@@ -21,7 +21,8 @@ TEMPLATES = (  # o: object, s: scene
 )
 SCENE_TEMPLATES = ("{s}", "a {s}")
 OBJECT_TEMPLATES = ("{o}", "a {o}")
-_OTHER_WORDS = "a an the in at on with and of empty picture photo room bench book cup lamp sofa street image painting".split()
+_LITTLE_WORDS = ("a", "an", "the", "in", "at", "on", "with", "and", "of")
+_NOUNS = ("image", "painting", "photo", "picture", "room", "bench", "book", "cup", "lamp", "sofa", "street", "empty")
 
 
 def words(name: str) -> str:
@@ -39,7 +40,7 @@ def save_tokenizer(folder: Path) -> None:
     from transformers import CLIPTokenizer
 
     names = {word for name in (*SCENES, *OBJECTS, *EMOTIONS) for word in words(name).split()}
-    every = sorted(names | set(_OTHER_WORDS))
+    every = sorted(names.union(_LITTLE_WORDS, _NOUNS))
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     trainer = trainers.BpeTrainer(
         vocab_size=10_000, min_frequency=1, initial_alphabet=alphabet, end_of_word_suffix="</w>", show_progress=False
@@ -54,7 +55,12 @@ def save_tokenizer(folder: Path) -> None:
     vocabulary = {token: index for index, token in enumerate([*tokens, START, END])}  # the end token has the highest id
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer = CLIPTokenizer(
-        vocab=vocabulary, merges=merges, unk_token=END, bos_token=START, eos_token=END, pad_token=END,
+        vocab=vocabulary,
+        merges=merges,
+        unk_token=END,
+        bos_token=START,
+        eos_token=END,
+        pad_token=END,
         model_max_length=CONTEXT,
-    )  # fmt: skip
+    )
     tokenizer.save_pretrained(folder)

@@ -6,7 +6,13 @@ import copy
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKL, DDPMScheduler, StableDiffusionPipeline, UNet2DConditionModel, UniPCMultistepScheduler
+from diffusers import (
+    AutoencoderKL,
+    DDPMScheduler,
+    StableDiffusionPipeline,
+    UNet2DConditionModel,
+    UniPCMultistepScheduler,
+)
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
@@ -23,11 +29,17 @@ PLACEHOLDER = "*"
 def build_unet() -> UNet2DConditionModel:
     """Return an untrained denoiser for 8×8 latents of 8 channels, conditioned on 128-wide text states."""
     return UNet2DConditionModel(
-        sample_size=8, in_channels=8, out_channels=8, block_out_channels=(96, 128), layers_per_block=1,
+        sample_size=8,
+        in_channels=8,
+        out_channels=8,
+        block_out_channels=(96, 128),
+        layers_per_block=1,
         down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
         up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
-        cross_attention_dim=128, attention_head_dim=4, norm_num_groups=16,
-    )  # fmt: skip
+        cross_attention_dim=128,
+        attention_head_dim=4,
+        norm_num_groups=16,
+    )
 
 
 def text_encoder(clip_folder: Path) -> CLIPTextModel:
@@ -36,18 +48,31 @@ def text_encoder(clip_folder: Path) -> CLIPTextModel:
     layers = 1 + max(int(key.split(".")[2]) for key in state if key.startswith("transformer.resblocks."))
     vocab, width = state["token_embedding.weight"].shape
     config = CLIPTextConfig(
-        vocab_size=vocab, hidden_size=width, intermediate_size=4 * width, num_hidden_layers=layers, num_attention_heads=4,
-        max_position_embeddings=CONTEXT, hidden_act="gelu", projection_dim=128,
-        bos_token_id=vocab - 2, eos_token_id=vocab - 1, pad_token_id=vocab - 1,
-    )  # fmt: skip
+        vocab_size=vocab,
+        hidden_size=width,
+        intermediate_size=4 * width,
+        num_hidden_layers=layers,
+        num_attention_heads=4,
+        max_position_embeddings=CONTEXT,
+        hidden_act="gelu",
+        projection_dim=128,
+        bos_token_id=vocab - 2,
+        eos_token_id=vocab - 1,
+        pad_token_id=vocab - 1,
+    )
     target = {
         "embeddings.token_embedding.weight": state["token_embedding.weight"],
         "embeddings.position_embedding.weight": state["positional_embedding"],
         "final_layer_norm.weight": state["ln_final.weight"],
         "final_layer_norm.bias": state["ln_final.bias"],
     }
-    names = {"ln_1": "layer_norm1", "ln_2": "layer_norm2", "mlp.c_fc": "mlp.fc1", "mlp.c_proj": "mlp.fc2",
-             "attn.out_proj": "self_attn.out_proj"}  # fmt: skip
+    names = {
+        "ln_1": "layer_norm1",
+        "ln_2": "layer_norm2",
+        "mlp.c_fc": "mlp.fc1",
+        "mlp.c_proj": "mlp.fc2",
+        "attn.out_proj": "self_attn.out_proj",
+    }
     for layer in range(layers):
         ours, theirs = f"transformer.resblocks.{layer}.", f"encoder.layers.{layer}."
         for old, new in names.items():
@@ -71,8 +96,8 @@ def text_states(encoder: CLIPTextModel, tokenizer: CLIPTokenizer) -> dict[str, T
     """Return the text states (…, 16, 128) of every caption that training uses.
 
     ``pair`` (K, S, O, …) has the templates and, last, the placeholder alone with the sum of the names' token embeddings
-    in its place: one token that carries a scene and an object is what the conditions of later stages are, and large text
-    encoders know such tokens from their own training. ``scene`` (K, S, …), ``object`` (K, O, …), ``empty`` (…).
+    in its place: one token that carries a scene and an object is what the conditions of later stages are, and large
+    text encoders know such tokens from their own training. ``scene`` (K, S, …), ``object`` (K, O, …), ``empty`` (…).
     """
 
     def encode(texts: list[str]) -> Tensor:
@@ -144,9 +169,16 @@ def latent_store(vae: AutoencoderKL, store: Store, seed: int, path: Path, views:
 
 
 def train_unet(
-    store: Store, vae: AutoencoderKL, clip_folder: Path, folder: Path, work: Path, steps: int, batch: int, seed: int,
+    store: Store,
+    vae: AutoencoderKL,
+    clip_folder: Path,
+    folder: Path,
+    work: Path,
+    steps: int,
+    batch: int,
+    seed: int,
     rate: float = 1.5e-3,
-) -> None:  # fmt: skip
+) -> None:
     """Train the denoiser (v-prediction, min-SNR weights, objects weighing double) and write a Stable Diffusion folder.
 
     Args:
@@ -202,13 +234,24 @@ def train_unet(
 
 
 def save_pipeline(
-    unet: UNet2DConditionModel, vae: AutoencoderKL, encoder: CLIPTextModel, tokenizer: CLIPTokenizer,
-    schedule: DDPMScheduler, folder: Path,
-) -> None:  # fmt: skip
+    unet: UNet2DConditionModel,
+    vae: AutoencoderKL,
+    encoder: CLIPTextModel,
+    tokenizer: CLIPTokenizer,
+    schedule: DDPMScheduler,
+    folder: Path,
+) -> None:
     """Write the parts as a Stable Diffusion folder in float16."""
     scheduler = UniPCMultistepScheduler.from_config(schedule.config)
     pipeline = StableDiffusionPipeline(
-        vae, encoder, tokenizer, unet, scheduler, safety_checker=None, feature_extractor=None, requires_safety_checker=False
+        vae,
+        encoder,
+        tokenizer,
+        unet,
+        scheduler,
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
     )
     pipeline.to(dtype=torch.float16, silence_dtype_warnings=True)
     pipeline.save_pretrained(folder)

@@ -18,10 +18,17 @@ SIZE, LATENT = 32, 8
 def build_vae() -> AutoencoderKL:
     """Return an untrained autoencoder with a four-fold reduction."""
     return AutoencoderKL(
-        in_channels=3, out_channels=3, latent_channels=LATENT, sample_size=SIZE, scaling_factor=1.0,
-        down_block_types=("DownEncoderBlock2D",) * 3, up_block_types=("UpDecoderBlock2D",) * 3,
-        block_out_channels=(32, 48, 64), layers_per_block=1, norm_num_groups=16,
-    )  # fmt: skip
+        in_channels=3,
+        out_channels=3,
+        latent_channels=LATENT,
+        sample_size=SIZE,
+        scaling_factor=1.0,
+        down_block_types=("DownEncoderBlock2D",) * 3,
+        up_block_types=("UpDecoderBlock2D",) * 3,
+        block_out_channels=(32, 48, 64),
+        layers_per_block=1,
+        norm_num_groups=16,
+    )
 
 
 def small_views(store: Store, index: Tensor, generator: torch.Generator, whole: float = 0.4) -> tuple[Tensor, Tensor]:

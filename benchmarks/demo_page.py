@@ -1,0 +1,67 @@
+"""Draw what `make demo` produced: kept images by emotion, accuracy by stage, figures of the generated images."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import matplotlib as mpl
+
+mpl.use("Agg")
+import matplotlib.pyplot as plt
+from PIL import Image
+
+from uniemo.miniature.table import EMOTIONS, best_accuracy
+
+STAGES = ("understanding", "joint", "feedback")
+COLUMNS = 12
+
+
+def read_lines(path: Path) -> list[dict]:
+    """Read JSON Lines."""
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def draw(run: Path) -> Path:
+    """Write ``demo.png`` into the run folder.
+
+    Args:
+        run: folder of ``make demo``.
+    """
+    kept = read_lines(run / "kept" / "kept.jsonl")
+    results = {stage: json.loads((run / f"test-{stage}" / "test.json").read_text()) for stage in STAGES}
+    figure = plt.figure(figsize=(13, 6.2), layout="constrained")
+    left, right = figure.subfigures(1, 2, width_ratios=(2.1, 1))
+    axes = left.subplots(len(EMOTIONS), COLUMNS, squeeze=False)
+    for row, emotion in zip(axes, EMOTIONS, strict=True):
+        mine = [line for line in kept if line["emotion"] == emotion]
+        for axis, line in zip(row, mine, strict=False):
+            axis.imshow(Image.open((run / "kept" / line["file"]).resolve()), interpolation="nearest")
+        for axis in row:
+            axis.axis("off")
+        row[0].set_title(emotion, loc="left", fontsize=9, pad=2)
+    left.suptitle("generated images that passed the filter", fontsize=11)
+    top, bottom = right.subplots(2, 1, height_ratios=(1, 1))
+    accuracies = [results[stage]["test/accuracy"] for stage in STAGES]
+    bars = top.bar(STAGES, accuracies, color=("#8da0cb", "#66c2a5", "#fc8d62"))
+    top.bar_label(bars, fmt="%.3f")
+    top.axhline(best_accuracy(), color="black", linestyle="--", linewidth=1)
+    top.text(-0.45, best_accuracy() + 0.01, f"best possible {best_accuracy():.2f}", fontsize=8)
+    top.set(ylim=(0, 1.05), title="test accuracy by stage")
+    figures = {key: value for key, value in results["feedback"].items() if "[" in key and key.count("/") <= 2}
+    bottom.axis("off")
+    bottom.set_title("generated images of the last stage", fontsize=11)
+    bottom.table(
+        [[key.split("/", 1)[-1], f"{value:.4g}"] for key, value in figures.items() if value is not None],
+        colLabels=("figure [network]", "value"),
+        loc="center",
+        colWidths=(0.72, 0.28),
+    )
+    path = run / "demo.png"
+    figure.savefig(path, dpi=110)
+    return path
+
+
+if __name__ == "__main__":
+    print(draw(Path(sys.argv[1])))
