@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import tempfile
@@ -41,13 +42,20 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
 
 
 def miniature_tree() -> Path:
-    """Return the painted EmoSet tree in the cache, painting it first when it is not there."""
-    from uniemo.miniature.dataset import DEFAULTS, synthesize_emoset
+    """Return the painted EmoSet tree in the cache, painting it first when it is not there.
 
-    name = "-".join(f"{key}{value}" for key, value in sorted(DEFAULTS.items()))
-    root = cache_dir() / f"miniature-emoset-{name}"
-    if not (root / "info.json").is_file():
-        synthesize_emoset(root, **DEFAULTS)
+    The folder's name carries a fingerprint of the painter, so that another version of it never meets an old tree.
+    """
+    from filelock import FileLock
+
+    from uniemo.miniature.dataset import synthesize_emoset
+
+    painter = Path(__file__).parent / "miniature"
+    digest = hashlib.sha256(b"".join(file.read_bytes() for file in sorted(painter.glob("*.py")))).hexdigest()[:10]
+    root = cache_dir() / f"miniature-emoset-{digest}"
+    with FileLock(f"{root}.lock"):
+        if not (root / "info.json").is_file():
+            synthesize_emoset(root)
     return root
 
 

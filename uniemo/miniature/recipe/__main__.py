@@ -29,7 +29,7 @@ def main() -> None:
     )
     parser.add_argument("--clip-steps", type=int, default=1150, help="steps of 64 images (default: %(default)s)")
     parser.add_argument("--vae-steps", type=int, default=2400, help="steps of 32 images (default: %(default)s)")
-    parser.add_argument("--unet-steps", type=int, default=7000, help="steps of 64 latents (default: %(default)s)")
+    parser.add_argument("--unet-steps", type=int, default=4000, help="steps of 64 latents (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="CPU threads (default: %(default)s)")
     arguments = parser.parse_args()
 

@@ -95,7 +95,9 @@ def report(folder: Path, seed: int, count: int = 2048, rounds: int = 4, steps: i
     figures["vae_scene"], figures["vae_object"] = accuracy(scene, held.scene), accuracy(thing, held.object)
     figures["vae_object_ratio"] = figures["vae_object"] / figures["clip_32px_object"]
 
-    pictures, scenes, things = [], [], []
+    pictures: list[Tensor] = []
+    scenes: list[int] = []
+    things: list[int] = []
     for number in range(rounds):
         for s, scene_name in enumerate(SCENES):
             prompts = [f"a {words(name)} in a {words(scene_name)}" for name in OBJECTS]

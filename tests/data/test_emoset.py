@@ -1,0 +1,207 @@
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from uniemo.data import EmoSet, EmoSetDataset, PairedTransform
+from uniemo.data.emoset import NameTable, read_vocabulary
+from uniemo.errors import UniEmoError
+
+REAL_INFO = Path(__file__).parents[3] / "shared" / "data" / "emoset_info.json"
+
+
+@pytest.fixture
+def tree(emoset_root, tmp_path):
+    """A copy of the painted tree that a test may damage."""
+    return Path(shutil.copytree(emoset_root, tmp_path / "tree"))
+
+
+def _module(root):
+    return EmoSet(str(root), image_size=32, diffusion_size=16, batch_size=8)
+
+
+def _edit(path, change):
+    path.write_text(json.dumps(change(json.loads(path.read_text()))))
+
+
+def _refused(root, match):
+    with pytest.raises(UniEmoError, match=match) as caught:
+        _module(root).check()
+    assert "\n" not in str(caught.value)
+
+
+def test_labels_are_those_on_disk(emoset_root):
+    data = _module(emoset_root)
+    truth = json.loads((emoset_root / "truth.json").read_text())["images"]
+    vocabulary = data.vocabulary
+    records = data.records("train")
+    assert len(records) == 32
+    seen = 0
+    for i, file in enumerate(records.files):
+        note = json.loads((emoset_root / file.replace("image/", "annotation/").replace(".jpg", ".json")).read_text())
+        assert vocabulary.emotions[records.emotion[i]] == note["emotion"] == Path(file).parent.name
+        if records.scene[i] >= 0:
+            assert vocabulary.scenes[records.scene[i]] == truth[Path(file).stem]["scene"]
+        assert (records.scene[i] < 0) == ("scene" not in note)
+        assert [vocabulary.objects[k] for k in records.objects[i]] == note.get("object", [])
+        seen += "scene" in note and "object" in note
+    assert 0 < seen < 32
+    assert len(set(records.sample_id.tolist())) == 32
+
+
+def test_three_and_four_tuples_agree(tree):
+    before = _module(tree).records("train")
+    _edit(tree / "train.json", lambda rows: [[e, Path(i).stem, i, a] for e, i, a in rows])
+    after = _module(tree).records("train")
+    assert before.files == after.files
+    np.testing.assert_array_equal(before.scene, after.scene)
+
+
+def test_flat_info_takes_names_from_annotations(tree):
+    full = _module(tree)
+    scenes = {full.vocabulary.scenes[i] for s in ("train", "val", "test") for i in full.records(s).scene if i >= 0}
+    _edit(tree / "info.json", lambda info: info["emotion"])
+    flat = _module(tree)
+    assert flat.vocabulary.emotions == full.vocabulary.emotions
+    assert flat.vocabulary.scenes == tuple(sorted(scenes))
+    for split in ("train", "test"):
+        full_scene, flat_scene = full.records(split).scene, flat.records(split).scene
+        for i, j in zip(full_scene, flat_scene, strict=True):
+            assert (i < 0 and j < 0) or full.vocabulary.scenes[i] == flat.vocabulary.scenes[j]
+
+
+def test_missing_attributes_become_absent(tree):
+    first = json.loads((tree / "train.json").read_text())[0]
+    _edit(tree / first[2], lambda note: {"emotion": note["emotion"]})
+    batch = next(iter(_module(tree).evaluation_loader("train")))
+    assert batch.scene[0] == -1
+    assert not batch.objects[0].any()
+    _edit(tree / first[2], lambda note: {"emotion": note["emotion"], "scene": None, "object": "cake"})  # not a list
+    batch = next(iter(_module(tree).evaluation_loader("train")))
+    assert batch.scene[0] == -1
+    assert batch.objects[0].nonzero().flatten().tolist() == [_module(tree).vocabulary.objects.index("Cake")]
+
+
+def test_names_match_whatever_case_blanks_and_underscores():
+    table = NameTable(("Alarm clock", "boxing", "bakery/shop", "petting animal (not cat)", "carousel", "carrousel"))
+    for name, index in (
+        ("alarm_clock", 0),
+        ("Alarm clock", 0),
+        (" ALARM  CLOCK ", 0),
+        ("boxing ", 1),
+        ("Bakery/Shop", 2),
+        ("petting_animal_(not_cat)", 3),
+        ("carousel", 4),
+        ("carrousel", 5),
+        ("bakery", -1),
+    ):
+        assert table.find(name) == index, name
+    assert table.unknown == {"bakery": 1}
+
+
+def test_scene_and_object_name_spaces_stay_apart(tree):
+    def castle(info):
+        for kind, index in (("scene", len(info["scene"]["label2idx"])), ("object", len(info["object"]["label2idx"]))):
+            info[kind]["label2idx"]["castle" if kind == "scene" else "Castle"] = index
+        return info
+
+    _edit(tree / "info.json", castle)
+    first, second = json.loads((tree / "train.json").read_text())[:2]
+    _edit(tree / first[2], lambda note: {"emotion": note["emotion"], "scene": "Castle"})
+    _edit(tree / second[2], lambda note: {"emotion": note["emotion"], "object": ["castle", "Castle "]})
+    data = _module(tree)
+    records = data.records("train")
+    assert data.vocabulary.scenes[records.scene[0]] == "castle"
+    assert records.objects[0] == ()
+    assert records.scene[1] == -1
+    assert [data.vocabulary.objects[i] for i in records.objects[1]] == ["Castle"]
+
+
+def test_unknown_attribute_counts_as_absent_with_a_warning(tree):
+    first = json.loads((tree / "train.json").read_text())[0]
+    _edit(tree / first[2], lambda note: {**note, "scene": "moon base"})
+    with pytest.warns(UserWarning, match="moon base"):
+        records = _module(tree).records("train")
+    assert records.scene[0] == -1
+
+
+@pytest.mark.skipif(not REAL_INFO.is_file(), reason="EmoSet's own index is not at hand")
+def test_real_vocabulary(tmp_path):
+    shutil.copy(REAL_INFO, tmp_path / "info.json")
+    vocabulary = read_vocabulary(tmp_path)
+    assert [len(vocabulary.emotions), len(vocabulary.scenes), len(vocabulary.objects)] == [8, 254, 409]
+    assert vocabulary.emotions[:2] == ("amusement", "awe")
+    assert NameTable(vocabulary.objects).find("alarm_clock") == vocabulary.objects.index("Alarm clock")
+
+
+def test_masks_follow_the_pictures(emoset_root):
+    batch = next(iter(_module(emoset_root).test_dataloader()))
+    assert batch.masks.shape == (8, 1, 32, 32)
+    assert ((batch.masks.mean(dim=(1, 2, 3)) > 0.02) & (batch.masks.mean(dim=(1, 2, 3)) < 0.5)).all()
+    assert next(iter(_module(emoset_root).train_dataloader())).masks is None
+
+
+def test_image_without_a_mask_gets_zeros(tree):
+    first = json.loads((tree / "test.json").read_text())[0]
+    (tree / first[1].replace("image/", "mask/").replace(".jpg", ".png")).unlink()
+    batch = next(iter(_module(tree).test_dataloader()))
+    assert batch.masks[0].max() == 0
+    assert batch.masks[1].max() > 0.5
+    shutil.rmtree(tree / "mask")
+    assert next(iter(_module(tree).test_dataloader())).masks is None
+
+
+def test_dataset_alone(emoset_root):
+    dataset = EmoSetDataset(emoset_root, "val", PairedTransform(32))
+    sample = dataset[3]
+    assert len(dataset) == 16
+    assert sample.image.shape == (3, 32, 32)
+    assert sample.target is None
+    assert dataset.vocabulary.emotions[sample.emotion] in sample.name
+    assert sample.objects.dtype == torch.bool
+
+
+def test_refusals(tree, tmp_path):
+    _refused(tmp_path / "nowhere", "existing folder")
+    (tmp_path / "void").mkdir()
+    _refused(tmp_path / "void", "is empty")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "file.txt").write_text("x")
+    _refused(tmp_path / "other", r"info\.json")
+    _edit(tree / "val.json", lambda rows: [])
+    _refused(tree, r"val\.json lists none")
+    (tree / "val.json").write_text("no json")
+    _refused(tree, r"val\.json must be JSON")
+    _edit(tree / "test.json", lambda rows: [["awe", "x.jpg"]])
+    (tree / "val.json").write_text((tree / "train.json").read_text())
+    _refused(tree, "entry 0 of")
+    (tree / "train.json").unlink()
+    _refused(tree, r"train\.json does not exist")
+
+
+def test_missing_image_is_named(tree):
+    first = json.loads((tree / "train.json").read_text())[0]
+    (tree / first[1]).unlink()
+    _refused(tree, Path(first[1]).name)
+    with pytest.raises(UniEmoError, match=Path(first[1]).name):
+        EmoSetDataset(tree, "train", PairedTransform(32))
+    _module(tree).check(("test",))  # the other splits can be used
+
+
+def test_missing_annotation_is_named(tree):
+    first = json.loads((tree / "train.json").read_text())[0]
+    (tree / first[2]).unlink()
+    with pytest.raises(UniEmoError, match=Path(first[2]).name):
+        _module(tree).records("train")
+
+
+def test_unknown_emotion_and_bad_info(tree):
+    _edit(tree / "train.json", lambda rows: [["joy", *rows[0][1:]], *rows[1:]])
+    with pytest.raises(UniEmoError, match="joy"):
+        _module(tree).records("train")
+    _edit(tree / "info.json", lambda info: {"something": 1})
+    with pytest.raises(UniEmoError, match="label2idx"):
+        _ = _module(tree).vocabulary

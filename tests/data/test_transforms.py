@@ -1,0 +1,90 @@
+import numpy as np
+import torch
+from PIL import Image
+from torchvision.transforms import v2
+
+from uniemo.data.transforms import CLIP_MEAN, CLIP_STD, PairedTransform, denormalise
+
+
+def _rng(*seed):
+    return np.random.default_rng(seed)
+
+
+def _photo(width=96, height=64):
+    y, x = np.mgrid[:height, :width]
+    return Image.fromarray(np.stack([x * 255 // width, y * 255 // height, (x + y) % 256], axis=-1).astype(np.uint8))
+
+
+def test_evaluation_is_resize_and_centre_crop():
+    image = _photo()
+    view, target, mask = PairedTransform(32)(image, _rng(0))
+    reference = v2.Compose(
+        [
+            v2.Resize(32, interpolation=v2.InterpolationMode.BICUBIC),
+            v2.CenterCrop(32),
+            v2.ToImage(),
+            v2.ToDtype(torch.float32, scale=True),
+            v2.Normalize(CLIP_MEAN, CLIP_STD),
+        ]
+    )(image)
+    assert target is None
+    assert mask is None
+    assert (view - reference).abs().mean() < 0.01
+    assert (view - reference).abs().max() < 0.1
+
+
+def test_ranges_and_shapes():
+    view, target, mask = PairedTransform(32, 16, train=True)(_photo(), _rng(0), Image.new("L", (96, 64), 255))
+    assert view.shape == (3, 32, 32)
+    assert target.shape == (3, 16, 16)
+    assert -1 <= target.min() < 0 < target.max() <= 1
+    torch.testing.assert_close(mask, torch.ones(1, 32, 32))
+    assert all(part.is_contiguous() and part.dtype == torch.float32 for part in (view, target))
+
+
+def test_same_size_picture_is_passed_on_exactly():
+    image = _photo(32, 32)
+    view, target, _ = PairedTransform(32, 32)(image, _rng(0))
+    pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1) / 255
+    torch.testing.assert_close(denormalise(view[None])[0], pixels)
+    torch.testing.assert_close((target + 1) / 2, pixels)
+
+
+def test_both_views_and_mask_show_the_same_crop():
+    picture = np.zeros((64, 96, 3), np.uint8)
+    picture[10:40, 20:60] = 255
+    image, mask = Image.fromarray(picture), Image.fromarray(picture[..., 0])
+    for seed in range(20):
+        view, target, hole = PairedTransform(32, 32, train=True, crop_scale=(0.3, 1.0))(image, _rng(seed), mask)
+        seen = denormalise(view[None])[0].mean(0)
+        torch.testing.assert_close(seen, (target.mean(0) + 1) / 2, atol=0.01, rtol=0)
+        torch.testing.assert_close(seen, hole[0], atol=0.01, rtol=0)
+
+
+def test_mask_of_another_resolution():
+    picture = np.zeros((64, 64, 3), np.uint8)
+    picture[:32] = 255
+    mask = Image.fromarray(picture[::2, ::2, 0])
+    _, _, hole = PairedTransform(16)(Image.fromarray(picture), _rng(0), mask)
+    assert hole[0, :7].min() > 0.9
+    assert hole[0, 9:].max() < 0.1
+
+
+def test_randomness_comes_from_the_generator_only():
+    transform = PairedTransform(32, 16, train=True)
+    first, again, other = (transform(_photo(), _rng(*seed))[0] for seed in ((0, 1, 2), (0, 1, 2), (0, 2, 2)))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_crop_stays_inside_and_keeps_its_scale():
+    transform = PairedTransform(32, train=True, crop_scale=(0.5, 1.0))
+    flips = 0
+    for seed in range(200):
+        (left, upper, right, lower), flip = transform.geometry(96, 64, _rng(seed))
+        assert 0 <= left < right <= 96
+        assert 0 <= upper < lower <= 64
+        assert 0.45 <= (right - left) * (lower - upper) / 64**2 <= 1.001
+        assert 0.85 <= (right - left) / (lower - upper) <= 1.15
+        flips += flip
+    assert 70 < flips < 130

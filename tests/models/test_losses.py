@@ -1,0 +1,212 @@
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from uniemo.models.losses import (
+    CrossEntropyConditionLoss,
+    PrototypeLoss,
+    TripletConditionLoss,
+    contrastive_loss,
+    diffusion_loss,
+    draw_object,
+)
+
+TAU = 0.07
+
+
+def example(batch=7, vocabulary=4, width=5, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    projected = torch.randn(batch, width, generator=generator)
+    text = F.normalize(torch.randn(vocabulary, width, generator=generator), dim=-1)
+    attribute = torch.tensor([0, 1, -1, 1, 3, 0, -1])[:batch]
+    return projected, text, attribute
+
+
+def reference(projected, text, attribute, duplicates, form):
+    """Eq. 4 in plain loops over pairs of samples."""
+    p, t = projected.double().numpy(), text.double().numpy()
+    p = p / np.linalg.norm(p, axis=1, keepdims=True)
+    valid = [i for i in range(len(p)) if attribute[i] >= 0]
+    losses = []
+    for i in valid:
+        directions = []
+        for image_first in (True, False) if form == "symmetric" else (True,):
+            above, below = 0.0, 0.0
+            for j in valid:
+                image, label = (i, j) if image_first else (j, i)
+                score = np.exp(np.dot(p[image], t[attribute[label]]) / TAU)
+                below += score
+                same = attribute[i] == attribute[j]
+                above += score if (i == j or (same and duplicates == "positive")) else 0.0
+            directions.append(-np.log(above / below))
+        losses.append(np.mean(directions))
+    return np.mean(losses) if losses else 0.0
+
+
+@pytest.mark.parametrize("duplicates", ["positive", "negative"])
+@pytest.mark.parametrize("form", ["image_to_text", "symmetric"])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_contrastive_loss_against_loops(duplicates, form, seed):
+    projected, text, attribute = example(seed=seed)
+    loss = contrastive_loss(projected, text, attribute, TAU, duplicates, form)
+    assert float(loss) == pytest.approx(reference(projected, text, attribute, duplicates, form), rel=1e-4)
+
+
+@pytest.mark.parametrize("form", ["image_to_text", "symmetric"])
+def test_contrastive_forms_agree_without_duplicates(form):
+    projected, text, _ = example()
+    attribute = torch.tensor([0, 1, -1, 2, 3, -1, -1])
+    losses = [contrastive_loss(projected, text, attribute, TAU, d, form) for d in ("positive", "negative")]
+    assert torch.allclose(*losses)
+
+
+def test_contrastive_identities():
+    projected, text, attribute = example()
+    loss = contrastive_loss(projected, text, attribute)
+    order = torch.tensor([3, 1, 6, 0, 2, 5, 4])
+    assert torch.allclose(loss, contrastive_loss(projected[order], text, attribute[order]))
+    assert torch.allclose(loss, contrastive_loss(3 * projected, text, attribute))  # cosine
+    valid = attribute >= 0
+    assert torch.allclose(loss, contrastive_loss(projected[valid], text, attribute[valid]))  # absent take no part
+    assert float(contrastive_loss(projected, text, torch.full((7,), 2))) == pytest.approx(0, abs=1e-5)
+    literal = contrastive_loss(projected, text, torch.full((7,), 2), duplicates="negative")
+    assert float(literal) == pytest.approx(np.log(7), rel=1e-5)
+
+
+@pytest.mark.parametrize("form", ["image_to_text", "symmetric"])
+@pytest.mark.parametrize("duplicates", ["positive", "negative"])
+def test_no_valid_anchor_gives_zero_with_its_graph(form, duplicates):
+    projected, text, _ = example()
+    projected.requires_grad_()
+    loss = contrastive_loss(projected, text, torch.full((7,), -1), TAU, duplicates, form)
+    loss.backward()
+    assert loss.item() == 0
+    assert torch.equal(projected.grad, torch.zeros_like(projected))
+
+
+@pytest.mark.parametrize("form", ["image_to_text", "symmetric"])
+def test_samples_without_attribute_get_no_gradient(form):
+    projected, text, attribute = example()
+    projected.requires_grad_()
+    contrastive_loss(projected, text, attribute, form=form).backward()
+    moved = projected.grad.abs().sum(1) > 0
+    assert torch.equal(moved, attribute >= 0)
+    assert torch.isfinite(projected.grad).all()
+
+
+def _rank(rank, ranks, path, form, duplicates, results):
+    torch.distributed.init_process_group("gloo", init_method=f"file://{path}", rank=rank, world_size=ranks)
+    projected, text, attribute = example(batch=6)
+    part = slice(rank * 3, rank * 3 + 3)
+    mine = projected[part].clone().requires_grad_()
+    loss = contrastive_loss(mine, text, attribute[part], TAU, duplicates, form)
+    loss.backward()
+    results.put((rank, float(loss), mine.grad.numpy()))
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize(("form", "duplicates"), [("image_to_text", "negative"), ("symmetric", "positive")])
+def test_two_ranks_equal_one(tmp_path, form, duplicates):
+    projected, text, attribute = example(batch=6)
+    projected.requires_grad_()
+    whole = contrastive_loss(projected, text, attribute, TAU, duplicates, form)
+    whole.backward()
+
+    context = torch.multiprocessing.get_context("fork")
+    results = context.Queue()
+    workers = [
+        context.Process(target=_rank, args=(rank, 2, tmp_path / "meet", form, duplicates, results)) for rank in range(2)
+    ]
+    for worker in workers:
+        worker.start()
+    found = sorted(results.get(timeout=60) for _ in workers)
+    for worker in workers:
+        worker.join()
+    assert np.mean([loss for _, loss, _ in found]) == pytest.approx(whole.item(), rel=1e-5)
+    # gradients with respect to a shared weight are averaged over ranks: half of each rank's sum
+    averaged = np.concatenate([grad for _, _, grad in found]) / 2
+    assert np.allclose(averaged, projected.grad.numpy(), atol=1e-6)
+
+
+def test_drawn_objects_are_there_and_all_get_their_turn():
+    objects = torch.tensor([[True, False, True], [False, False, False], [False, True, False]])
+    generator = torch.Generator().manual_seed(0)
+    draws = torch.stack([draw_object(objects, generator) for _ in range(400)])
+    assert set(draws[:, 0].tolist()) == {0, 2}
+    assert 140 < int((draws[:, 0] == 0).sum()) < 260
+    assert set(draws[:, 1].tolist()) == {-1}
+    assert set(draws[:, 2].tolist()) == {1}
+    assert draw_object(torch.zeros(2, 0, dtype=torch.bool)).tolist() == [-1, -1]
+
+
+def test_drawing_with_one_generator_per_image_ignores_the_batch():
+    objects = torch.ones(5, 9, dtype=torch.bool)
+    seeds = [3, 1, 4, 1, 5]
+    whole = draw_object(objects, [torch.Generator().manual_seed(seed) for seed in seeds])
+    alone = draw_object(objects[2:3], [torch.Generator().manual_seed(4)])
+    assert whole[2] == alone[0]
+    assert whole[1] == whole[3]
+
+
+def test_diffusion_loss_is_one_mean_per_sample():
+    prediction, target = torch.randn(3, 2, 4, 4), torch.randn(3, 2, 4, 4)
+    expected = [
+        np.mean([(a - b) ** 2 for a, b in zip(p.flatten().tolist(), t.flatten().tolist(), strict=True)])
+        for p, t in zip(prediction, target, strict=True)
+    ]
+    assert np.allclose(diffusion_loss(prediction, target).numpy(), expected, rtol=1e-5)
+
+
+def softmax_loss(logits, target):
+    logits = np.array(logits, dtype=np.float64)
+    return float(np.log(np.exp(logits).sum()) - logits[target])
+
+
+def condition_example():
+    generator = torch.Generator().manual_seed(3)
+    condition = (torch.randn(4, 5, generator=generator), torch.randn(4, 6, generator=generator))
+    return condition, torch.tensor([0, 2, 1, 2]), torch.randn(4, 3, generator=generator)
+
+
+def test_prototype_loss_against_loops():
+    condition, emotion, logits = condition_example()
+    init = [torch.randn(3, 5), torch.randn(3, 6)]
+    loss = PrototypeLoss(init, tau=TAU)
+    expected = []
+    for c, start in zip(condition, init, strict=True):
+        for row, target in zip(c.double().numpy(), emotion.tolist(), strict=True):
+            cosines = [row @ q / np.linalg.norm(row) / np.linalg.norm(q) for q in start.double().numpy()]
+            expected.append(softmax_loss(np.array(cosines) / TAU, target))
+    assert loss(condition, emotion, logits).item() == pytest.approx(np.mean(expected), rel=1e-4)
+    assert all(prototype.requires_grad for prototype in loss.prototypes)
+    assert torch.equal(loss.prototypes[0], init[0])
+
+
+def test_triplet_loss_against_loops():
+    condition, emotion, logits = condition_example()
+    loss = TripletConditionLoss(3, (5, 6), margin=0.5)
+    expected = []
+    for c, head in zip(condition, loss.heads, strict=True):
+        for row, target, image in zip(
+            head(c).detach().double().numpy(), emotion.tolist(), logits.tolist(), strict=True
+        ):
+            hardest = max((k for k in range(3) if k != target), key=lambda k: image[k])
+
+            def distance(k, row=row):
+                return 1 - row @ np.eye(3)[k] / np.linalg.norm(row)
+
+            triplet = max(0.0, distance(target) - distance(hardest) + 0.5)
+            expected.append(triplet + softmax_loss(row, target))
+    assert loss(condition, emotion, logits).item() == pytest.approx(np.mean(expected), rel=1e-4)
+
+
+def test_cross_entropy_loss_against_loops():
+    condition, emotion, logits = condition_example()
+    loss = CrossEntropyConditionLoss(3, (5, 6))
+    expected = [
+        softmax_loss(row, target)
+        for c, head in zip(condition, loss.heads, strict=True)
+        for row, target in zip(head(c).tolist(), emotion.tolist(), strict=True)
+    ]
+    assert loss(condition, emotion, logits).item() == pytest.approx(np.mean(expected), rel=1e-4)

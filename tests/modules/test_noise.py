@@ -1,0 +1,38 @@
+import torch
+
+from uniemo.modules.noise import generator, mixed_seed, sample_noise, sample_timesteps
+
+
+def test_noise_depends_on_seed_step_and_sample_only():
+    ids = torch.tensor([3, 7, 5])
+    noise = sample_noise(ids, (2, 4), seed=1, step=9)
+    assert noise.shape == (3, 2, 4)
+    assert torch.equal(sample_noise(ids.flip(0), (2, 4), seed=1, step=9), noise.flip(0))
+    assert torch.equal(sample_noise(ids[1:2], (2, 4), seed=1, step=9)[0], noise[1])
+    for other in ({"seed": 2, "step": 9}, {"seed": 1, "step": 8}, {"seed": 1, "step": 9, "stream": 1}):
+        assert not torch.equal(sample_noise(ids, (2, 4), **other), noise)
+
+
+def test_noise_leaves_the_global_state_alone():
+    torch.manual_seed(0)
+    expected = torch.rand(3)
+    torch.manual_seed(0)
+    sample_noise(torch.arange(4), (2,), 0, 0)
+    sample_timesteps(torch.arange(4), 10, 0, 0)
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_noise_is_standard_normal_and_timesteps_uniform():
+    noise = sample_noise(torch.arange(500), (20,), 0, 0)
+    assert abs(noise.mean()) < 0.05
+    assert abs(noise.std() - 1) < 0.05
+    steps = sample_timesteps(torch.arange(2000), 10, 0, 0)
+    counts = torch.bincount(steps, minlength=10)
+    assert len(counts) == 10
+    assert counts.min() > 140
+
+
+def test_mixed_seed_tells_orders_apart():
+    assert mixed_seed(1, 2) != mixed_seed(2, 1)
+    assert 0 <= mixed_seed(0) < 2**63
+    assert generator(1, 2).initial_seed() == mixed_seed(1, 2)

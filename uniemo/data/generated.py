@@ -1,0 +1,224 @@
+"""Images that a model drew: the index that describes them, a dataset over it, and the mix with real images."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch.utils.data import Dataset
+
+from uniemo.data.batch import EmotionSample
+from uniemo.data.dataset import EmotionDataset, Records
+from uniemo.data.transforms import PairedTransform
+from uniemo.errors import UniEmoError
+from uniemo.resources import atomic_write
+from uniemo.vocabulary import Vocabulary
+
+INDEX_NAMES: tuple[str, ...] = ("kept.jsonl", "index.jsonl")  # the filtered one first
+
+
+def find_index(path: str | Path) -> Path:
+    """Return the index file that ``path`` names: itself, or ``kept.jsonl`` or ``index.jsonl`` inside a folder.
+
+    Raises:
+        UniEmoError: there is no such file.
+    """
+    path = Path(path).expanduser()
+    if path.is_dir():
+        for name in INDEX_NAMES:
+            if (path / name).is_file():
+                return path / name
+        raise UniEmoError(
+            f"generated must hold kept.jsonl or index.jsonl; {path} has neither: run uniemo generate first"
+        )
+    if not path.is_file():
+        raise UniEmoError(
+            f"generated must be an index file or its folder; {path} does not exist: run uniemo generate first"
+        )
+    return path
+
+
+def read_index(path: str | Path) -> list[dict[str, Any]]:
+    """Read an index of generated images (JSON Lines).
+
+    Args:
+        path: the index, or the folder that holds it.
+
+    Returns:
+        One dict for each image: ``file`` (relative to the index's folder), ``emotion`` (name or None), ``weights``
+        ({emotion: weight}), and what else the writer knew: seed, prompt, scores.
+
+    Raises:
+        UniEmoError: no such file, a line that is no JSON object with a ``file``, or no line at all.
+    """
+    path = find_index(path)
+    rows = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise UniEmoError(
+                f"index {path} must be JSON Lines; line {number} is not ({error}): generate again"
+            ) from error
+        if not isinstance(row, dict) or not isinstance(row.get("file"), str):
+            raise UniEmoError(f'index {path} must name a "file" in every line; line {number} does not: generate again')
+        rows.append(row)
+    if not rows:
+        raise UniEmoError(f"index {path} must list at least one image; it lists none: generate more or widen the band")
+    return rows
+
+
+def write_index(path: str | Path, rows: Sequence[dict[str, Any]]) -> None:
+    """Write an index as JSON Lines, whole or not at all."""
+    with atomic_write(path) as temporary:
+        lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        temporary.write_text("".join(lines), encoding="utf-8")
+
+
+def intended_emotion(row: dict[str, Any]) -> str:
+    """Return the emotion that an image was drawn for; of a mixture the one with the largest weight.
+
+    Raises:
+        UniEmoError: the row has neither weights nor an emotion.
+    """
+    weights = row.get("weights")
+    if weights:
+        return str(max(weights, key=lambda name: weights[name]))
+    if row.get("emotion"):
+        return str(row["emotion"])
+    raise UniEmoError(f'index must give an "emotion" or "weights" for every image; {row["file"]} has neither')
+
+
+def emotion_labels(rows: Sequence[dict[str, Any]], vocabulary: Vocabulary) -> NDArray[np.int64]:
+    """Return the class index (N,) of every row's intended emotion.
+
+    Raises:
+        UniEmoError: an emotion that the vocabulary does not have.
+    """
+    return np.array([vocabulary.emotion_index(intended_emotion(row)) for row in rows], dtype=np.int64)
+
+
+def balanced_choice(emotion: NDArray[np.int64], count: int, seed: int) -> NDArray[np.int64]:
+    """Choose ``count`` images as evenly over emotions as what exists allows.
+
+    Args:
+        emotion: (N,) class indices.
+        count: how many, at most N.
+        seed: of the choice.
+
+    Returns:
+        Sorted indices (count,).
+    """
+    rows = {int(label): np.flatnonzero(emotion == label) for label in np.unique(emotion)}
+    rng = np.random.default_rng(seed)
+    quota = dict.fromkeys(rows, 0)
+    left = count
+    while left > 0:
+        open_labels = [label for label in rows if quota[label] < len(rows[label])]
+        share, rest = divmod(left, len(open_labels))
+        extra = set(rng.permutation(open_labels)[:rest].tolist())
+        for label in open_labels:
+            more = min(share + (label in extra), len(rows[label]) - quota[label])
+            quota[label] += more
+            left -= more
+    chosen = [rng.permutation(rows[label])[: quota[label]] for label in rows]
+    return np.sort(np.concatenate(chosen)) if chosen else np.zeros(0, dtype=np.int64)
+
+
+class GeneratedImageDataset(EmotionDataset):
+    """Images of an index: an emotion label, no attributes.
+
+    Args:
+        index: ``.jsonl`` file or its folder.
+        vocabulary: of the real data; its emotions number the labels.
+        transform: as for the real images.
+        seed: as for the real images.
+        first_id: sample id of the first line; the others count on from there.
+
+    Raises:
+        UniEmoError: see :func:`read_index`; an unknown emotion; a listed image that does not exist.
+    """
+
+    def __init__(
+        self,
+        index: str | Path,
+        vocabulary: Vocabulary,
+        transform: PairedTransform,
+        seed: int = 0,
+        first_id: int = 0,
+    ) -> None:
+        self.index = find_index(index)
+        self.rows = read_index(self.index)
+        count = len(self.rows)
+        files = [row["file"] for row in self.rows]
+        missing = [name for name in files if not (self.index.parent / name).is_file()]
+        if missing:
+            raise UniEmoError(
+                f"index {self.index} must list existing images; {len(missing)} of {count} are missing, "
+                f"first {missing[0]}: generate again"
+            )
+        records = Records(
+            root=self.index.parent,
+            files=files,
+            emotion=emotion_labels(self.rows, vocabulary),
+            scene=np.full(count, -1, dtype=np.int64),
+            objects=[()] * count,
+            num_objects=len(vocabulary.objects),
+            sample_id=np.arange(first_id, first_id + count, dtype=np.int64),
+            generated=True,
+        )
+        super().__init__(records, transform, seed)
+
+
+class MixedDataset(Dataset[EmotionSample]):
+    """Real images and so many generated ones that they make up ``proportion`` of the whole.
+
+    Args:
+        real: N_r real images.
+        generated: images to choose from, evenly over emotions.
+        proportion: p in [0, 1); round(p / (1 - p) · N_r) generated images are taken, all where fewer exist (a warning
+            then says which share was reached).
+        seed: of the choice.
+
+    Raises:
+        UniEmoError: ``proportion`` outside [0, 1).
+    """
+
+    def __init__(self, real: EmotionDataset, generated: EmotionDataset, proportion: float = 0.2, seed: int = 0) -> None:
+        check_proportion(proportion)
+        wanted = round(proportion / (1 - proportion) * len(real))
+        taken = min(wanted, len(generated))
+        if taken < wanted:
+            share = taken / (len(real) + taken)
+            warnings.warn(
+                f"generated images make up {share:.1%} of the training set, not {proportion:.1%}: "
+                f"only {taken} of {wanted} exist",
+                stacklevel=2,
+            )
+        self.real = real
+        self.generated = generated
+        self.chosen = balanced_choice(generated.records.emotion, taken, seed)
+
+    def __len__(self) -> int:
+        """Return the number of real and chosen generated images."""
+        return len(self.real) + len(self.chosen)
+
+    def __getitem__(self, key: int) -> EmotionSample:
+        """Return the sample of ``key = epoch * len(self) + index``; real images come first."""
+        epoch, index = divmod(int(key), len(self))
+        if index < len(self.real):
+            return self.real.sample(index, epoch)
+        return self.generated.sample(int(self.chosen[index - len(self.real)]), epoch)
+
+
+def check_proportion(proportion: float) -> None:
+    """Raise UniEmoError unless 0 <= proportion < 1."""
+    if not 0 <= proportion < 1:
+        raise UniEmoError(f"proportion of generated images must be at least 0 and below 1; got {proportion}")

@@ -1,0 +1,182 @@
+"""CLIP models by name: open_clip architectures with their right activation, or a folder in open_clip's layout."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import torch
+from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_model
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from uniemo.errors import UniEmoError
+from uniemo.resources import MINIATURE, resolve
+
+RANDOM = "random:"
+_CONFIG = "open_clip_config.json"
+_WEIGHTS = ("*.safetensors", "*.bin", "*.pth")  # what open_clip looks for in a folder
+_TOKENIZER = ("tokenizer.json", "vocab.json")
+_TEXT_BATCH = 256
+
+
+@dataclass
+class ClipParts:
+    """A loaded CLIP, taken apart.
+
+    Attributes:
+        visual: the image tower, an open_clip ``VisionTransformer`` in eval mode.
+        text: maps N strings to their (N, E) text features, not normalised, without gradient.
+        width: D, width of the image tower.
+        embed_dim: E, size of the space that image and text share.
+        image_size: side R of the square images that the tower takes.
+        mean: per-channel mean of CLIP's pixel normalisation.
+        std: per-channel standard deviation of it.
+        logit_scale: CLIP's learned inverse temperature (about 100 for the published weights).
+        name: the name it was loaded by.
+    """
+
+    visual: Any
+    text: Callable[[Sequence[str]], Tensor]
+    width: int
+    embed_dim: int
+    image_size: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    logit_scale: float
+    name: str
+
+
+class TextEncoder:
+    """CLIP's text tower as a function from strings to features; the tokenizer is made at the first call."""
+
+    def __init__(self, model: nn.Module, source: str) -> None:
+        self._model: Any = model
+        self._source = source
+        self._tokenizer: Callable[[list[str]], Tensor] | None = None
+
+    @torch.no_grad()
+    def __call__(self, texts: Sequence[str]) -> Tensor:
+        """Return (N, E) float32 features of N texts, not normalised."""
+        if self._tokenizer is None:
+            with _quiet():
+                self._tokenizer = open_clip.get_tokenizer(self._source)
+        chunks = [list(texts[start : start + _TEXT_BATCH]) for start in range(0, len(texts), _TEXT_BATCH)]
+        device = self._model.logit_scale.device
+        return torch.cat([self._model.encode_text(self._tokenizer(chunk).to(device)).float() for chunk in chunks])
+
+
+def load_clip(name: str) -> ClipParts:
+    """Load a CLIP.
+
+    Args:
+        name: one of
+
+            - ``"miniature:clip"`` or a folder with ``open_clip_config.json``, weights and tokenizer;
+            - an open_clip architecture such as ``"ViT-B-32"``, ``"ViT-B-16"``, ``"ViT-L-14"``: OpenAI's weights in the
+              quick-GELU variant that they were trained with;
+            - ``"architecture/tag"`` such as ``"ViT-B-32/laion2b_s34b_b79k"``: other weights, with their activation;
+            - any of these after ``"random:"``: the architecture with random weights.
+
+    Raises:
+        UniEmoError: unknown name or tag, a folder with a file missing, weights that cannot be had, or an image tower
+            that is not a plain ViT with a class token.
+    """
+    random = name.startswith(RANDOM)
+    wanted = name.removeprefix(RANDOM)
+    architecture, _, tag = wanted.partition("/")
+    if not wanted.startswith(MINIATURE) and architecture in open_clip.list_models():
+        architecture, tag = _variant(architecture, tag or "openai")
+        source, pretrained = architecture, None if random else tag
+    else:
+        folder = resolve(wanted)
+        _check_folder(folder, weights=not random)
+        source, pretrained = f"local-dir:{folder}", None
+    try:
+        with _quiet():
+            model = open_clip.create_model(
+                source, pretrained=pretrained, load_weights=not random, require_pretrained=not random
+            )
+    except (RuntimeError, ValueError, OSError, SafetensorError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UniEmoError(
+            f"clip {name!r} could not be loaded ({reason}); download its weights once with a network, "
+            f"or give a folder in open_clip's layout"
+        ) from error
+    return take_apart(model.eval(), source, name)
+
+
+def take_apart(model: Any, source: str, name: str) -> ClipParts:  # noqa: ANN401 - open_clip is not typed
+    """Return the parts of an open_clip model; ``source`` is what open_clip finds its tokenizer by."""
+    visual: Any = model.visual
+    if not (
+        isinstance(visual, open_clip.transformer.VisionTransformer)
+        and visual.pool_type == "tok"
+        and isinstance(visual.transformer.resblocks[0], open_clip.transformer.ResidualAttentionBlock)
+        and visual.image_size[0] == visual.image_size[1]
+    ):
+        raise UniEmoError(
+            f"clip must have a plain ViT with a class token and square images as image tower; {name!r} has not, "
+            f"take ViT-B-32, ViT-B-16 or ViT-L-14"
+        )
+    preprocess = visual.preprocess_cfg
+    return ClipParts(
+        visual=visual,
+        text=TextEncoder(model, source),
+        width=visual.conv1.out_channels,
+        embed_dim=visual.output_dim,
+        image_size=visual.image_size[0],
+        mean=tuple(preprocess["mean"]),
+        std=tuple(preprocess["std"]),
+        logit_scale=float(model.logit_scale.detach().exp()),
+        name=name,
+    )
+
+
+def _variant(architecture: str, tag: str) -> tuple[str, str]:
+    """Return the architecture whose activation is the one that the weights ``tag`` were trained with."""
+    plain = architecture.removesuffix("-quickgelu")
+    config = get_pretrained_cfg(plain, tag) or get_pretrained_cfg(architecture, tag)
+    if not config:
+        tags = ", ".join(list_pretrained_tags_by_model(plain)) or "none"
+        raise UniEmoError(f"clip weights must be one of {tags} for {plain}; got {tag!r}")
+    quick = f"{plain}-quickgelu"
+    return (quick if config.get("quick_gelu") and quick in open_clip.list_models() else plain), tag
+
+
+def _check_folder(folder: Path, weights: bool) -> None:
+    """Raise the error that names the first file that a CLIP folder lacks."""
+    if not folder.is_dir():
+        raise UniEmoError(
+            f"clip must be miniature:clip, a folder or an open_clip name such as ViT-B-32; "
+            f"there is no folder {str(folder)!r}"
+        )
+    if not (folder / _CONFIG).is_file():
+        raise UniEmoError(f"clip folder must hold {_CONFIG}; {str(folder)!r} has none, write it there")
+    if weights and not any(next(folder.glob(pattern), None) for pattern in _WEIGHTS):
+        raise UniEmoError(
+            f"clip folder must hold open_clip_model.safetensors; {str(folder)!r} has no weights, copy them there"
+        )
+    try:
+        own_tokenizer = "hf_tokenizer_name" in json.loads((folder / _CONFIG).read_text())["model_cfg"]["text_cfg"]
+    except (ValueError, TypeError, KeyError) as error:
+        raise UniEmoError(f"clip folder must hold open_clip's {_CONFIG}; that in {str(folder)!r} is another") from error
+    if own_tokenizer and not any((folder / file).is_file() for file in _TOKENIZER):
+        raise UniEmoError(f"clip folder must hold tokenizer.json; {str(folder)!r} has no tokenizer, copy it there")
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep open_clip's notes on the root logger below warnings, and random-weight warnings, off the screen."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)

@@ -1,0 +1,159 @@
+"""The emotion space: what features the images of each emotion have, to draw new ones from."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from uniemo.errors import UniEmoError
+from uniemo.vocabulary import Vocabulary
+
+Weights = dict[int, float] | Tensor  # how much of each emotion
+
+
+@dataclass
+class EmotionSpaceConfig:
+    """How features are drawn for an emotion.
+
+    Attributes:
+        kind: ``bank`` draws whole feature sets of single training images, with a little noise; ``gaussian`` (the
+            paper's) draws each feature on its own from the emotion's mean and standard deviation.
+        noise: size of the bank's noise, as a share of the emotion's standard deviation.
+        bank_size: images kept per emotion.
+    """
+
+    kind: Literal["bank", "gaussian"] = "bank"
+    noise: float = 0.1
+    bank_size: int = 256
+
+
+class EmotionSpace(nn.Module):
+    """Per emotion the mean, the standard deviation and a bank of the features of its training images; all buffers.
+
+    Args:
+        num_emotions: C.
+        width: D of the features.
+        kinds: which features it knows, for example ``("cls", "scene", "object")``.
+
+    The bank's size differs from one checkpoint to another: loading takes the size of what is loaded.
+    """
+
+    bank_emotion: Tensor
+
+    def __init__(self, num_emotions: int, width: int, kinds: Sequence[str]) -> None:
+        super().__init__()
+        self.num_emotions = num_emotions
+        self.kinds = tuple(kinds)
+        self.register_buffer("bank_emotion", torch.zeros(0, dtype=torch.int64))
+        for kind in self.kinds:
+            self.register_buffer(f"mean_{kind}", torch.zeros(num_emotions, width))
+            self.register_buffer(f"std_{kind}", torch.zeros(num_emotions, width))
+            self.register_buffer(f"bank_{kind}", torch.zeros(0, width))
+
+    @property
+    def fitted(self) -> bool:
+        """Whether there is anything to draw from."""
+        return len(self.bank_emotion) > 0
+
+    @torch.no_grad()
+    def fit(self, features: dict[str, Tensor], emotion: Tensor, bank_size: int = 256, seed: int = 0) -> None:
+        """Take the statistics of training images, seen without augmentation.
+
+        Args:
+            features: (N, D) for each of ``kinds``.
+            emotion: (N,) int64.
+            bank_size: most images kept per emotion, chosen by ``seed``; mean and deviation use all.
+            seed: of that choice.
+        """
+        emotion = emotion.cpu()
+        generator = torch.Generator().manual_seed(seed)
+        kept = []
+        for index in range(self.num_emotions):
+            members = torch.nonzero(emotion == index).flatten()
+            kept.append(members[torch.randperm(len(members), generator=generator)[:bank_size]].sort().values)
+            for kind in self.kinds if len(members) else ():
+                chosen = features[kind][members.to(features[kind].device)].float()  # (n, D)
+                getattr(self, f"mean_{kind}")[index] = chosen.mean(dim=0)
+                getattr(self, f"std_{kind}")[index] = chosen.std(dim=0, correction=0)
+        choice = torch.cat(kept)
+        device = self.bank_emotion.device
+        self.bank_emotion = emotion[choice].to(device)
+        for kind in self.kinds:
+            values = features[kind]
+            setattr(self, f"bank_{kind}", values[choice.to(values.device)].float().to(device))
+
+    def sample(
+        self,
+        emotion: int,
+        generators: Sequence[torch.Generator],
+        kind: Literal["bank", "gaussian"] = "bank",
+        noise: float = 0.1,
+    ) -> dict[str, Tensor]:
+        """Draw one feature set per generator for an emotion.
+
+        Args:
+            emotion: its index.
+            generators: one CPU generator per drawn set, so that a set does not depend on the others.
+            kind: see :class:`EmotionSpaceConfig`.
+            noise: of ``bank``, a share of the standard deviation.
+
+        Returns:
+            (num, D) for each of ``kinds``.
+
+        Raises:
+            UniEmoError: nothing fitted yet, or no training image had this emotion.
+        """
+        members = torch.nonzero(self.bank_emotion == emotion).flatten()
+        if len(members) == 0:
+            raise UniEmoError(
+                f"the emotion space must hold images of emotion {emotion}; it has none, "
+                f"train a joint or feedback stage on images of it first"
+            )
+        picks = [int(torch.randint(len(members), (1,), generator=generator)) for generator in generators]
+        rows = members[torch.tensor(picks, dtype=torch.int64, device=members.device)]
+        drawn = {}
+        for name in self.kinds:
+            mean, std = getattr(self, f"mean_{name}")[emotion], getattr(self, f"std_{name}")[emotion]
+            shift = torch.stack([torch.randn(len(mean), generator=generator) for generator in generators]).to(mean)
+            bank = getattr(self, f"bank_{name}")
+            drawn[name] = mean + std * shift if kind == "gaussian" else bank[rows] + noise * std * shift
+        return drawn
+
+    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: Any) -> None:  # noqa: ANN401
+        """Take the bank's size from the state before it is copied in."""
+        for name in ("bank_emotion", *(f"bank_{kind}" for kind in self.kinds)):
+            incoming = state_dict.get(prefix + name)
+            if incoming is not None:
+                setattr(self, name, getattr(self, name).new_empty(incoming.shape))
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def seeded(seed: int, stream: int) -> torch.Generator:
+    """Return a CPU generator for a stream of a seed, unrelated to ``torch.Generator().manual_seed(seed)``."""
+    state = np.random.SeedSequence([seed & 0xFFFFFFFFFFFFFFFF, stream, 0x5E]).generate_state(1, np.uint64)
+    return torch.Generator().manual_seed(int(state[0]) >> 1)
+
+
+def emotion_weights(weights: Weights, vocabulary: Vocabulary) -> dict[int, float]:
+    """Check a mix of emotions and scale it to sum to one; emotions of weight zero are left out.
+
+    Raises:
+        UniEmoError: an index outside the vocabulary, or weights that are negative, not finite or of no positive sum.
+    """
+    pairs = dict(enumerate(weights.tolist())) if isinstance(weights, Tensor) else weights
+    total = math.fsum(pairs.values())
+    if not math.isfinite(total) or total <= 0 or any(weight < 0 for weight in pairs.values()):
+        raise UniEmoError(
+            f"emotion weights must be numbers from zero with a positive sum; got {list(pairs.values())}, "
+            f"give for example awe=0.7 fear=0.3"
+        )
+    wrong = [index for index in pairs if not 0 <= index < len(vocabulary.emotions)]
+    if wrong:
+        raise UniEmoError(f"emotion index must be from 0 to {len(vocabulary.emotions) - 1}; got {wrong[0]}")
+    return {index: weight / total for index, weight in sorted(pairs.items()) if weight > 0}

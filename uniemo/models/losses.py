@@ -1,0 +1,225 @@
+"""Losses: contrastive (eq. 4), condition (eq. 7) and diffusion (eq. 8)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.distributed as dist
+import torch.distributed.nn.functional
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+Condition = tuple[Tensor, ...]  # one (B, W) per text encoder of the diffusion model
+
+TEMPERATURE = 0.07  # the paper's τ, below eq. 4
+
+
+def contrastive_loss(
+    projected: Tensor,
+    text: Tensor,
+    attribute: Tensor,
+    tau: float = TEMPERATURE,
+    duplicates: Literal["positive", "negative"] = "positive",
+    form: Literal["image_to_text", "symmetric"] = "image_to_text",
+) -> Tensor:
+    """InfoNCE between image features and the text embeddings of their attributes (eq. 4).
+
+    Samples of all ranks with an attribute are anchors and each other's candidates; samples without take no part. With
+    s_ij = cos(projected_i, text of sample j's attribute) / τ and N_i the samples that have i's attribute,
+
+    - ``positive``: -log(Σ_{j in N_i} exp s_ij / Σ_j exp s_ij), multi-positive InfoNCE: only samples with a
+      *different* attribute are negatives;
+    - ``negative``: -log(exp s_ii / Σ_j exp s_ij), the paper's literal form, where a second sample with the same
+      attribute is a negative.
+
+    Both are the same when no attribute occurs twice. Texts of the same attribute are equal, so the sums run over the
+    vocabulary, weighted by how often an attribute occurs: (B, V) numbers however many samples the ranks hold.
+
+    Args:
+        projected: (B, E) features in CLIP's text space, of any length.
+        text: (V, E) text embeddings of the vocabulary, L2-normalised.
+        attribute: (B,) index into ``text``, -1 where the image has no attribute.
+        tau: temperature τ.
+        duplicates: what a sample with the anchor's attribute is.
+        form: ``symmetric`` is the mean with the direction from text to image.
+
+    Returns:
+        Mean over the valid samples, a scalar; zero, with its graph intact, when there are none. Over several ranks it
+        is this rank's sum over the number of valid samples on all ranks, times the number of ranks, so that averaging
+        gradients over ranks (as DDP does) gives the gradient of one process with the whole batch.
+    """
+    valid = attribute >= 0
+    attribute = attribute.clamp(min=0)
+    features = F.normalize(projected.float(), dim=-1)
+    ranks = dist.get_world_size() if _distributed() else 1
+
+    counts = text.new_zeros(len(text), dtype=torch.float32).index_add_(0, attribute, valid.float())
+    if ranks > 1:
+        dist.all_reduce(counts)
+    total = counts.sum()
+
+    scores = features @ text.float().T / tau  # (B, V)
+    present = counts.log().clamp(min=torch.finfo(torch.float32).min)  # an absent attribute adds exp(-huge) = 0
+    own = scores.gather(1, attribute.unsqueeze(1)).squeeze(1)  # s_ii (B,)
+    if duplicates == "positive":
+        own = own + counts[attribute].clamp(min=1).log()
+    loss = (scores + present).logsumexp(dim=1) - own  # (B,)
+    if form == "symmetric":
+        loss = (loss + _text_to_image(features, text, attribute, valid, tau, duplicates)) / 2
+    return torch.where(valid, loss, 0 * own).sum() / total.clamp(min=1) * ranks
+
+
+def _text_to_image(
+    features: Tensor, text: Tensor, attribute: Tensor, valid: Tensor, tau: float, duplicates: str
+) -> Tensor:
+    """Return the (B,) losses of the direction from each sample's text to the images of all ranks."""
+    images, labels, takes_part, mine = features, attribute, valid, torch.arange(len(features), device=features.device)
+    if _distributed() and dist.get_world_size() > 1:
+        images = torch.cat(torch.distributed.nn.functional.all_gather(features.contiguous()))
+        labels = torch.cat(_gather(attribute))
+        takes_part = torch.cat(_gather(valid))
+        mine = mine + dist.get_rank() * len(features)
+    scores = text.float()[attribute] @ images.T / tau  # (B, all images)
+    lowest = torch.finfo(scores.dtype).min
+    scores = scores.masked_fill(~takes_part, lowest)
+    if duplicates == "positive":
+        positive = (labels == attribute.unsqueeze(1)) & takes_part
+        own = scores.masked_fill(~positive, lowest).logsumexp(dim=1)
+    else:
+        own = scores.gather(1, mine.unsqueeze(1)).squeeze(1)
+    return scores.logsumexp(dim=1) - own
+
+
+def _distributed() -> bool:
+    return dist.is_available() and dist.is_initialized()
+
+
+def _gather(x: Tensor) -> list[Tensor]:
+    """Return every rank's tensor, without gradient; shapes are equal on all ranks."""
+    parts = [torch.empty_like(x) for _ in range(dist.get_world_size())]
+    dist.all_gather(parts, x.contiguous())
+    return parts
+
+
+def draw_object(objects: Tensor, generator: torch.Generator | Sequence[torch.Generator] | None = None) -> Tensor:
+    """Draw one of each image's objects, all equally likely.
+
+    Args:
+        objects: (B, O) bool.
+        generator: source of randomness on the CPU, or one per image, so that a draw does not depend on the rest of the
+            batch; the global one when None.
+
+    Returns:
+        (B,) int64, -1 where an image has no object.
+    """
+    if objects.numel() == 0:
+        return torch.full((len(objects),), -1, dtype=torch.int64, device=objects.device)
+    if generator is None or isinstance(generator, torch.Generator):
+        lots = torch.rand(objects.shape, generator=generator)
+    else:
+        lots = torch.stack([torch.rand(objects.shape[1], generator=own) for own in generator])
+    best, drawn = torch.where(objects, lots.to(objects.device), -1.0).max(dim=1)
+    return torch.where(best >= 0, drawn, -1)
+
+
+def diffusion_loss(prediction: Tensor, target: Tensor) -> Tensor:
+    """Return the mean squared error of each sample, (B,), of (B, ...) tensors, in float32 (eq. 8)."""
+    return F.mse_loss(prediction.float(), target.float(), reduction="none").flatten(1).mean(dim=1)
+
+
+@dataclass
+class ConditionLossConfig:
+    """Which L_cond (eq. 7).
+
+    Attributes:
+        kind: ``prototype`` (InfoNCE against a learned prototype per emotion), ``triplet`` (the released form) or
+            ``cross_entropy`` (the ablation row).
+        tau: temperature of ``prototype``.
+        margin: of ``triplet``.
+    """
+
+    kind: Literal["prototype", "triplet", "cross_entropy"] = "prototype"
+    tau: float = TEMPERATURE
+    margin: float = 0.5
+
+
+class PrototypeLoss(nn.Module):
+    """InfoNCE (cosine) of a condition against one learned prototype per emotion and text encoder.
+
+    Args:
+        init: first prototypes, one (C, W) per text encoder: the token embeddings of the emotions' names.
+        tau: temperature.
+    """
+
+    def __init__(self, init: Sequence[Tensor], tau: float = TEMPERATURE) -> None:
+        super().__init__()
+        self.tau = tau
+        self.prototypes = nn.ParameterList(nn.Parameter(start.detach().clone().float()) for start in init)
+
+    def forward(self, condition: Condition, emotion: Tensor, emotion_logits: Tensor) -> Tensor:
+        """Return the mean loss over samples and text encoders.
+
+        Args:
+            condition: one (B, W) per text encoder.
+            emotion: (B,) target emotion.
+            emotion_logits: (B, C) of the image; not used by this form.
+        """
+        del emotion_logits
+        losses = [
+            F.cross_entropy(F.normalize(c.float(), dim=-1) @ F.normalize(prototype, dim=-1).T / self.tau, emotion)
+            for c, prototype in zip(condition, self.prototypes, strict=True)
+        ]
+        return torch.stack(losses).mean()
+
+
+class CrossEntropyConditionLoss(nn.Module):
+    """Cross entropy of a linear head's logits of the condition, one head per text encoder."""
+
+    def __init__(self, num_emotions: int, widths: Sequence[int]) -> None:
+        super().__init__()
+        self.heads = nn.ModuleList(nn.Linear(width, num_emotions) for width in widths)
+
+    def forward(self, condition: Condition, emotion: Tensor, emotion_logits: Tensor) -> Tensor:
+        """Return the mean loss over samples and text encoders; arguments as in :class:`PrototypeLoss`."""
+        del emotion_logits
+        losses = [F.cross_entropy(head(c), emotion) for c, head in zip(condition, self.heads, strict=True)]
+        return torch.stack(losses).mean()
+
+
+class TripletConditionLoss(nn.Module):
+    """The released form: a cosine triplet on a linear head's logits of the condition, plus their cross entropy.
+
+    Anchor is the head's (B, C) logits, positive the one-hot target, negative the one-hot of the hardest wrong emotion,
+    the one to which the emotion head gives the highest logit for the image; distance is one minus cosine.
+    """
+
+    def __init__(self, num_emotions: int, widths: Sequence[int], margin: float = 0.5) -> None:
+        super().__init__()
+        self.margin = margin
+        self.heads = nn.ModuleList(nn.Linear(width, num_emotions) for width in widths)
+
+    def forward(self, condition: Condition, emotion: Tensor, emotion_logits: Tensor) -> Tensor:
+        """Return the mean loss over samples and text encoders; arguments as in :class:`PrototypeLoss`."""
+        wrong = emotion_logits.detach().scatter(1, emotion.unsqueeze(1), -torch.inf).argmax(dim=1)
+        losses = []
+        for c, head in zip(condition, self.heads, strict=True):
+            logits = head(c).float()
+            unit = F.normalize(logits, dim=-1)  # its entries are the cosines with the one-hot vectors
+            towards = unit.gather(1, emotion.unsqueeze(1)).squeeze(1)
+            away = unit.gather(1, wrong.unsqueeze(1)).squeeze(1)
+            triplet = F.relu((1 - towards) - (1 - away) + self.margin).mean()
+            losses.append(triplet + F.cross_entropy(logits, emotion))
+        return torch.stack(losses).mean()
+
+
+def build_condition_loss(config: ConditionLossConfig, init: Sequence[Tensor]) -> nn.Module:
+    """Return the loss of ``config``; ``init`` holds the (C, W) token embeddings of the emotions per text encoder."""
+    num_emotions, widths = len(init[0]), [start.shape[1] for start in init]
+    if config.kind == "prototype":
+        return PrototypeLoss(init, config.tau)
+    if config.kind == "triplet":
+        return TripletConditionLoss(num_emotions, widths, config.margin)
+    return CrossEntropyConditionLoss(num_emotions, widths)

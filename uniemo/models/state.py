@@ -1,0 +1,48 @@
+"""Which tensors a checkpoint holds, and loading them with clear words where they do not fit."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from uniemo.errors import UniEmoError
+
+TOWER = "encoder.visual."
+_FROZEN = "diffusion."
+_ANY_SIZE = "space.bank_"  # the emotion space takes whatever size is loaded
+
+
+def trained_state(model: nn.Module, clip_tuned: bool) -> dict[str, Tensor]:
+    """Return a model's state without its frozen backbones; of the diffusion model only adapters are kept."""
+    return {
+        name: value
+        for name, value in model.state_dict().items()
+        if (not name.startswith(_FROZEN) or ".lora_" in name) and (clip_tuned or not name.startswith(TOWER))
+    }
+
+
+def load_trained_state(model: nn.Module, state: dict[str, Tensor], shared_only: bool) -> None:
+    """Load what :func:`trained_state` returned; see ``UniEmoModel.load_trained_state_dict``."""
+    own = trained_state(model, clip_tuned=any(name.startswith(TOWER) for name in state))
+    if shared_only:
+        shared = {_part(name) for name in own} & {_part(name) for name in state}
+        own = {name: value for name, value in own.items() if _part(name) in shared}
+        state = {name: value for name, value in state.items() if _part(name) in shared}
+    both = own.keys() & state.keys()
+    problems = {
+        "lacks": own.keys() - both,
+        "has unknown": state.keys() - both,
+        "has other shapes for": {
+            name for name in both if own[name].shape != state[name].shape and not name.startswith(_ANY_SIZE)
+        },
+    }
+    for what, names in problems.items():
+        if names:
+            raise UniEmoError(
+                f"checkpoint must fit this model's configuration; it {what} {len(names)} tensors, "
+                f"first {min(names)!r}, take the configuration it was trained with"
+            )
+    model.load_state_dict(state, strict=False)
+
+
+def _part(name: str) -> str:
+    return name.partition(".")[0]
