@@ -33,7 +33,7 @@ def model_config(vocab_size: int) -> dict[str, object]:
                 "width": 128,
                 "heads": 4,
                 "layers": 3,
-                "hf_tokenizer_name": "tokenizer",
+                "hf_tokenizer_name": ".",
             },
         },
         "preprocess_cfg": {"mean": list(CLIP_MEAN), "std": list(CLIP_STD), "interpolation": "bicubic"},
@@ -88,8 +88,8 @@ def train_clip(store: Store, folder: Path, work: Path, steps: int, batch: int, s
         rate: peak learning rate.
     """
     torch.manual_seed(seed)
-    save_tokenizer(folder / "tokenizer")
-    tokenizer = open_clip.tokenizer.HFTokenizer(str(folder / "tokenizer"), context_length=16)
+    save_tokenizer(folder)
+    tokenizer = open_clip.tokenizer.HFTokenizer(str(folder), context_length=16)
     config = model_config(len(tokenizer.tokenizer))
     model = open_clip.CLIP(**{k: v for k, v in config["model_cfg"].items()})  # type: ignore[attr-defined]
     model.train()

@@ -195,7 +195,7 @@ def train_unet(
     torch.manual_seed(seed)
     latents, masks = latent_store(vae, store, seed, work / "latents.pt", views=2)
     encoder = text_encoder(clip_folder)
-    tokenizer = CLIPTokenizer.from_pretrained(clip_folder / "tokenizer")
+    tokenizer = CLIPTokenizer.from_pretrained(clip_folder)
     states = text_states(encoder, tokenizer)
     unet = build_unet().to(memory_format=torch.channels_last)
     average = copy.deepcopy(unet).requires_grad_(False)

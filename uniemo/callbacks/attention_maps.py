@@ -1,0 +1,159 @@
+"""Where the scene and object queries look: pictures, and the share of attention on the object."""
+
+from __future__ import annotations
+
+import lightning as L
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from uniemo.callbacks.image_grid import image_grid, log_picture
+from uniemo.callbacks.protocol import Attends
+from uniemo.data.batch import EmotionBatch
+from uniemo.data.transforms import denormalise
+from uniemo.errors import UniEmoError
+
+
+def coverage(attention: Tensor, masks: Tensor) -> Tensor:
+    """Return which share of the attention lies inside a mask.
+
+    Args:
+        attention: (B, h, w), each map summing to 1.
+        masks: (B, 1, R, R) in [0, 1], R a multiple of h and w.
+
+    Returns:
+        (B,) in [0, 1]. For attention that is the same everywhere it is the mask's share of the area.
+    """
+    height, width = attention.shape[-2:]
+    inside = F.adaptive_avg_pool2d(masks.float(), (height, width))[:, 0]  # (B, h, w) share of each patch
+    return (attention * inside).sum(dim=(1, 2))
+
+
+def overlay(images: Tensor, attention: Tensor) -> Tensor:
+    """Lay heat maps over images.
+
+    Args:
+        images: (B, 3, R, R) in [0, 1].
+        attention: (B, h, w), from zero; each map is scaled by its largest value.
+
+    Returns:
+        (B, 3, R, R) in [0, 1], grey where nothing is looked at and in colour where something is.
+    """
+    from matplotlib import colormaps  # takes a second
+
+    heat = attention.unsqueeze(1).float()
+    heat = heat / heat.amax(dim=(2, 3), keepdim=True).clamp(min=1e-12)
+    heat = F.interpolate(heat, images.shape[-2:], mode="bilinear")[:, 0].clamp(0, 1).cpu()  # (B, R, R)
+    colours = torch.from_numpy(colormaps["inferno"](heat.numpy())[..., :3]).permute(0, 3, 1, 2)  # (B, 3, R, R)
+    grey = images.cpu().mean(dim=1, keepdim=True).expand(-1, 3, -1, -1)
+    return (0.4 * grey + 0.6 * colours).float()
+
+
+class AttentionMaps(L.Callback):
+    """Draw attention maps over images and log how much of the attention lies on the object.
+
+    Where the data has object masks, ``coverage/scene`` and ``coverage/object`` are the mean shares of each query set's
+    attention inside the mask, and ``coverage/area`` is the share of the area that the mask takes: what attention
+    without a preference would get.
+
+    Args:
+        every_n_epochs: during fit, in every n-th epoch's validation; 0 for none.
+        images: images in the picture.
+        val_images: most validation images that the shares are measured on; in test it is all.
+    """
+
+    def __init__(self, every_n_epochs: int = 1, images: int = 8, val_images: int = 256) -> None:
+        for name, value in (("every_n_epochs", every_n_epochs), ("images", images), ("val_images", val_images)):
+            if value < 0:
+                raise UniEmoError(f"attention_maps.{name} must be at least 0; got {value}")
+        self.every_n_epochs = every_n_epochs
+        self.images = images
+        self.val_images = val_images
+        self._reset()
+
+    def _reset(self) -> None:
+        self._shares: dict[str, list[Tensor]] = {}
+        self._pictures: dict[str, list[Tensor]] = {}
+        self._seen = 0
+
+    def on_validation_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Start anew."""
+        self._reset()
+
+    def on_test_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Start anew."""
+        self._reset()
+
+    def on_validation_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: object,
+        batch: EmotionBatch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Look at the first images."""
+        if self._due(trainer) and self._seen < self.val_images:
+            self._look(pl_module, batch)
+
+    def on_test_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: object,
+        batch: EmotionBatch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Look at every image."""
+        self._look(pl_module, batch)
+
+    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Log and draw."""
+        self._finish(trainer, pl_module, "val")
+
+    def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Log and draw."""
+        self._finish(trainer, pl_module, "test")
+
+    def _due(self, trainer: L.Trainer) -> bool:
+        """Whether this validation is one of those to look at."""
+        if trainer.sanity_checking or self.every_n_epochs == 0:
+            return False
+        return trainer.state.fn != "fit" or (trainer.current_epoch + 1) % self.every_n_epochs == 0
+
+    def _look(self, module: L.LightningModule, batch: EmotionBatch) -> None:
+        """Collect shares and pictures of a batch."""
+        drawn = sum(len(part) for part in self._pictures.get("image", []))
+        if not isinstance(module, Attends) or (batch.masks is None and drawn >= self.images):
+            return
+        maps = module.attention(batch.images)
+        self._seen += len(batch)
+        if not maps:
+            return
+        if batch.masks is not None:
+            there = batch.masks.flatten(1).any(dim=1)  # images whose mask the tree lacks have an empty one
+            for name, attention in maps.items():
+                self._shares.setdefault(name, []).append(coverage(attention, batch.masks)[there])
+            self._shares.setdefault("area", []).append(batch.masks.float().mean(dim=(1, 2, 3))[there])
+        if drawn < self.images:
+            few = slice(0, self.images - drawn)
+            pictures = denormalise(batch.images[few]).cpu()
+            self._pictures.setdefault("image", []).append(pictures)
+            for name, attention in maps.items():
+                self._pictures.setdefault(name, []).append(overlay(pictures, attention[few].cpu()))
+
+    def _finish(self, trainer: L.Trainer, module: L.LightningModule, split: str) -> None:
+        """Log the shares and write the picture."""
+        for name, parts in self._shares.items():
+            values = torch.cat(parts)
+            if len(values):
+                module.log(f"{split}/coverage/{name}", values.mean(), batch_size=len(values), sync_dist=True)
+        if self._pictures and trainer.is_global_zero:
+            rows = {name: torch.cat(parts) for name, parts in self._pictures.items()}
+            name = f"{split}_attention"
+            if trainer.state.fn == "fit":
+                name += f"_epoch{trainer.current_epoch:03d}"
+            log_picture(trainer, image_grid(rows), name)
+        self._reset()

@@ -1,0 +1,170 @@
+"""Explicit feedback: the model's own images, filtered, join its training set."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import warnings
+from pathlib import Path
+from typing import Any, Literal
+
+import lightning as L
+from torch import Tensor
+
+from uniemo.callbacks.generation_metrics import VIEWS
+from uniemo.callbacks.image_grid import image_grid, log_picture
+from uniemo.callbacks.protocol import Generates, TakesFeedback
+from uniemo.data.base import EmotionDataModule
+from uniemo.errors import UniEmoError
+from uniemo.feedback.drawing import draw_images, plan_images
+from uniemo.feedback.filtering import Criteria, check_band, filter_index, score_index
+from uniemo.metrics.emotion_classifier import emotion_classifier
+from uniemo.metrics.networks import EvaluationNetworks
+from uniemo.resources import atomic_write
+
+_FIRST_SEED = 1_000_000  # far from the seeds of the images that are measured
+
+
+class ExplicitFeedback(L.Callback):
+    """Generate, filter by Algorithm 1 and mix in, once per run; off unless ``num_per_emotion`` is set.
+
+    It happens before the first epoch when the module starts from weights that can generate (``model.init_from`` of
+    stage 2 or 3), else after ``start_epoch`` epochs of joint training. With ``data.generated`` the images are there
+    already and nothing happens. Images, scores and ``kept.jsonl`` go to ``generated/`` in the run folder. The share of
+    generated images in training is ``data.proportion``.
+
+    Args:
+        num_per_emotion: images to generate for each emotion; 0 switches the callback off.
+        start_epoch: epochs of joint training first, where there are no weights to start from.
+        low: η of Algorithm 1.
+        high: δ of Algorithm 1.
+        scope: rank within each ``emotion``, or all together (``global``, the literal form).
+        criteria: ``both`` scores, or one alone (``emo_a``, ``sem_c``).
+        clip: the frozen CLIP that scores the images.
+        steps: denoising steps; null takes the diffusion model's configuration, as for the next two.
+        guidance: scale of classifier-free guidance.
+        space: how features are drawn, ``bank`` or ``gaussian``.
+        batch_size: images denoised at once.
+    """
+
+    def __init__(
+        self,
+        num_per_emotion: int = 0,
+        start_epoch: int = 0,
+        low: float = 0.2,
+        high: float = 0.8,
+        scope: Literal["emotion", "global"] = "emotion",
+        criteria: Criteria = "both",
+        clip: str = "miniature:clip",
+        steps: int | None = None,
+        guidance: float | None = None,
+        space: Literal["bank", "gaussian"] | None = None,
+        batch_size: int = 64,
+    ) -> None:
+        if num_per_emotion < 0 or start_epoch < 0:
+            raise UniEmoError(
+                "explicit_feedback.num_per_emotion and start_epoch must be at least 0; "
+                f"got {num_per_emotion} and {start_epoch}"
+            )
+        check_band(low, high)
+        self.num_per_emotion = num_per_emotion
+        self.start_epoch = start_epoch
+        self.low = low
+        self.high = high
+        self.scope = scope
+        self.criteria = criteria
+        self.clip = clip
+        self.steps = steps
+        self.guidance = guidance
+        self.space = space
+        self.batch_size = batch_size
+        self.index: str | None = None  # of the kept images, relative to the run folder
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Refuse to filter what an untrained model draws."""
+        if not self._active(trainer, pl_module, stage):
+            return
+        if self.start_epoch == 0 and not pl_module.init_from:
+            raise UniEmoError(
+                "explicit_feedback.start_epoch must be at least 1 without model.init_from; got 0: "
+                "give --model.init_from runs/joint/best.ckpt"
+            )
+        trainer.reload_dataloaders_every_n_epochs = 1
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Start with the images of the run that is resumed, or make them where the weights can."""
+        if not self._active(trainer, pl_module, "fit"):
+            return
+        if self.index is not None:
+            self._mix(trainer, Path(trainer.default_root_dir) / self.index)
+        elif pl_module.pretrained:
+            self._run(trainer, pl_module)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Make the images when joint training has gone on for long enough."""
+        due = trainer.current_epoch + 1 >= self.start_epoch and trainer.current_epoch + 1 < (trainer.max_epochs or 0)
+        if self.index is None and due and self._active(trainer, pl_module, "fit"):
+            self._run(trainer, pl_module)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Remember where the images are."""
+        return {"index": self.index}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Find the images again."""
+        self.index = state_dict["index"]
+
+    def _active(self, trainer: L.Trainer, module: L.LightningModule, stage: str) -> bool:
+        """Whether there is anything to do in this run."""
+        if stage != "fit" or self.num_per_emotion == 0 or not isinstance(module, TakesFeedback):
+            return False
+        return self.index is not None or self._data(trainer).generated is None
+
+    def _run(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """Generate, score, filter, mix in."""
+        root = Path(trainer.default_root_dir)
+        folder = root / "generated"
+        data = self._data(trainer)
+        if trainer.is_global_zero:
+            shutil.rmtree(folder, ignore_errors=True)  # of a run that was stopped here
+            shown = self._draw(folder, module, progress=trainer.progress_bar_callback is not None)
+            networks = EvaluationNetworks(self.clip).to(module.device)
+            classifier, _ = emotion_classifier(networks.clip, data, VIEWS)
+            score_index(folder, networks, classifier, data.vocabulary, self.batch_size)
+            counts = filter_index(folder, folder / "kept.jsonl", self.low, self.high, self.scope, self.criteria)
+            log_picture(trainer, image_grid(shown), "feedback_generated")
+            kept, total = sum(counts.values()), self.num_per_emotion * len(data.vocabulary.emotions)
+            by_emotion = ", ".join(f"{name} {count}" for name, count in counts.items())
+            print(f"explicit feedback: kept {kept} of {total} generated images ({by_emotion})", flush=True)
+        trainer.strategy.barrier("explicit_feedback")
+        self.index = os.path.join("generated", "kept.jsonl")
+        if (root / self.index).is_file():
+            self._mix(trainer, root / self.index)
+        else:
+            warnings.warn("no generated image lies in the band of both scores; training goes on without", stacklevel=2)
+
+    def _draw(self, folder: Path, module: L.LightningModule, progress: bool) -> dict[str, Tensor]:
+        """Write the images and their index; return some of each emotion."""
+        assert isinstance(module, Generates)  # _active has looked
+        module.prepare_generation()
+        vocabulary = module.vocabulary
+        rows = [
+            row for name in vocabulary.emotions for row in plan_images({name: 1.0}, self.num_per_emotion, _FIRST_SEED)
+        ]
+
+        def draw(part: list[dict[str, Any]]) -> Tensor:
+            emotion = vocabulary.emotion_index(part[0]["emotion"])
+            seeds = [row["seed"] for row in part]
+            return module.generate(emotion, seeds, self.steps, self.guidance, self.space, self.batch_size)
+
+        with atomic_write(folder) as temporary:
+            return draw_images(temporary, rows, draw, self.batch_size, progress)
+
+    def _mix(self, trainer: L.Trainer, index: Path) -> None:
+        """Give the kept images to the data module."""
+        if index.is_file():
+            self._data(trainer).set_generated(index)
+
+    def _data(self, trainer: L.Trainer) -> EmotionDataModule:
+        """Return the run's data module."""
+        return trainer.datamodule

@@ -1,0 +1,224 @@
+"""Checkpoint files: what is in one, and how to get a model out of it without Lightning.
+
+Beside Lightning's own entries a checkpoint holds ``"uniemo"``, all plain values::
+
+    version    of uniemo
+    stage      understanding, joint or feedback
+    vocabulary names of emotions, scenes and objects
+    model      the model's configuration by part (encoder, head, …)
+    backbones  name and fingerprint of the frozen networks that are not in the file
+    config     the run's resolved configuration as YAML, empty when the run was not started from the command line
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import pickle
+import warnings
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from uniemo.errors import UniEmoError
+from uniemo.resources import resolve
+from uniemo.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from uniemo.models.uniemo import UniEmoModel
+
+PREFIX = "model."  # of the state dict's keys: the modules keep their UniEmoModel as ``model``
+UNDERSTANDING, JOINT, FEEDBACK = "understanding", "joint", "feedback"
+GENERATING = (JOINT, FEEDBACK)  # stages whose checkpoints can draw images
+_HEAD_BYTES = 2**20
+
+
+@dataclasses.dataclass(frozen=True)
+class CheckpointInfo:
+    """What a checkpoint says about itself; attributes as in the module's docstring."""
+
+    path: Path
+    version: str
+    stage: str
+    vocabulary: Vocabulary
+    model: dict[str, dict[str, Any]]
+    backbones: dict[str, dict[str, str]]
+    config: str
+
+    def digest(self) -> str:
+        """Return the first 12 hex digits of the file's SHA-256."""
+        sha = hashlib.sha256()
+        with self.path.open("rb") as file:
+            while block := file.read(2**22):
+                sha.update(block)
+        return sha.hexdigest()[:12]
+
+
+def read_checkpoint(path: str | Path, stages: tuple[str, ...] = ()) -> tuple[dict[str, Any], CheckpointInfo]:
+    """Read a checkpoint of this package, executing nothing in it.
+
+    Args:
+        path: the file.
+        stages: stages that will do; empty for any.
+
+    Returns:
+        The file's content on the CPU, and what it says about itself.
+
+    Raises:
+        UniEmoError: no such file, no checkpoint, or one of another stage.
+    """
+    import torch
+
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise UniEmoError(f"checkpoint must be an existing file; got {path}: uniemo fit writes runs/<stage>/best.ckpt")
+    wrong = f"checkpoint must be a file written by uniemo fit; {path} is not"
+    if not zipfile.is_zipfile(path):  # torch.save writes zip archives
+        raise UniEmoError(f"{wrong}: give a best.ckpt or last.ckpt")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        raise UniEmoError(f"{wrong}, or it is damaged: give a best.ckpt or last.ckpt") from error
+    if not isinstance(content, dict) or "uniemo" not in content or "state_dict" not in content:
+        raise UniEmoError(f"{wrong} but a torch file of another program: give a best.ckpt or last.ckpt")
+    about = content["uniemo"]
+    info = CheckpointInfo(
+        path=path,
+        version=about["version"],
+        stage=about["stage"],
+        vocabulary=Vocabulary.from_dict(about["vocabulary"]),
+        model=about["model"],
+        backbones=about["backbones"],
+        config=about["config"],
+    )
+    check_stage(info, stages)
+    return content, info
+
+
+def check_stage(info: CheckpointInfo, stages: tuple[str, ...]) -> None:
+    """Raise unless the checkpoint is of one of the stages (any, when empty)."""
+    if stages and info.stage not in stages:
+        wanted = " or ".join(stages)
+        raise UniEmoError(
+            f"checkpoint must be of stage {wanted} here; {info.path} is of stage {info.stage}: "
+            f"train one with uniemo fit --config {stages[0]}.yaml"
+        )
+
+
+def fingerprint(name: str) -> str:
+    """Return 12 hex digits that change with the weights behind a backbone's name.
+
+    Args:
+        name: a folder, a ``miniature:`` name, or a name that a library downloads, which stands for itself.
+
+    Returns:
+        A hash over the names, sizes, first and last megabyte of the folder's weight files.
+    """
+    sha = hashlib.sha256(b"" if name.startswith("miniature:") else name.encode())
+    folder = resolve(name)
+    if folder.is_dir():
+        sha = hashlib.sha256()
+        for file in sorted(folder.rglob("*")):
+            if file.suffix not in (".safetensors", ".bin", ".pth", ".pt"):
+                continue
+            size = file.stat().st_size
+            sha.update(f"{file.relative_to(folder).as_posix()} {size}\n".encode())
+            with file.open("rb") as stream:
+                sha.update(stream.read(_HEAD_BYTES))
+                if size > _HEAD_BYTES:
+                    stream.seek(max(_HEAD_BYTES, size - _HEAD_BYTES))
+                    sha.update(stream.read())
+    return sha.hexdigest()[:12]
+
+
+def check_backbones(info: CheckpointInfo, names: dict[str, str]) -> None:
+    """Warn about frozen networks whose weights are not those that the checkpoint was trained with.
+
+    Args:
+        info: the checkpoint.
+        names: name in use by kind ("clip", "diffusion").
+    """
+    for kind, name in names.items():
+        known = info.backbones.get(kind)
+        if known is not None and known["hash"] != fingerprint(name):
+            warnings.warn(
+                f"{info.path} was trained on the {kind} {known['name']} with fingerprint {known['hash']}; "
+                f"{name} has other weights, results will differ",
+                stacklevel=2,
+            )
+
+
+def make_config(kind: type[Any], values: dict[str, Any]) -> Any:  # noqa: ANN401
+    """Build a configuration dataclass from plain values, lists where the class has tuples.
+
+    Raises:
+        UniEmoError: a value that the class does not know: the checkpoint comes from another version.
+    """
+    known = {field.name for field in dataclasses.fields(kind)}
+    unknown = sorted(set(values) - known)
+    if unknown:
+        raise UniEmoError(
+            f"checkpoint must fit this version of uniemo; {kind.__name__} has no {', '.join(unknown)}: "
+            "use the version named in it"
+        )
+    return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+
+
+def plain_config(config: Any) -> dict[str, Any]:  # noqa: ANN401
+    """Turn a configuration dataclass into plain values that a checkpoint may hold (tuples become lists)."""
+    return {
+        name: list(value) if isinstance(value, tuple) else value for name, value in dataclasses.asdict(config).items()
+    }
+
+
+def load_model(
+    path: str | Path, stages: tuple[str, ...] = (), generation: bool = False
+) -> tuple[UniEmoModel, CheckpointInfo]:
+    """Build the model of a checkpoint, in eval mode on the CPU.
+
+    Args:
+        path: the file.
+        stages: stages that will do; empty for any.
+        generation: with what generation needs; without it no diffusion model is loaded.
+
+    Returns:
+        The model, and what the checkpoint says about itself.
+
+    Raises:
+        UniEmoError: see :func:`read_checkpoint`; a backbone that cannot be loaded.
+    """
+    from uniemo.models.attributes import AttributeConfig
+    from uniemo.models.diffusion import DiffusionConfig
+    from uniemo.models.emotion_space import EmotionSpaceConfig
+    from uniemo.models.encoder import EncoderConfig
+    from uniemo.models.fusion import FusionConfig
+    from uniemo.models.head import HeadConfig
+    from uniemo.models.losses import ConditionLossConfig
+    from uniemo.models.uniemo import GenerationParts, UniEmoModel
+
+    content, info = read_checkpoint(path, stages)
+    config = info.model
+    encoder = make_config(EncoderConfig, config["encoder"])
+    parts = None
+    names = {"clip": encoder.clip}
+    if generation:
+        diffusion = make_config(DiffusionConfig, config["diffusion"])
+        parts = GenerationParts(
+            make_config(FusionConfig, config["fusion"]),
+            diffusion,
+            make_config(EmotionSpaceConfig, config["space"]),
+            make_config(ConditionLossConfig, config["condition"]),
+        )
+        names["diffusion"] = diffusion.path
+    check_backbones(info, names)
+    model = UniEmoModel.build(
+        info.vocabulary,
+        encoder,
+        make_config(HeadConfig, config["head"]),
+        make_config(AttributeConfig, config["attributes"]),
+        parts,
+        encode_names=False,
+    )
+    state = {name.removeprefix(PREFIX): value for name, value in content["state_dict"].items()}
+    model.load_trained_state_dict(state, shared_only=not generation)
+    return model.eval(), info

@@ -1,0 +1,94 @@
+"""The ``uniemo`` command: dispatch on the first word.
+
+Nothing heavy is imported here, so that ``uniemo --help`` answers at once; each command imports what it needs.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+
+from uniemo import __version__
+from uniemo.errors import UniEmoError
+
+# command: (module with ``run(args) -> int``, one line of help)
+COMMANDS: dict[str, tuple[str, str]] = {
+    "fit": ("uniemo.cli.training", "train a stage: understanding.yaml, joint.yaml or feedback.yaml"),
+    "validate": ("uniemo.cli.training", "measure a checkpoint on the validation split"),
+    "test": ("uniemo.cli.training", "measure a checkpoint on the test split; needs nothing but --ckpt"),
+    "predict": ("uniemo.cli.training", "write the test split's emotion probabilities to predictions.jsonl"),
+    "generate": ("uniemo.cli.generate", "draw images for an emotion or a mixture, plain or inside a prompt"),
+    "classify": ("uniemo.cli.classify", "tell the emotions of photos and folders of photos"),
+    "filter": ("uniemo.cli.filter", "keep generated images whose two scores lie inside the band (Algorithm 1)"),
+    "data": ("uniemo.cli.data", "data synthesize: paint a dataset in EmoSet's layout"),
+}
+
+_HELP = """usage: uniemo <command> [options]
+
+Visual emotion: tell which emotion an image evokes, generate images that evoke one, let each teach the other.
+
+commands:
+{commands}
+
+A first run, on the embedded miniature, from an empty folder:
+  uniemo fit --config understanding.yaml
+  uniemo fit --config joint.yaml --model.init_from runs/understanding/best.ckpt
+  uniemo generate --ckpt runs/joint/best.ckpt --emotion awe --out images/
+  uniemo classify --ckpt runs/joint/best.ckpt images/
+  uniemo fit --config feedback.yaml --model.init_from runs/joint/best.ckpt
+  uniemo test --ckpt runs/feedback/best.ckpt
+
+Configurations are looked for in the working directory, then among those that come with uniemo:
+  {configs}
+
+options:
+  -h, --help     this text; "uniemo <command> --help" tells about a command
+  --version      the version
+"""
+
+
+def main(args: list[str] | None = None) -> int:
+    """Run a command.
+
+    Args:
+        args: words after ``uniemo``; None takes them from the command line.
+
+    Returns:
+        0 on success, 2 after an error that the user can mend (one line on stderr), 130 after Ctrl-C.
+    """
+    words = list(sys.argv[1:] if args is None else args)
+    try:
+        return _dispatch(words)
+    except UniEmoError as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+    except SystemExit as stop:  # argparse ends --help this way, Lightning an interrupted run
+        return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+
+
+def _dispatch(words: list[str]) -> int:
+    """Run the command that the first word names."""
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(_help(), end="")
+        return 0
+    if words[0] == "--version":
+        print(f"uniemo {__version__}")
+        return 0
+    if words[0] not in COMMANDS:
+        from uniemo.cli.parsing import near
+
+        raise UniEmoError(f"command must be one of {', '.join(COMMANDS)}; got {words[0]!r}{near(words[0], COMMANDS)}")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # else a warning each time loaders fork
+    return importlib.import_module(COMMANDS[words[0]][0]).run(words)
+
+
+def _help() -> str:
+    """Return the text of ``uniemo --help``."""
+    from uniemo.cli.configs import packaged
+
+    commands = "\n".join(f"  {name:<10} {text}" for name, (_, text) in COMMANDS.items())
+    return _HELP.format(commands=commands, configs=" ".join(packaged()))

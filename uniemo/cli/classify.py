@@ -1,0 +1,103 @@
+"""``uniemo classify``: the emotions of photos."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from uniemo.cli.parsing import Parser, add_device, check_new_file, pick_device, positive
+from uniemo.errors import UniEmoError
+
+_DESCRIPTION = """Tell which emotion each photo evokes.
+
+A table on screen shows the two likeliest emotions of each photo; --output writes the probability of every emotion as
+JSON Lines. Folders are searched with everything below them. Any checkpoint will do."""
+
+_EXAMPLES = """example:
+  uniemo classify --ckpt runs/understanding/best.ckpt photo.jpg holidays/ --output emotions.jsonl
+"""
+
+
+def run(words: list[str]) -> int:
+    """Classify; ``words`` begin with the command."""
+    parser = Parser("uniemo classify", _DESCRIPTION, _EXAMPLES)
+    parser.add_argument("photos", nargs="+", type=Path, metavar="PHOTO", help="image files and folders of them")
+    parser.add_argument("--ckpt", required=True, type=Path, help="checkpoint of any stage")
+    parser.add_argument("--output", type=Path, help="JSON Lines file to write")
+    parser.add_argument("--batch_size", type=positive, default=32, help="photos at a time (32)")
+    add_device(parser)
+    options = parser.parse_words(words[1:])
+    if options.output is not None:
+        check_new_file(options.output, "--output")
+    files = find_photos(options.photos)
+
+    import numpy as np
+    import torch
+
+    from uniemo.checkpoint import load_model
+    from uniemo.data.images import read_image
+    from uniemo.data.transforms import PairedTransform
+    from uniemo.resources import atomic_write
+
+    device = pick_device(options.device)
+    model, info = load_model(options.ckpt)
+    model = model.to(device)
+    transform, rng = PairedTransform(model.encoder.image_size), np.random.default_rng()  # evaluation draws nothing
+    rows: list[list[float]] = []
+    for start in range(0, len(files), options.batch_size):
+        part = files[start : start + options.batch_size]
+        images = torch.stack([transform(read_image(file), rng)[0] for file in part])
+        rows += model.classify(images.to(device)).cpu().tolist()
+    emotions = info.vocabulary.emotions
+    print(table([str(file) for file in files], rows, emotions))
+    if options.output is not None:
+        with atomic_write(options.output) as path, path.open("w", encoding="utf-8") as stream:
+            for file, row in zip(files, rows, strict=True):
+                probabilities = dict(zip(emotions, (round(value, 6) for value in row), strict=True))
+                best = emotions[row.index(max(row))]
+                line = {"file": str(file), "emotion": best, "probabilities": probabilities}
+                stream.write(json.dumps(line, ensure_ascii=False) + "\n")
+    return 0
+
+
+def find_photos(given: list[Path]) -> list[Path]:
+    """Return the image files that paths name, folders searched in order of names.
+
+    Raises:
+        UniEmoError: a path that does not exist, a folder without images.
+    """
+    from uniemo.data.images import IMAGE_SUFFIXES
+
+    files: list[Path] = []
+    for path in given:
+        if path.is_dir():
+            inside = sorted(file for file in path.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES)
+            if not inside:
+                raise UniEmoError(f"photos must be images or folders of them; {path} holds none: give another folder")
+            files += inside
+        elif path.is_file():
+            files.append(path)
+        else:
+            raise UniEmoError(f"photos must exist; {path} does not: correct the path")
+    return files
+
+
+def table(names: list[str], rows: list[list[float]], emotions: tuple[str, ...]) -> str:
+    """Lay out the two likeliest emotions of each photo.
+
+    Args:
+        names: of the photos.
+        rows: probabilities of each.
+        emotions: their names.
+    """
+    width = min(60, max(len("photo"), *(len(name) for name in names)))
+    column = max(len(name) for name in emotions)
+    lines = [f"{'photo':<{width}}  {'emotion':<{column}}      %  {'then':<{column}}      %"]
+    for name, row in zip(names, rows, strict=True):
+        first, second = sorted(range(len(row)), key=row.__getitem__, reverse=True)[:2]
+        shown = name if len(name) <= width else "…" + name[-(width - 1) :]
+        lines.append(
+            f"{shown:<{width}}  {emotions[first]:<{column}}  {100 * row[first]:5.1f}"
+            f"  {emotions[second]:<{column}}  {100 * row[second]:5.1f}"
+        )
+    return "\n".join(lines)

@@ -1,0 +1,37 @@
+"""Finding configuration files: the working directory first, then the package."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from uniemo.cli.parsing import near
+from uniemo.errors import UniEmoError
+
+PACKAGED = Path(__file__).parent.parent / "configs"
+
+
+def packaged() -> list[str]:
+    """Return the names of the configurations that the package ships, recipes before overlays."""
+    names = (path.relative_to(PACKAGED).as_posix() for path in PACKAGED.rglob("*.yaml"))
+    return sorted(names, key=lambda name: (name.count("/"), name))
+
+
+def find_config(name: str) -> Path:
+    """Return the file that ``--config name`` means.
+
+    Args:
+        name: a path, relative to the working directory or to the packaged configurations.
+
+    Raises:
+        UniEmoError: there is no such file in either place.
+    """
+    path = Path(name).expanduser()
+    if path.is_file():
+        return path
+    if (PACKAGED / name).is_file():
+        return PACKAGED / name
+    known = packaged()
+    raise UniEmoError(
+        f"--config must name a file here or a packaged configuration ({', '.join(known)}); {name!r} is neither"
+        f"{near(name, known)}"
+    )

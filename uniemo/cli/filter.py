@@ -1,0 +1,152 @@
+"""``uniemo filter``: Algorithm 1 on a folder of generated images."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from uniemo.cli.parsing import Parser, add_device, check_new_folder, natural, pick_device, positive
+from uniemo.errors import UniEmoError
+
+_DESCRIPTION = """Keep generated images whose scores lie in the middle band (Algorithm 1 of the paper).
+
+Every image is scored by Emo-A (the probability that a classifier on a frozen CLIP gives its intended emotion) and
+Sem-C (how clearly it shows some scene or object). Each score is ranked ascending; kept are the images between --low and
+--high of both rankings. The output folder gets kept.jsonl, for data.generated; the images stay where they are."""
+
+_EXAMPLES = """examples:
+  uniemo filter --generated out/ --ckpt runs/joint/best.ckpt --out kept/
+  uniemo fit --config feedback.yaml --model.init_from runs/joint/best.ckpt --data.generated kept/kept.jsonl
+"""
+
+
+def _parser() -> Parser:
+    """Return the options."""
+    parser = Parser("uniemo filter", _DESCRIPTION, _EXAMPLES)
+    parser.add_argument("--generated", required=True, type=Path, help="folder that uniemo generate wrote, or its index")
+    parser.add_argument("--out", required=True, type=Path, help="new or empty folder for kept.jsonl")
+    parser.add_argument("--low", type=float, default=0.2, help="η, where the band starts, a share of the ranks (0.2)")
+    parser.add_argument("--high", type=float, default=0.8, help="δ, where the band ends (0.8)")
+    parser.add_argument(
+        "--criteria", choices=("both", "emo_a", "sem_c"), default="both", help="scores that count (both)"
+    )
+    parser.add_argument(
+        "--scope",
+        choices=("emotion", "global"),
+        default="emotion",
+        help="rank within each emotion, or all together as the algorithm is written (emotion)",
+    )
+    parser.add_argument("--num", type=positive, help="keep exactly so many, evenly over emotions (all in the band)")
+    parser.add_argument("--seed", type=natural, default=0, help="of the choice that --num makes (0)")
+    parser.add_argument("--ckpt", type=Path, help="checkpoint whose data the Emo-A classifier is trained on")
+    parser.add_argument("--data.root", dest="root", help="EmoSet folder to train it on instead (miniature:emoset)")
+    parser.add_argument("--clip", help="frozen CLIP that scores the images (the checkpoint's, else miniature:clip)")
+    parser.add_argument("--batch_size", type=positive, default=64, help="images at a time (64)")
+    add_device(parser)
+    return parser
+
+
+def run(words: list[str]) -> int:
+    """Filter; ``words`` begin with the command."""
+    options = _parser().parse_words(words[1:])
+
+    from uniemo.data.generated import find_index, intended_emotion, read_index
+    from uniemo.feedback.filtering import check_band, filter_index, score_index
+
+    check_band(options.low, options.high)
+    check_new_folder(options.out, "--out")
+    rows = read_index(options.generated)
+    groups = len({intended_emotion(row) for row in rows})  # each may round up
+    most = round(options.high * len(rows)) - round(options.low * len(rows)) + groups
+    if options.num is not None and options.num > min(most, len(rows)):
+        raise UniEmoError(
+            f"--num must not exceed the images in the band, at most {min(most, len(rows))} of {len(rows)}; "
+            f"got {options.num}: widen --low and --high or generate more"
+        )
+    device = pick_device(options.device)
+    data, clip = _data(options, find_index(options.generated).parent / rows[0]["file"])
+
+    from uniemo.metrics.emotion_classifier import View, emotion_classifier
+    from uniemo.metrics.networks import EvaluationNetworks
+
+    networks = EvaluationNetworks(options.clip or clip).to(device)
+    views: tuple[View, ...] = ("image", "target") if data.diffusion_size is not None else ("image",)
+    classifier, info = emotion_classifier(networks.clip, data, views)
+    print(f"Emo-A classifier on {networks.name}: {info.accuracy:.1%} right on real validation images")
+    score_index(options.generated, networks, classifier, data.vocabulary, options.batch_size)
+    counts = filter_index(
+        options.generated,
+        options.out,
+        options.low,
+        options.high,
+        options.scope,
+        options.criteria,
+        options.num,
+        options.seed,
+    )
+    print(_counts(counts, len(rows)))
+    if not sum(counts.values()):
+        print("no image lies in the band, nothing was written: widen --low and --high or generate more")
+    else:
+        print(f"wrote {options.out / 'kept.jsonl'}")
+    return 0
+
+
+def _data(options: argparse.Namespace, sample: Path) -> tuple[Any, str]:
+    """Return the data module to train the classifier on, checked, and the name of the CLIP to take by default.
+
+    Args:
+        options: of the command.
+        sample: a generated image; without a checkpoint its size is the second view's, which the classifier learns too.
+    """
+    from uniemo.data import EmoSet
+    from uniemo.data.images import read_image
+
+    if options.ckpt is None:
+        clip = options.clip or "miniature:clip"
+        root = options.root or "miniature:emoset"
+        data = EmoSet(root, image_size=_clip_size(clip), diffusion_size=read_image(sample).width)
+    else:
+        import yaml
+
+        from uniemo.checkpoint import read_checkpoint
+
+        _, about = read_checkpoint(options.ckpt)
+        stored = (yaml.safe_load(about.config) or {}).get("data", {}) if about.config else {}
+        values = {
+            key: value for key, value in stored.get("init_args", {}).items() if key not in ("generated", "limit_train")
+        }
+        if options.root is not None:
+            values["root"] = options.root
+        if "root" not in values:
+            raise UniEmoError(f"{options.ckpt} does not say which data it was trained on: give --data.root")
+        if "crop_scale" in values:
+            values["crop_scale"] = tuple(values["crop_scale"])
+        data = _data_class(str(stored.get("class_path", "uniemo.data.EmoSet")))(**values)
+        clip = str((about.model["encoder"] or {})["clip"])
+    data.check(("train", "val"))
+    return data, clip
+
+
+def _counts(counts: dict[str, int], total: int) -> str:
+    """Lay out how many images of each emotion were kept."""
+    width = max(len(name) for name in (*counts, "all"))
+    lines = [f"kept {sum(counts.values())} of {total} images"]
+    lines += [f"  {name:<{width}}  {count:>6}" for name, count in counts.items()]
+    return "\n".join(lines)
+
+
+def _clip_size(name: str) -> int:
+    """Return the image size that a CLIP takes."""
+    from uniemo.models.clip import load_clip
+
+    return load_clip(name).image_size
+
+
+def _data_class(path: str) -> Any:  # noqa: ANN401
+    """Return the data module class that a configuration names."""
+    import importlib
+
+    module, _, name = path.rpartition(".")
+    return getattr(importlib.import_module(module), name)

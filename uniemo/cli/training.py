@@ -1,0 +1,218 @@
+"""``uniemo fit``, ``validate``, ``test``, ``predict``: a LightningCLI."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from pathlib import Path
+from typing import Any, NoReturn
+
+import lightning as L
+from jsonargparse import Namespace
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.loggers import TensorBoardLogger
+
+from uniemo.callbacks.attention_maps import AttentionMaps
+from uniemo.callbacks.checkpoints import BestCheckpoint, LastCheckpoint
+from uniemo.callbacks.closing_table import ClosingTable
+from uniemo.callbacks.explicit_feedback import ExplicitFeedback
+from uniemo.callbacks.generation_metrics import GenerationMetrics
+from uniemo.callbacks.predictions import PredictionWriter
+from uniemo.callbacks.progress import LossProgressBar
+from uniemo.checkpoint import CheckpointInfo, check_stage, read_checkpoint
+from uniemo.cli.keys import explain
+from uniemo.cli.words import prepare
+from uniemo.data.base import EmotionDataModule
+from uniemo.errors import UniEmoError
+from uniemo.modules import UniEmoModule
+
+_RUN_KEYS = ("run_dir", "resume", "overwrite", "ckpt_path", "weights_only", "verbose", "return_predictions")
+_LEFTOVERS = (
+    "config.yaml",
+    "hparams.yaml",
+    "images",
+)  # what a run that never wrote a checkpoint may leave, beside events
+_DESCRIPTIONS = {
+    "fit": "Train a stage. Each recipe runs on the embedded miniature from an empty folder; overlays stack.",
+    "validate": "Measure a checkpoint on the validation split; its own configuration is used, options win over it.",
+    "test": "Measure a checkpoint on the test split; its own configuration is used, options win over it.",
+    "predict": "Write the test split's emotion probabilities to predictions.jsonl beside the checkpoint.",
+}
+_EXAMPLES = """examples:
+  uniemo fit --config understanding.yaml
+  uniemo fit --config joint.yaml --model.init_from runs/understanding/best.ckpt --trainer.max_epochs 3
+  uniemo fit --config joint.yaml --config data/emoset.yaml --config model/vit_b32.yaml --config model/sd15.yaml
+  uniemo fit --config joint.yaml --resume
+  uniemo test --ckpt runs/joint/best.ckpt --data.root /data/EmoSet
+what can be set: --model.help JointModule, --data.help EmoSet, and below
+"""
+
+
+class _Parser(LightningArgumentParser):
+    """LightningCLI's parser with one-line errors."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Raise the mistake as UniEmoError, near matches named."""
+        raise UniEmoError(explain(message, self))
+
+
+class TrainingCLI(LightningCLI):
+    """Lightning's command line with run folders, one-line errors and configurations out of checkpoints.
+
+    Args:
+        words: the command and its options, as :func:`uniemo.cli.words.prepare` leaves them.
+        checkpoint: what ``--ckpt`` says about itself, None without one.
+    """
+
+    def __init__(self, words: list[str], checkpoint: CheckpointInfo | None) -> None:
+        self.checkpoint = checkpoint
+        common: dict[str, Any] = {"prog": "uniemo", "allow_abbrev": False}
+        parser_kwargs: dict[str, Any] = dict(common)
+        for command, text in _DESCRIPTIONS.items():
+            parser_kwargs[command] = {"description": text, "allow_abbrev": False}
+        super().__init__(
+            UniEmoModule,
+            EmotionDataModule,
+            save_config_callback=None,
+            seed_everything_default=0,
+            parser_kwargs=parser_kwargs,
+            parser_class=_Parser,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            auto_configure_optimizers=False,
+            args=words,
+        )
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:  # noqa: ANN401
+        """Parse; the warning about both ``args`` and ``sys.argv`` does not concern a console script."""
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="LightningCLI's args parameter")
+            super().parse_arguments(parser, args)
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add the run folder, the configurable callbacks and one seed for all."""
+        parser.add_argument("--run_dir", type=str | None, default=None, help="run folder (default runs/<stage>)")
+        parser.add_argument("--resume", type=bool, default=False, help="go on from last.ckpt of the run folder")
+        parser.add_argument("--overwrite", type=bool, default=False, help="train into a folder that holds a run")
+        parser.add_lightning_class_args(BestCheckpoint, "best_checkpoint")
+        parser.add_lightning_class_args(GenerationMetrics, "generation_metrics")
+        parser.add_lightning_class_args(AttentionMaps, "attention_maps")
+        parser.add_lightning_class_args(ExplicitFeedback, "explicit_feedback")
+        parser.link_arguments("seed_everything", "model.init_args.seed")
+        parser.link_arguments("seed_everything", "data.init_args.seed")
+
+    def _parse_ckpt_path(self) -> None:
+        """Leave the configuration alone: the stored one came first, the command line after it, and so it wins."""
+
+    def before_instantiate_classes(self) -> None:
+        """Settle the run folder and the checkpoint before anything is built."""
+        config = self.config[self.config.subcommand]
+        stage = str(config.model.class_path).rpartition(".")[2].removesuffix("Module").lower()
+        given = config.run_dir or config.trainer.default_root_dir
+        if self.config.subcommand == "fit":
+            self.run_dir = Path(given or f"runs/{stage}").expanduser()
+            self._settle_fit(config)
+        else:
+            if self.checkpoint is None:
+                raise UniEmoError(f"uniemo {self.config.subcommand} needs --ckpt; give runs/<stage>/best.ckpt")
+            self.run_dir = Path(config.run_dir or self.checkpoint.path.parent).expanduser()
+            config.model.init_args.init_from = None  # the checkpoint holds the weights
+        if self.checkpoint is not None:
+            check_stage(self.checkpoint, (stage,))
+            config.ckpt_path = str(self.checkpoint.path)
+        config.trainer.default_root_dir = str(self.run_dir)
+
+    def _settle_fit(self, config: Namespace) -> None:
+        """Refuse a folder that holds a run, unless it is to go on."""
+        last = self.run_dir / "last.ckpt"
+        if (config.resume or config.ckpt_path == "last") and self.checkpoint is None:
+            if not last.is_file():
+                raise UniEmoError(f"--resume needs {last}; there is none: leave --resume out or give --run_dir")
+            _, self.checkpoint = read_checkpoint(last)
+        if self.checkpoint is not None or config.overwrite or not self.run_dir.is_dir():
+            return
+        taken = [
+            path.name
+            for path in sorted(self.run_dir.iterdir())
+            if path.name not in _LEFTOVERS and not path.name.startswith("events.out.")
+        ]
+        if taken:
+            raise UniEmoError(
+                f"--run_dir must be new or empty; {self.run_dir} holds {taken[0]}: add --resume to go on, --overwrite "
+                "to start again, or another --run_dir"
+            )
+
+    def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:  # noqa: ANN401
+        """Add the callbacks that every run has, and TensorBoard in the run folder."""
+        trainer = self._get(self.config_init, "trainer")
+        command = str(self.subcommand)
+        extra: list[L.Callback] = [LossProgressBar()] if trainer.get("enable_progress_bar") is not False else []
+        extra.append(ClosingTable())  # behind the bar, which clears its line
+        if command == "fit" and trainer.get("enable_checkpointing") is not False and not trainer.get("fast_dev_run"):
+            extra.append(LastCheckpoint())
+            extra.append(SaveConfigCallback(self._parser("fit"), self.config[command], overwrite=True))
+        if command == "predict":
+            extra.append(PredictionWriter())
+        if trainer.get("logger") in (None, True) and not trainer.get("fast_dev_run"):
+            kwargs["logger"] = TensorBoardLogger(str(self.run_dir), name="", version="", default_hp_metric=False)
+        self.trainer_defaults["callbacks"] = extra
+        return super().instantiate_trainer(**kwargs)
+
+    def after_instantiate_classes(self) -> None:
+        """Look for mistakes before any work; hand the module its resolved configuration."""
+        command = str(self.subcommand)
+        splits = {"fit": ("train", "val"), "validate": ("val",)}.get(command, ("test",))
+        self.datamodule.check(splits)
+        starting = command == "fit" and self.checkpoint is None
+        if starting:
+            self.model.check()
+        config = self.config[command].clone()
+        for key in _RUN_KEYS:
+            config.pop(key, None)
+        config.trainer.default_root_dir = None
+        self.model.config_text = self._parser(command).dump(
+            config, skip_link_targets=True, skip_none=False, skip_validation=True
+        )
+        self.model.prepare(self.datamodule, initialise=starting)
+
+    def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
+        """Leave Lightning's own table out: the closing table is ours."""
+        arguments = super()._prepare_subcommand_kwargs(subcommand)
+        if "verbose" in arguments:
+            arguments["verbose"] = False
+        return arguments
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Run, with the libraries' notes off the screen."""
+        if subcommand == "fit" and self.config.fit.overwrite and self.checkpoint is None:
+            for name in ("best.ckpt", "last.ckpt"):
+                (self.run_dir / name).unlink(missing_ok=True)
+        super()._run_subcommand(subcommand)
+
+
+def run(words: list[str]) -> int:
+    """Run fit, validate, test or predict; ``words`` begin with the command."""
+    quiet()
+    if "-h" in words or "--help" in words:
+        print(_EXAMPLES)
+        checkpoint = None
+    else:
+        words, checkpoint = prepare(words)
+    TrainingCLI(words, checkpoint)
+    return 0
+
+
+def quiet() -> None:
+    """Keep known-harmless notes of the libraries off the screen."""
+    for name in ("lightning.pytorch", "lightning.fabric"):  # devices, seeds, tips; warnings stay
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for message in (
+        r".*does not have many workers which may be a bottleneck.*",  # the miniature is decoded once, in memory
+        r".*is smaller than the logging interval.*",
+        r".*Checkpoint directory .* exists and is not empty.*",  # the run folder is checked before
+        r".*module\(s\) in eval mode at the start of training.*",  # frozen networks are meant to be
+        r".*isinstance\(treespec, LeafSpec\).*",  # Lightning 2.6 on a newer torch
+        r".*The `srun` command is available.*",
+        r".*lr_scheduler\.step\(\)` before `optimizer\.step\(\)`.*",  # on resume, by Lightning's own order
+    ):
+        warnings.filterwarnings("ignore", message=message)

@@ -1,0 +1,230 @@
+"""Algorithm 1: keep the generated images that are in the middle band of both emotion accuracy and semantic clarity.
+
+The lowest ranks are images that miss the emotion or show nothing clear; the highest are stereotypes that a classifier
+is surest of, and would narrow the training set.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+
+from uniemo.data.generated import (
+    balanced_choice,
+    emotion_labels,
+    find_index,
+    intended_emotion,
+    read_index,
+    write_index,
+)
+from uniemo.data.images import load_images
+from uniemo.errors import UniEmoError
+from uniemo.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from uniemo.metrics.emotion_classifier import EmotionClassifier
+    from uniemo.metrics.networks import EvaluationNetworks
+
+Criteria = Literal["both", "emo_a", "sem_c"]
+
+
+def _scores(name: str, values: ArrayLike) -> NDArray[np.float64]:
+    """Return scores as (N,) float64; UniEmoError for another shape or NaN."""
+    scores = np.asarray(values, dtype=np.float64)
+    if scores.ndim != 1:
+        raise UniEmoError(f"{name} must have one value for each image, shape (N,); got shape {scores.shape}")
+    bad = np.flatnonzero(np.isnan(scores))
+    if len(bad):
+        raise UniEmoError(
+            f"{name} must be numbers; {len(bad)} of {len(scores)} are NaN, first at index {bad[0]}: score them again"
+        )
+    return scores
+
+
+def _band(scores: NDArray[np.float64], low: float, high: float) -> NDArray[np.int64]:
+    """Return the indices at rank positions round(low·n) … round(high·n) - 1, ranks ascending, ties by index."""
+    order = np.argsort(scores, kind="stable")
+    return order[round(low * len(scores)) : round(high * len(scores))]
+
+
+def check_band(low: float, high: float) -> None:
+    """Raise UniEmoError unless 0 <= low < high <= 1."""
+    if not 0 <= low < high <= 1:
+        raise UniEmoError(f"filter band must satisfy 0 <= low < high <= 1; got low {low} and high {high}")
+
+
+def dual_metric_filter(
+    emotion_score: ArrayLike,
+    clarity_score: ArrayLike,
+    low: float = 0.2,
+    high: float = 0.8,
+    groups: ArrayLike | None = None,
+    criteria: Criteria = "both",
+) -> NDArray[np.int64]:
+    """Choose images by Algorithm 1.
+
+    Each score is ranked ascending by a stable argsort (equal scores keep their order); the positions from
+    ``round(low · n)`` up to, not including, ``round(high · n)`` are the band; kept is what is in the band of both.
+
+    Args:
+        emotion_score: (N,) Emo-A of each image, the probability of its intended emotion.
+        clarity_score: (N,) Sem-C of each image.
+        low: η, where the band starts, as a share of the ranks.
+        high: δ, where it ends.
+        groups: (N,) labels to rank within, so that every emotion keeps its share; None ranks all images together, the
+            algorithm's literal form (``global``).
+        criteria: ``both``, or one score alone (``emo_a``, ``sem_c``) for the ablation.
+
+    Returns:
+        Sorted indices of the kept images; empty when no image is in both bands.
+
+    Raises:
+        UniEmoError: NaN scores, lengths that differ, a band outside 0 <= low < high <= 1, unknown criteria.
+    """
+    check_band(low, high)
+    if criteria not in get_args(Criteria):
+        raise UniEmoError(f"filter criteria must be one of {', '.join(get_args(Criteria))}; got {criteria!r}")
+    scores = {"emo_a": _scores("emotion_score", emotion_score), "sem_c": _scores("clarity_score", clarity_score)}
+    count = len(scores["emo_a"])
+    labels = np.zeros(count, dtype=np.int64) if groups is None else np.asarray(groups)
+    if len(scores["sem_c"]) != count or labels.shape != (count,):
+        raise UniEmoError(
+            "emotion_score, clarity_score and groups must have one value for each image; "
+            f"got {count}, {len(scores['sem_c'])} and {len(labels)}"
+        )
+    used = [scores[name] for name in ("emo_a", "sem_c") if criteria in ("both", name)]
+    kept: list[int] = []
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        chosen = set(members.tolist())
+        for score in used:
+            chosen &= set(members[_band(score[members], low, high)].tolist())
+        kept += chosen
+    return np.array(sorted(kept), dtype=np.int64)
+
+
+def score_index(
+    index: str | Path,
+    networks: EvaluationNetworks,
+    classifier: EmotionClassifier,
+    vocabulary: Vocabulary,
+    batch_size: int = 64,
+) -> list[dict[str, Any]]:
+    """Score every image of an index and write the scores into it.
+
+    Args:
+        index: ``.jsonl`` file or its folder.
+        networks: the frozen CLIP that reads the images.
+        classifier: Emo-A on that CLIP's features.
+        vocabulary: emotions, scenes and objects.
+        batch_size: images at a time.
+
+    Returns:
+        The rows with ``emo_a`` (probability of the intended emotion), ``sem_c`` and ``network`` added, as written.
+
+    Raises:
+        UniEmoError: unusable index, unknown emotion, unreadable image.
+    """
+    from uniemo.metrics.semantic_clarity import ClarityReader
+
+    index = find_index(index)
+    rows = read_index(index)
+    emotion = torch.from_numpy(emotion_labels(rows, vocabulary))
+    reader = ClarityReader(networks.clip, vocabulary)
+    scored: list[dict[str, Any]] = []
+    for start in range(0, len(rows), batch_size):
+        part = rows[start : start + batch_size]
+        features = networks.clip.features(load_images([index.parent / row["file"] for row in part]))
+        intended = emotion[start : start + len(part)].to(features.device)
+        probability = classifier.probabilities(features).gather(1, intended[:, None]).squeeze(1)  # (n,)
+        clarity = reader(features)
+        for row, emo_a, sem_c in zip(part, probability.tolist(), clarity.tolist(), strict=True):
+            scored.append({**row, "emo_a": emo_a, "sem_c": sem_c, "network": networks.clip.name})
+    write_index(index, scored)
+    return scored
+
+
+def _target(output: str | Path) -> Path:
+    """Return the file to write; UniEmoError when something is there already."""
+    output = Path(output).expanduser()
+    if output.suffix == ".jsonl":
+        if output.exists() and output.stat().st_size:
+            raise UniEmoError(f"filter output must be new or empty; {output} is not: choose another or delete it")
+        return output
+    if output.is_file() or (output.is_dir() and next(output.iterdir(), None) is not None):
+        raise UniEmoError(f"filter output folder must be new or empty; {output} is not: choose another or delete it")
+    return output / "kept.jsonl"
+
+
+def filter_index(
+    index: str | Path,
+    output: str | Path,
+    low: float = 0.2,
+    high: float = 0.8,
+    ranking: Literal["emotion", "global"] = "emotion",
+    criteria: Criteria = "both",
+    num: int | None = None,
+    seed: int = 0,
+) -> dict[str, int]:
+    """Filter a scored index and write what is kept.
+
+    Args:
+        index: scored ``.jsonl`` file (see :func:`score_index`) or its folder.
+        output: a ``.jsonl`` file, or a folder to write ``kept.jsonl`` into; must be new or empty.
+        low: η, where the band starts, as a share of the ranks.
+        high: δ, where it ends.
+        ranking: ``emotion`` ranks within each intended emotion, ``global`` all images together.
+        criteria: ``both``, ``emo_a`` or ``sem_c``.
+        num: how many of the images in the band to keep, evenly over emotions; None keeps all.
+        seed: of that choice.
+
+    Returns:
+        Kept images of each intended emotion, zeros included. With nothing in the band nothing is written.
+
+    Raises:
+        UniEmoError: non-empty output, images without scores, a bad band, ``num`` larger than the band.
+    """
+    check_band(low, high)
+    if num is not None and num < 1:
+        raise UniEmoError(f"filter num must be at least 1; got {num}")
+    target = _target(output)
+    index = find_index(index)
+    rows = read_index(index)
+    bare = [row["file"] for row in rows if not {"emo_a", "sem_c"} <= row.keys()]
+    if bare:
+        raise UniEmoError(
+            f"index {index} must hold emo_a and sem_c for every image; {len(bare)} of {len(rows)} lack them, "
+            f"first {bare[0]}: score the index first"
+        )
+    names = [intended_emotion(row) for row in rows]
+    emotions = sorted(set(names))
+    labels = np.array([emotions.index(name) for name in names], dtype=np.int64)
+    emo_a, sem_c = ([_number(row[key]) for row in rows] for key in ("emo_a", "sem_c"))
+    kept = dual_metric_filter(emo_a, sem_c, low, high, labels if ranking == "emotion" else None, criteria)
+    if num is not None:
+        if num > len(kept):
+            raise UniEmoError(
+                f"filter num must not exceed the {len(kept)} images in the band; got {num}: "
+                "widen low and high or generate more"
+            )
+        kept = kept[balanced_choice(labels[kept], num, seed)]
+    if len(kept):
+        write_index(target, [_moved(rows[i], index.parent, target.parent) for i in kept])
+    return {name: int((labels[kept] == i).sum()) for i, name in enumerate(emotions)}
+
+
+def _number(value: object) -> float:
+    """Return a JSON score as a float; null is NaN."""
+    return float(value) if isinstance(value, int | float) else math.nan
+
+
+def _moved(row: dict[str, Any], source: Path, target: Path) -> dict[str, Any]:
+    """Return the row with its file relative to another folder."""
+    path = os.path.relpath((source / row["file"]).resolve(), target.resolve())
+    return {**row, "file": Path(path).as_posix()}

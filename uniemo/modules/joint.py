@@ -1,0 +1,212 @@
+"""Stage 2: understanding and generation share their features (eq. 10)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from uniemo.checkpoint import GENERATING, JOINT, PREFIX, UNDERSTANDING, read_checkpoint
+from uniemo.data.batch import EmotionBatch
+from uniemo.errors import UniEmoError
+from uniemo.models.attributes import AttributeConfig, tables_from_file
+from uniemo.models.diffusion import DiffusionConfig
+from uniemo.models.emotion_space import EmotionSpaceConfig
+from uniemo.models.encoder import EncoderConfig
+from uniemo.models.fusion import FusionConfig
+from uniemo.models.head import HeadConfig
+from uniemo.models.losses import ConditionLossConfig
+from uniemo.modules.base import ModelConfig, UniEmoModule
+from uniemo.modules.optim import OptimizerConfig
+from uniemo.modules.terms import LossConfig, generation_terms, joint_loss, understanding_terms
+from uniemo.resources import atomic_write, resolve
+
+_ENCODER, _HEAD, _ATTRIBUTES, _FUSION = EncoderConfig(), HeadConfig(), AttributeConfig(), FusionConfig()
+_CONDITION, _DIFFUSION, _SPACE = ConditionLossConfig(), DiffusionConfig(), EmotionSpaceConfig()
+_OPTIMIZER, _LOSS = OptimizerConfig(lr_clip=0.0), LossConfig()  # released code: CLIP is frozen from stage 2 on
+
+
+class JointModule(UniEmoModule):
+    """Train queries, fusion and head with L_joint = γ1·L_U + γ2·L_cond + γ3·L(θ).
+
+    Args:
+        encoder: CLIP, queries and interactive blocks.
+        head: emotion head.
+        attributes: where P(emotion | attribute) comes from.
+        fusion: how features become a condition.
+        condition: which condition loss.
+        diffusion: the frozen diffusion model.
+        space: how features are drawn for an emotion.
+        optimizer: learning rates by parameter group.
+        loss: weights and forms of the losses.
+        init_from: checkpoint of stage 1 or 2 to start from.
+        space_images: training images per emotion for the emotion space of checkpoints written during the run; those
+            that remain at its end get all of them.
+        seed: of noise, dropout and drawn objects.
+    """
+
+    stage = JOINT
+    init_stages: ClassVar[tuple[str, ...]] = (UNDERSTANDING, JOINT)
+
+    def __init__(
+        self,
+        encoder: EncoderConfig = _ENCODER,
+        head: HeadConfig = _HEAD,
+        attributes: AttributeConfig = _ATTRIBUTES,
+        fusion: FusionConfig = _FUSION,
+        condition: ConditionLossConfig = _CONDITION,
+        diffusion: DiffusionConfig = _DIFFUSION,
+        space: EmotionSpaceConfig = _SPACE,
+        optimizer: OptimizerConfig = _OPTIMIZER,
+        loss: LossConfig = _LOSS,
+        init_from: str | None = None,
+        space_images: int = 64,
+        seed: int = 0,
+    ) -> None:
+        config = ModelConfig(encoder, head, attributes, fusion, condition, diffusion, space)
+        super().__init__(config, optimizer, loss, init_from, seed)
+        if space_images < 1:
+            raise UniEmoError(f"model.space_images must be at least 1; got {space_images}")
+        self.space_images = space_images
+        self.hparams["space_images"] = space_images
+        self.pretrained = False  # whether the weights at the start could already draw images
+        self._tables_known = False
+        self._space_step = -1  # step whose weights the emotion space was built with
+
+    def losses(self, batch: EmotionBatch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return L_joint and its terms."""
+        features = self.model.features(batch.images)
+        logits = self.model.logits(features)
+        step = self.global_step
+        terms = understanding_terms(self.model, features, logits, batch, self.loss, self.seed, step)
+        terms |= generation_terms(self.model, features, logits, batch, self.seed, step)
+        return joint_loss(terms, self.loss), terms
+
+    # P(emotion | attribute) and emotion space.
+
+    def _initialise(self, path: str) -> None:
+        """Load an earlier stage; a generating one brings its tables along."""
+        super()._initialise(path)
+        _, info = read_checkpoint(path)
+        self.pretrained = self._tables_known = info.stage in GENERATING
+        if self.pretrained:
+            self._space_step = 0  # the checkpoint's emotion space fits until the first step
+
+    def on_fit_start(self) -> None:
+        """Find P(emotion | attribute), once: it is kept in the checkpoint."""
+        if not self._tables_known:
+            self._find_tables()
+            self._tables_known = True
+
+    def _find_tables(self) -> None:
+        """Set the attribute bank's tables from the configured source (eq. 5)."""
+        config = self.config.attributes
+        if config.source == "table":
+            if config.table is None:
+                raise UniEmoError("model.attributes.table must name a file for source table; got null")
+            tables = tables_from_file(resolve(config.table), self.vocabulary)
+        else:
+            from uniemo.modules.tables import classifier_tables
+
+            tables, accuracy = classifier_tables(
+                config.source, self.config.encoder.clip, self.model.bank, self._data(), self.device
+            )
+            self._log_once("emo_a_classifier/accuracy", accuracy)
+        self.model.bank.set_tables(*(table.to(self.device) for table in tables))
+
+    def build_space(self, images_per_emotion: int | None) -> None:
+        """Fit the emotion space to the present weights.
+
+        Args:
+            images_per_emotion: training images looked at, without augmentation; None takes all.
+        """
+        space = self.model.space
+        assert space is not None  # both are there in this stage
+        assert self.config.space is not None
+        found: dict[str, list[Tensor]] = {kind: [] for kind in space.kinds}
+        emotion = []
+        with self._evaluating():
+            for batch in self._data().evaluation_loader("train", images_per_emotion):
+                features = self.model.features(batch.images.to(self.device))
+                for kind, value in self.model.fused_features(features).items():
+                    found[kind].append(value.float().cpu())
+                emotion.append(batch.emotion)
+            stacked = {kind: torch.cat(parts) for kind, parts in found.items()}
+            space.fit(stacked, torch.cat(emotion), self.config.space.bank_size, self.seed)
+        self._space_step = self.global_step
+
+    def prepare_generation(self) -> None:
+        """Build the emotion space unless it fits the present weights."""
+        if self.trainer.state.fn != "fit":
+            return  # a loaded checkpoint brings its own
+        if self._space_step != self.global_step:
+            self.build_space(self.space_images)
+
+    @contextmanager
+    def _evaluating(self) -> Iterator[None]:
+        """Switch to eval mode without gradient for a while, and leave the global random state as it was."""
+        was_training = self.model.training
+        self.model.eval()
+        try:
+            # not inference mode, in which Lightning validates: buffers made there could not be written to later
+            with torch.inference_mode(False), torch.no_grad(), torch.random.fork_rng():
+                yield
+        finally:
+            self.model.train(was_training)
+
+    def generate(
+        self,
+        emotion: int,
+        seeds: list[int],
+        steps: int | None = None,
+        guidance: float | None = None,
+        space: Literal["bank", "gaussian"] | None = None,
+        batch_size: int = 16,
+    ) -> Tensor:
+        """Draw one image per seed for an emotion: (n, 3, H, W) in [0, 1] on the CPU; None takes the configuration's."""
+        with self._evaluating():
+            return self.model.generate(
+                {emotion: 1.0}, seeds, steps=steps, guidance=guidance, kind=space, batch_size=batch_size
+            )
+
+    # Checkpoints.
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """See that the emotion space fits the weights before they are written."""
+        self.prepare_generation()
+        super().on_save_checkpoint(checkpoint)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """A checkpoint of this stage brings tables and emotion space along."""
+        super().on_load_checkpoint(checkpoint)
+        self._tables_known = True
+
+    @torch.no_grad()
+    def complete_checkpoint(self, path: Path) -> None:
+        """Rewrite a checkpoint of this run with the emotion space of all training images."""
+        content, _ = read_checkpoint(path, (self.stage,))
+        present = {name: value.clone() for name, value in self.model.trained_state_dict(self.clip_tuned).items()}
+        state = content["state_dict"]
+        self.model.load_trained_state_dict({name.removeprefix(PREFIX): value for name, value in state.items()})
+        self.build_space(None)
+        for name, value in self.model.trained_state_dict(self.clip_tuned).items():
+            if name.startswith("space."):
+                state[f"{PREFIX}{name}"] = value.cpu()
+        if self.trainer.is_global_zero:
+            with atomic_write(path) as temporary:
+                torch.save(content, temporary)
+        self.model.load_trained_state_dict(present)
+        self._space_step = -1
+
+    def _data(self) -> Any:  # noqa: ANN401
+        """Return the trainer's data module."""
+        return self.trainer.datamodule
+
+    def _log_once(self, name: str, value: float) -> None:
+        """Log a figure that belongs to the run, not to a step."""
+        for logger in self.loggers:
+            logger.log_metrics({name: value}, step=self.global_step)

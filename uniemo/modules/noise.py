@@ -1,0 +1,42 @@
+"""Random numbers that depend on (seed, step, sample) and on nothing else.
+
+A resumed run draws what the unbroken one would have drawn, whatever happened to the global random state in between, and
+a sample's noise does not depend on its neighbours in the batch.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def mixed_seed(*numbers: int) -> int:
+    """Mix non-negative numbers into one seed in [0, 2^63)."""
+    state = np.random.SeedSequence([number & 0xFFFFFFFFFFFFFFFF for number in numbers]).generate_state(1, np.uint64)
+    return int(state[0]) >> 1
+
+
+def generator(*numbers: int) -> torch.Generator:
+    """Return a CPU generator seeded by the mixture of the numbers."""
+    return torch.Generator().manual_seed(mixed_seed(*numbers))
+
+
+def sample_noise(sample_ids: Tensor, shape: tuple[int, ...], seed: int, step: int, stream: int = 0) -> Tensor:
+    """Return standard normal noise (B, *shape), one generator per sample.
+
+    Args:
+        sample_ids: (B,) int64.
+        shape: of one sample.
+        seed: of the run.
+        step: optimiser step.
+        stream: number of an independent stream.
+    """
+    draws = [torch.randn(shape, generator=generator(seed, step, key, stream)) for key in sample_ids.tolist()]
+    return torch.stack(draws)
+
+
+def sample_timesteps(sample_ids: Tensor, count: int, seed: int, step: int, stream: int = 0) -> Tensor:
+    """Return (B,) int64 whole numbers, uniform in [0, count), one generator per sample; arguments as above."""
+    draws = [int(torch.randint(count, (), generator=generator(seed, step, key, stream))) for key in sample_ids.tolist()]
+    return torch.tensor(draws)

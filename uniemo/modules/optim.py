@@ -1,0 +1,114 @@
+"""Parameter groups and the learning rate schedule (design section 3, "stage 1 optimiser")."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from uniemo.errors import UniEmoError
+
+GROUPS = ("clip", "query", "head", "fusion")
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """AdamW's settings by parameter group; a learning rate of 0 freezes the group.
+
+    Attributes:
+        lr_clip: the CLIP tower.
+        lr_query: expert queries, interactive blocks and the projections of the contrastive losses.
+        lr_head: emotion head.
+        lr_fusion: condition fusion and the condition loss's own parameters.
+        weight_decay_clip: weight decay of the CLIP tower.
+        weight_decay_query: weight decay of queries, interactive blocks and projections.
+        weight_decay_head: weight decay of the head's matrices; its vectors have none.
+        weight_decay_fusion: weight decay of the fusion.
+        warmup: linear warm-up, a share of all steps below 1, else a number of steps.
+        final: learning rate at the end of the cosine, as a share of the peak.
+    """
+
+    lr_clip: float = 8e-6  # released code, as are the next three
+    lr_query: float = 5e-4
+    lr_head: float = 1e-4
+    lr_fusion: float = 1e-3
+    weight_decay_clip: float = 1e-3
+    weight_decay_query: float = 1e-3
+    weight_decay_head: float = 1e-2
+    weight_decay_fusion: float = 1e-3
+    warmup: float = 0.05
+    final: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        for group in GROUPS:
+            for name in (f"lr_{group}", f"weight_decay_{group}"):
+                if not getattr(self, name) >= 0:
+                    raise UniEmoError(f"optimizer.{name} must be at least 0; got {getattr(self, name)}")
+        if not self.warmup >= 0:
+            raise UniEmoError(f"optimizer.warmup must be at least 0; got {self.warmup}")
+        if not 0 <= self.final <= 1:
+            raise UniEmoError(f"optimizer.final must lie in [0, 1]; got {self.final}")
+
+
+def freeze(parameters: Mapping[str, Iterable[nn.Parameter]], config: OptimizerConfig) -> None:
+    """Set ``requires_grad`` of every parameter by whether its group learns.
+
+    Args:
+        parameters: by group name, one of ``GROUPS``.
+        config: the learning rates.
+    """
+    for group, members in parameters.items():
+        learns = getattr(config, f"lr_{group}") > 0
+        for parameter in members:
+            parameter.requires_grad_(learns)
+
+
+def parameter_groups(parameters: Mapping[str, Iterable[nn.Parameter]], config: OptimizerConfig) -> list[dict[str, Any]]:
+    """Build AdamW's groups from the parameters that learn.
+
+    Args:
+        parameters: by group name, one of ``GROUPS``.
+        config: learning rates and weight decays.
+
+    Returns:
+        Groups with a ``name``; the head's vectors are a group without weight decay.
+
+    Raises:
+        UniEmoError: nothing learns.
+    """
+    groups: list[dict[str, Any]] = []
+    for name, members in parameters.items():
+        learning = [parameter for parameter in members if parameter.requires_grad]
+        rate, decay = getattr(config, f"lr_{name}"), getattr(config, f"weight_decay_{name}")
+        bare = [parameter for parameter in learning if name == "head" and parameter.ndim < 2]
+        decayed = [parameter for parameter in learning if not (name == "head" and parameter.ndim < 2)]
+        if decayed:
+            groups.append({"name": name, "params": decayed, "lr": rate, "weight_decay": decay})
+        if bare:
+            groups.append({"name": f"{name}_vectors", "params": bare, "lr": rate, "weight_decay": 0.0})
+    if not groups:
+        raise UniEmoError("at least one learning rate of model.optimizer must be above 0; all are 0")
+    return groups
+
+
+def schedule(step: int, total: int, warmup: float, final: float = 0.0) -> float:
+    """Return the factor on the learning rate: a linear warm-up, then one cosine.
+
+    Args:
+        step: steps taken so far, from 0.
+        total: steps of the whole run.
+        warmup: a share of ``total`` below 1, else a number of steps.
+        final: factor at the end.
+
+    Returns:
+        A factor in (0, 1] during warm-up, in [final, 1] after.
+    """
+    rise = warmup if warmup >= 1 else warmup * total
+    if step < rise:
+        return (step + 1) / (rise + 1)
+    progress = min(1.0, (step - rise) / max(1.0, total - rise))
+    return final + (1 - final) * 0.5 * (1 + math.cos(math.pi * progress))

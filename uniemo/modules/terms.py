@@ -1,0 +1,155 @@
+"""The loss terms of the three stages as plain functions of a model and a batch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from uniemo.data.batch import EmotionBatch
+from uniemo.errors import UniEmoError
+from uniemo.models.encoder import EmotionFeatures
+from uniemo.models.losses import Condition, contrastive_loss, draw_object
+from uniemo.models.uniemo import UniEmoModel
+from uniemo.modules.noise import generator, sample_noise, sample_timesteps
+
+_OBJECT_DRAW, _NOISE, _TIMESTEP, _LATENT, _DROP = range(5)  # independent streams of random numbers
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """Weights and forms of the losses.
+
+    Attributes:
+        lambda_scene: λ1 of eq. 9, scene contrastive loss.
+        lambda_object: λ2 of eq. 9, object contrastive loss.
+        lambda_emotion: λ3 of eq. 9, cross entropy of the emotion.
+        gamma_understanding: γ1 of eq. 10, the whole of eq. 9.
+        gamma_condition: γ2 of eq. 10, condition loss.
+        gamma_diffusion: γ3 of eq. 10, diffusion loss.
+        tau: temperature of the contrastive losses, eq. 4.
+        duplicates: what a second image with the same attribute is, see ``contrastive_loss``.
+        form: direction of the contrastive losses.
+    """
+
+    lambda_scene: float = 0.25
+    lambda_object: float = 0.25
+    lambda_emotion: float = 0.5
+    gamma_understanding: float = 0.3
+    gamma_condition: float = 0.3
+    gamma_diffusion: float = 0.4
+    tau: float = 0.07
+    duplicates: Literal["positive", "negative"] = "positive"
+    form: Literal["image_to_text", "symmetric"] = "image_to_text"
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        for name, value in vars(self).items():
+            if isinstance(value, (int, float)) and not value >= 0:
+                raise UniEmoError(f"model.loss.{name} must be at least 0; got {value}")
+        if self.tau == 0:
+            raise UniEmoError("model.loss.tau must be above 0; got 0")
+
+
+def understanding_terms(
+    model: UniEmoModel,
+    features: EmotionFeatures,
+    logits: Tensor,
+    batch: EmotionBatch,
+    config: LossConfig,
+    seed: int,
+    step: int,
+) -> dict[str, Tensor]:
+    """Return the terms of L_U: "scene" and "object" (eq. 4), "emotion" (cross entropy).
+
+    Generated images have no attributes and so take no part in the first two. A query set that the encoder lacks has no
+    term.
+
+    Args:
+        model: gives projections and text embeddings.
+        features: of the batch.
+        logits: (B, C) of the emotion head.
+        batch: labels.
+        config: temperature and forms.
+        seed: of the run.
+        step: optimiser step; with the seed it decides which of several objects is drawn.
+    """
+    terms = {}
+    projected = model.project("scene", features.scene)
+    if projected is not None:
+        scene = torch.where(batch.generated, -1, batch.scene)
+        terms["scene"] = contrastive_loss(
+            projected, model.bank.scene_text, scene, config.tau, config.duplicates, config.form
+        )
+    projected = model.project("object", features.object)
+    if projected is not None:
+        drawn = draw_object(batch.objects, generator(seed, step, _OBJECT_DRAW, int(batch.sample_id[0])))
+        drawn = torch.where(batch.generated, -1, drawn)
+        terms["object"] = contrastive_loss(
+            projected, model.bank.object_text, drawn, config.tau, config.duplicates, config.form
+        )
+    terms["emotion"] = F.cross_entropy(logits, batch.emotion)
+    return terms
+
+
+def understanding_loss(terms: dict[str, Tensor], config: LossConfig) -> Tensor:
+    """Return L_U, the weighted sum of eq. 9."""
+    weights = {"scene": config.lambda_scene, "object": config.lambda_object, "emotion": config.lambda_emotion}
+    return torch.stack([weights[name] * terms[name] for name in weights if name in terms]).sum()
+
+
+def generation_terms(
+    model: UniEmoModel,
+    features: EmotionFeatures,
+    logits: Tensor,
+    batch: EmotionBatch,
+    seed: int,
+    step: int,
+) -> dict[str, Tensor]:
+    """Return "condition" (eq. 7) and "diffusion" (eq. 8).
+
+    Args:
+        model: with fusion and diffusion backbone.
+        features: of the batch.
+        logits: (B, C) of the emotion head.
+        batch: with targets.
+        seed: of the run.
+        step: optimiser step; noise and timestep of a sample depend on (seed, step, sample id).
+    """
+    if model.diffusion is None or model.condition_loss is None or batch.targets is None:
+        raise UniEmoError(
+            "data.diffusion_size must be set to train generation; got null, give the diffusion model's size"
+        )
+    condition = model.condition(features, batch.emotion)
+    return {
+        "condition": model.condition_loss(condition, batch.emotion, logits),
+        "diffusion": _diffusion_term(model, condition, batch, seed, step),
+    }
+
+
+def _diffusion_term(model: UniEmoModel, condition: Condition, batch: EmotionBatch, seed: int, step: int) -> Tensor:
+    """Return the mean denoising error of a batch."""
+    diffusion = model.diffusion
+    assert diffusion is not None  # the caller has looked
+    assert batch.targets is not None
+    ids, device, shape = batch.sample_id, batch.targets.device, diffusion.latent_shape
+    latents = diffusion.encode(batch.targets, sample_noise(ids, shape, seed, step, _LATENT).to(device))
+    noise = sample_noise(ids, shape, seed, step, _NOISE).to(device)
+    timesteps = sample_timesteps(ids, diffusion.num_timesteps, seed, step, _TIMESTEP).to(device)
+    drop = None
+    if diffusion.config.drop_condition > 0:
+        share = sample_timesteps(ids, 2**24, seed, step, _DROP) / 2**24  # (B,) uniform in [0, 1)
+        drop = share < diffusion.config.drop_condition
+    return diffusion.loss(latents, condition, noise, timesteps, drop=drop).mean()
+
+
+def joint_loss(terms: dict[str, Tensor], config: LossConfig) -> Tensor:
+    """Return L_joint, the weighted sum of eq. 10."""
+    return (
+        config.gamma_understanding * understanding_loss(terms, config)
+        + config.gamma_condition * terms["condition"]
+        + config.gamma_diffusion * terms["diffusion"]
+    )
