@@ -22,6 +22,7 @@ def main() -> None:
     parser.add_argument(
         "--work", type=Path, default=Path("build/miniature"), help="resumable state (default: %(default)s)"
     )
+    parser.add_argument("--grids", type=Path, default=Path("docs"), help="grids to look at (default: %(default)s)")
     parser.add_argument("--stages", nargs="+", choices=STAGES, default=STAGES, help="what to run (default: all)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
@@ -29,7 +30,7 @@ def main() -> None:
     )
     parser.add_argument("--clip-steps", type=int, default=1150, help="steps of 64 images (default: %(default)s)")
     parser.add_argument("--vae-steps", type=int, default=2400, help="steps of 32 images (default: %(default)s)")
-    parser.add_argument("--unet-steps", type=int, default=4000, help="steps of 64 latents (default: %(default)s)")
+    parser.add_argument("--unet-steps", type=int, default=2600, help="steps of 64 latents (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="CPU threads (default: %(default)s)")
     arguments = parser.parse_args()
 
@@ -56,7 +57,7 @@ def main() -> None:
     if "quality" in arguments.stages:
         from uniemo.miniature.recipe.quality import report
 
-        report(out, seed)
+        report(out, arguments.grids, seed)
 
 
 if __name__ == "__main__":

@@ -61,11 +61,14 @@ def to_grid(pixels: Tensor, columns: int, enlarge: int) -> Image.Image:
 
 
 @torch.no_grad()
-def report(folder: Path, seed: int, count: int = 2048, rounds: int = 4, steps: int = 25, guidance: float = 3.0) -> None:
+def report(
+    folder: Path, grids: Path, seed: int, count: int = 2048, rounds: int = 4, steps: int = 25, guidance: float = 3.0
+) -> None:
     """Measure CLIP, autoencoder and generation, print the figures, write ``quality.json`` and picture grids.
 
     Args:
         folder: the weights, with ``clip/`` and ``diffusion/``.
+        grids: folder of the picture grids.
         seed: held-out paintings use a stream that no training stage uses.
         count: held-out paintings.
         rounds: generated pictures per pair of scene and object.
@@ -124,6 +127,7 @@ def report(folder: Path, seed: int, count: int = 2048, rounds: int = 4, steps: i
         print(f"{key:20s} {value:8.4f}{goal}")
     with atomic_write(folder / "quality.json") as temporary:
         temporary.write_text(json.dumps({key: round(value, 4) for key, value in figures.items()}, indent=2) + "\n")
-    to_grid(pixels[:32], 16, 2).save(folder.parent / "paintings.png")
-    to_grid(torch.stack([small[:16], decoded[:16]]).flatten(0, 1), 16, 4).save(folder.parent / "reconstructions.png")
-    to_grid(generated[: len(SCENES) * len(OBJECTS)], len(OBJECTS), 3).save(folder.parent / "generated.png")
+    grids.mkdir(parents=True, exist_ok=True)
+    to_grid(pixels[:32], 16, 2).save(grids / "paintings.png")
+    to_grid(torch.stack([small[:16], decoded[:16]]).flatten(0, 1), 16, 4).save(grids / "reconstructions.png")
+    to_grid(generated[: len(SCENES) * len(OBJECTS)], len(OBJECTS), 3).save(grids / "generated.png")
