@@ -26,7 +26,7 @@ def assets() -> Path:
     common = {
         "model": {"init_args": {"encoder": {"clip": clip, "query_length": 2}, "head": {"hidden": 16}}},
         "data": {"init_args": {"root": str(root / "tree"), "image_size": 32, "batch_size": 16}},
-        "trainer": {"max_epochs": 1, "enable_progress_bar": False},
+        "trainer": {"max_epochs": 1, "log_every_n_steps": 1, "enable_progress_bar": False},
         "attention_maps": {"every_n_epochs": 1},
         "generation_metrics": {"clip": clip, "every_n_epochs": 1, "val_images": 2, "test_images": 2, "steps": 2},
     }

@@ -1,4 +1,5 @@
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -52,8 +53,8 @@ def test_schedule_is_a_warmup_and_one_cosine():
     assert factors[10] == pytest.approx(1.0)
     assert factors[55] == pytest.approx(0.5)
     assert factors[100] == pytest.approx(0.0, abs=1e-12)
-    assert all(a < b for a, b in zip(factors[:10], factors[1:11], strict=True))
-    assert all(a > b for a, b in zip(factors[10:100], factors[11:], strict=True))
+    assert all(a < b for a, b in pairwise(factors[:11]))
+    assert all(a > b for a, b in pairwise(factors[10:]))
     assert [schedule(step, 100, 10) for step in range(101)] == factors  # a number of steps instead of a share
     assert schedule(500, 100, 0.1, final=0.2) == pytest.approx(0.2)
 

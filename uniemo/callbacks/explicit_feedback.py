@@ -80,21 +80,24 @@ class ExplicitFeedback(L.Callback):
         self.batch_size = batch_size
         self.index: str | None = None  # of the kept images, relative to the run folder
 
-    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+    def check(self, module: L.LightningModule, data: EmotionDataModule) -> None:
         """Refuse to filter what an untrained model draws."""
-        if not self._active(trainer, pl_module, stage):
-            return
-        if self.start_epoch == 0 and not pl_module.init_from:
+        if self._active(module, data) and self.start_epoch == 0 and not module.init_from:
             raise UniEmoError(
                 "explicit_feedback.start_epoch must be at least 1 without model.init_from; got 0: "
                 "give --model.init_from runs/joint/best.ckpt"
             )
-        trainer.reload_dataloaders_every_n_epochs = 1
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Have the training loader made again each epoch, so that images can join."""
+        if stage == "fit":
+            trainer.reload_dataloaders_every_n_epochs = 1
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Start with the images of the run that is resumed, or make them where the weights can."""
-        if not self._active(trainer, pl_module, "fit"):
+        if not self._active(pl_module, trainer.datamodule):
             return
+        self.check(pl_module, trainer.datamodule)
         if self.index is not None:
             self._mix(trainer, Path(trainer.default_root_dir) / self.index)
         elif pl_module.pretrained:
@@ -103,7 +106,7 @@ class ExplicitFeedback(L.Callback):
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Make the images when joint training has gone on for long enough."""
         due = trainer.current_epoch + 1 >= self.start_epoch and trainer.current_epoch + 1 < (trainer.max_epochs or 0)
-        if self.index is None and due and self._active(trainer, pl_module, "fit"):
+        if self.index is None and due and self._active(pl_module, trainer.datamodule):
             self._run(trainer, pl_module)
 
     def state_dict(self) -> dict[str, Any]:
@@ -114,17 +117,17 @@ class ExplicitFeedback(L.Callback):
         """Find the images again."""
         self.index = state_dict["index"]
 
-    def _active(self, trainer: L.Trainer, module: L.LightningModule, stage: str) -> bool:
+    def _active(self, module: L.LightningModule, data: EmotionDataModule) -> bool:
         """Whether there is anything to do in this run."""
-        if stage != "fit" or self.num_per_emotion == 0 or not isinstance(module, TakesFeedback):
+        if self.num_per_emotion == 0 or not isinstance(module, TakesFeedback):
             return False
-        return self.index is not None or self._data(trainer).generated is None
+        return self.index is not None or data.generated is None
 
     def _run(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Generate, score, filter, mix in."""
         root = Path(trainer.default_root_dir)
         folder = root / "generated"
-        data = self._data(trainer)
+        data: EmotionDataModule = trainer.datamodule
         if trainer.is_global_zero:
             shutil.rmtree(folder, ignore_errors=True)  # of a run that was stopped here
             shown = self._draw(folder, module, progress=trainer.progress_bar_callback is not None)
@@ -163,8 +166,4 @@ class ExplicitFeedback(L.Callback):
     def _mix(self, trainer: L.Trainer, index: Path) -> None:
         """Give the kept images to the data module."""
         if index.is_file():
-            self._data(trainer).set_generated(index)
-
-    def _data(self, trainer: L.Trainer) -> EmotionDataModule:
-        """Return the run's data module."""
-        return trainer.datamodule
+            trainer.datamodule.set_generated(index)

@@ -63,6 +63,11 @@ def main(args: list[str] | None = None) -> int:
     except UniEmoError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
+    except OSError as error:
+        if error.filename is None:  # not about a path of the user's
+            raise
+        print(f"error: {error.strerror or error}: {error.filename}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130

@@ -91,8 +91,8 @@ def table(names: list[str], rows: list[list[float]], emotions: tuple[str, ...]) 
         emotions: their names.
     """
     width = min(60, max(len("photo"), *(len(name) for name in names)))
-    column = max(len(name) for name in emotions)
-    lines = [f"{'photo':<{width}}  {'emotion':<{column}}      %  {'then':<{column}}      %"]
+    column = max(len("emotion"), *(len(name) for name in emotions))
+    lines = [f"{'photo':<{width}}  {'emotion':<{column}}  {'%':>5}  {'then':<{column}}  {'%':>5}"]
     for name, row in zip(names, rows, strict=True):
         first, second = sorted(range(len(row)), key=row.__getitem__, reverse=True)[:2]
         shown = name if len(name) <= width else "…" + name[-(width - 1) :]

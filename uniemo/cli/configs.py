@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import yaml
+
 from uniemo.cli.parsing import near
 from uniemo.errors import UniEmoError
 
@@ -35,3 +37,18 @@ def find_config(name: str) -> Path:
         f"--config must name a file here or a packaged configuration ({', '.join(known)}); {name!r} is neither"
         f"{near(name, known)}"
     )
+
+
+def check_yaml(path: Path) -> Path:
+    """Return a configuration file that is YAML with named sections.
+
+    Raises:
+        UniEmoError: it is not.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+        raise UniEmoError(f"--config must be a YAML file; {path} is not ({error}): mend it") from error
+    if content is not None and not isinstance(content, dict):
+        raise UniEmoError(f"--config must hold sections such as model, data, trainer; {path} holds none: mend it")
+    return path

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import inspect
 import re
 import typing
@@ -27,7 +28,9 @@ def explain(message: str, parser: Any) -> str:  # noqa: ANN401 - jsonargparse is
         message: jsonargparse's, often over several lines.
         parser: which found it; its arguments are the known keys.
     """
-    text = " ".join(message.split())
+    inner = re.search(r"configuration has no key .+", message)  # found by a part's own parser, explained already
+    if inner is not None:
+        return inner.group()
     for pattern in _UNKNOWN:
         found = pattern.search(message)
         if found is None:
@@ -45,35 +48,59 @@ def explain(message: str, parser: Any) -> str:  # noqa: ANN401 - jsonargparse is
         path = ".".join(part for part in missing.groups() if part)
         names = ("uniemo.modules.UnderstandingModule", "uniemo.modules.JointModule", "uniemo.modules.FeedbackModule")
         return f"class_path must name a class that exists; got {path!r}{near(path, [*names, 'uniemo.data.EmoSet'])}"
-    return text.removeprefix("Parser key ")
+    return _wrong_value(message)
+
+
+def _wrong_value(message: str) -> str:
+    """Return which key has a wrong value and what was expected, out of a list of attempts."""
+    key = re.match(r'\s*Parser key "([^"]+)":', message)
+    attempts = [line for line in re.findall(r"^\s*- (.+)$", message, re.MULTILINE) if "NoneType" not in line]
+    given = re.search(r"Given value: (.+)", message)
+    if key is None or not attempts:
+        return " ".join(message.split()).removeprefix("Parser key ")
+    nested = re.match(r'"([\w.]+)": (.+)', attempts[0])
+    if nested is not None:
+        return f"{key.group(1)}.{nested.group(1)}: {nested.group(2)}"
+    got = f"; got {given.group(1)}" if given is not None else ""
+    return f"{key.group(1)}: {' or '.join(attempts)}{got}"
 
 
 def _near_key(key: str, known: list[str]) -> str:
-    """Return the known keys whose whole or last part is like ``key``."""
-    whole = near(key, known)
-    if whole:
-        return whole
-    last = key.rpartition(".")[2]
-    by_last: dict[str, str] = {}
-    for name in known:
-        by_last.setdefault(name.rpartition(".")[2], name)
-    text = near(last, by_last)
-    for short, full in by_last.items():
-        text = re.sub(rf"(?<=mean |r or ){re.escape(short)}(?=\?| or )", full, text)
-    return text or " (see uniemo fit --help, --model.help JointModule, --data.help EmoSet)"
+    """Return the known keys that are like ``key``, which may lack its first parts."""
+
+    def likeness(name: str) -> float:
+        tail = ".".join(name.split(".")[-1 - key.count(".") :])
+        return max(difflib.SequenceMatcher(None, key, other).ratio() for other in (name, tail))
+
+    best = sorted(known, key=likeness, reverse=True)[:2]
+    close = [name for name in best if likeness(name) >= max(0.75, likeness(best[0]) - 0.05)]
+    if not close:
+        return " (see uniemo fit --help, --model.help JointModule, --data.help EmoSet)"
+    return f": did you mean {' or '.join(close)}?"
 
 
 def known_keys(parser: Any) -> list[str]:  # noqa: ANN401
     """Return dotted names of everything that a configuration may set."""
-    keys = {action.dest for action in parser._actions if action.dest not in ("help", "config", "subcommand")}
-    for command in getattr(parser, "_subcommand_parsers", {}).values():
-        keys |= set(known_keys(command))
     from uniemo.data import EmoSet
     from uniemo.modules import JointModule, UnderstandingModule
 
+    keys = set(_options(parser))
     for prefix, kind in (("model", UnderstandingModule), ("model", JointModule), ("data", EmoSet)):
         keys |= set(_signature(prefix, kind))
-    return sorted(key for key in keys if key)
+    return sorted(keys)
+
+
+def _options(parser: Any) -> list[str]:  # noqa: ANN401
+    """Return the options of a parser and of its commands."""
+    names: list[str] = []
+    if not any(action.dest == "config" for action in parser._actions):
+        return names  # the parser of a part, whose names lack their section
+    for action in parser._actions:
+        if isinstance(action.choices, dict):
+            names += [name for command in action.choices.values() for name in _options(command)]
+        elif action.dest not in ("help", "config", "model", "data"):
+            names.append(action.dest)
+    return names
 
 
 def _signature(prefix: str, kind: Any) -> list[str]:  # noqa: ANN401

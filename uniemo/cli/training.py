@@ -11,6 +11,7 @@ import lightning as L
 from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from uniemo.callbacks.attention_maps import AttentionMaps
 from uniemo.callbacks.checkpoints import BestCheckpoint, LastCheckpoint
@@ -27,6 +28,7 @@ from uniemo.errors import UniEmoError
 from uniemo.modules import UniEmoModule
 
 _RUN_KEYS = ("run_dir", "resume", "overwrite", "ckpt_path", "weights_only", "verbose", "return_predictions")
+_WRITTEN = ("*.ckpt", "events.out.tfevents.*", "images/*.png", "test*.json", "validate.json", "predictions.jsonl")
 _LEFTOVERS = (
     "config.yaml",
     "hparams.yaml",
@@ -142,6 +144,16 @@ class TrainingCLI(LightningCLI):
                 "to start again, or another --run_dir"
             )
 
+    def instantiate_classes(self) -> None:
+        """Build module, data and trainer; what a constructor says about its arguments comes through in one line."""
+        try:
+            super().instantiate_classes()
+        except (ValueError, MisconfigurationException) as error:
+            cause: BaseException | None = error
+            while cause is not None and not isinstance(cause, UniEmoError):
+                cause = cause.__cause__  # jsonargparse wraps it in its own words
+            raise UniEmoError(str(cause or error)) from error
+
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:  # noqa: ANN401
         """Add the callbacks that every run has, and TensorBoard in the run folder."""
         trainer = self._get(self.config_init, "trainer")
@@ -174,6 +186,9 @@ class TrainingCLI(LightningCLI):
             config, skip_link_targets=True, skip_none=False, skip_validation=True
         )
         self.model.prepare(self.datamodule, initialise=starting)
+        for callback in self.trainer.callbacks:
+            if command == "fit" and isinstance(callback, ExplicitFeedback):
+                callback.check(self.model, self.datamodule)
 
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
         """Leave Lightning's own table out: the closing table is ours."""
@@ -185,8 +200,9 @@ class TrainingCLI(LightningCLI):
     def _run_subcommand(self, subcommand: str) -> None:
         """Run, with the libraries' notes off the screen."""
         if subcommand == "fit" and self.config.fit.overwrite and self.checkpoint is None:
-            for name in ("best.ckpt", "last.ckpt"):
-                (self.run_dir / name).unlink(missing_ok=True)
+            for pattern in _WRITTEN:
+                for path in self.run_dir.glob(pattern):
+                    path.unlink()
         super()._run_subcommand(subcommand)
 
 
@@ -212,6 +228,7 @@ def quiet() -> None:
         r".*Checkpoint directory .* exists and is not empty.*",  # the run folder is checked before
         r".*module\(s\) in eval mode at the start of training.*",  # frozen networks are meant to be
         r".*isinstance\(treespec, LeafSpec\).*",  # Lightning 2.6 on a newer torch
+        r".*sync_dist=True` when logging on epoch level.*",  # figures are the same on all ranks
         r".*The `srun` command is available.*",
         r".*lr_scheduler\.step\(\)` before `optimizer\.step\(\)`.*",  # on resume, by Lightning's own order
     ):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from uniemo.checkpoint import CheckpointInfo, read_checkpoint
-from uniemo.cli.configs import find_config
+from uniemo.cli.configs import check_yaml, find_config
 from uniemo.errors import UniEmoError
 
 _FLAGS = ("--resume", "--overwrite")  # may stand without a value
@@ -50,7 +50,7 @@ def prepare(words: list[str]) -> tuple[list[str], CheckpointInfo | None]:
             if name.startswith("--ckpt"):
                 path = value
             else:
-                out.append(f"--config={find_config(value)}")
+                out.append(f"--config={check_yaml(find_config(value))}")
                 configured = True
         else:
             out.append(word)

@@ -75,6 +75,7 @@ class JointModule(UniEmoModule):
         self.hparams["space_images"] = space_images
         self.pretrained = False  # whether the weights at the start could already draw images
         self._tables_known = False
+        self._full_spaces: dict[int, dict[str, Tensor]] = {}  # of all training images, by step, at the end of fit
         self._space_step = -1  # step whose weights the emotion space was built with
 
     def losses(self, batch: EmotionBatch) -> tuple[Tensor, dict[str, Tensor]]:
@@ -189,18 +190,21 @@ class JointModule(UniEmoModule):
     def complete_checkpoint(self, path: Path) -> None:
         """Rewrite a checkpoint of this run with the emotion space of all training images."""
         content, _ = read_checkpoint(path, (self.stage,))
-        present = {name: value.clone() for name, value in self.model.trained_state_dict(self.clip_tuned).items()}
-        state = content["state_dict"]
-        self.model.load_trained_state_dict({name.removeprefix(PREFIX): value for name, value in state.items()})
-        self.build_space(None)
-        for name, value in self.model.trained_state_dict(self.clip_tuned).items():
-            if name.startswith("space."):
-                state[f"{PREFIX}{name}"] = value.cpu()
+        state, step = content["state_dict"], int(content["global_step"])
+        if step not in self._full_spaces:  # best and last are often of the same step
+            present = {name: value.clone() for name, value in self.model.trained_state_dict(self.clip_tuned).items()}
+            self.model.load_trained_state_dict({name.removeprefix(PREFIX): value for name, value in state.items()})
+            self.build_space(None)
+            self._full_spaces[step] = {
+                f"{PREFIX}{name}": value.cpu()
+                for name, value in self.model.trained_state_dict(self.clip_tuned).items()
+                if name.startswith("space.")
+            }
+            self.model.load_trained_state_dict(present)
+            self._space_step = -1
         if self.trainer.is_global_zero:
             with atomic_write(path) as temporary:
-                torch.save(content, temporary)
-        self.model.load_trained_state_dict(present)
-        self._space_step = -1
+                torch.save({**content, "state_dict": {**state, **self._full_spaces[step]}}, temporary)
 
     def _data(self) -> Any:  # noqa: ANN401
         """Return the trainer's data module."""

@@ -1,0 +1,112 @@
+"""What the callbacks leave in the run folders of tiny runs."""
+
+import json
+
+import pytest
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from tests.tiny_runs import assets, recipe, trained
+from uniemo import UniEmoError
+from uniemo.callbacks import ExplicitFeedback, GenerationMetrics
+from uniemo.cli import main
+from uniemo.data.generated import read_index
+
+FIGURES = ("FID[clip]", "LPIPS[clip]", "Emo-A[clip]", "Sem-C[clip]", "Sem-D[clip]")
+
+
+@pytest.fixture(autouse=True)
+def quiet_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("UNIEMO_CACHE", str(assets() / "cache"))
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def events():
+    accumulator = EventAccumulator(str(trained("joint")))
+    accumulator.Reload()
+    return accumulator.Tags()
+
+
+def test_losses_and_figures_reach_tensorboard(events):
+    wanted = {f"loss/{name}" for name in ("scene", "object", "emotion", "condition", "diffusion", "total")}
+    wanted |= {f"val/{name}" for name in FIGURES} | {"val/accuracy", "val/coverage/object", "val/coverage/scene"}
+    assert wanted <= set(events["scalars"])
+    assert {"val_generated", "val_attention"} <= set(events["images"])
+
+
+def test_pictures_are_in_the_run_folder():
+    names = {path.name for path in (trained("joint") / "images").iterdir()}
+    assert {"val_generated_epoch000.png", "val_attention_epoch000.png"} <= names
+    for name in names:
+        assert Image.open(trained("joint") / "images" / name).mode == "RGB"
+
+
+def test_test_writes_figures_of_generated_and_real_images(tmp_path, capsys):
+    assert main(["test", "--ckpt", str(trained("joint") / "best.ckpt"), "--run_dir", "run"]) == 0
+    figures = json.loads((tmp_path / "run/test.json").read_text())
+    assert {f"test/{name}" for name in FIGURES} <= set(figures)
+    assert {f"test/real/{name}" for name in FIGURES if not name.startswith("FID")} <= set(figures)
+    assert "test/Emo-A[clip]/awe" in figures
+    assert "test/accuracy/awe" in figures
+    both = json.loads((tmp_path / "run/test_generation.json").read_text())
+    assert set(both["generated"]) > set(both["real"])
+    table = capsys.readouterr().out
+    assert "end of test" in table
+    assert "test/FID[clip]" in table
+
+
+def test_understanding_has_nothing_generated():
+    names = [path.name for path in (trained("understanding") / "images").iterdir()]
+    assert names == ["val_attention_epoch000.png"]
+
+
+def test_feedback_from_stage_2_starts_at_once():
+    folder = trained("feedback")
+    rows = read_index(folder / "generated/index.jsonl")
+    kept = read_index(folder / "generated/kept.jsonl")
+    assert len(rows) == 5 * 8
+    assert 0 < len(kept) < len(rows)
+    assert all(0 <= row["emo_a"] <= 1 for row in rows)
+    assert (folder / "images/feedback_generated.png").is_file()
+
+
+def test_feedback_alone_trains_first(tmp_path, capsys):
+    words = [*recipe("feedback"), "--explicit_feedback.start_epoch", "1", "--generation_metrics.every_n_epochs", "0"]
+    assert main([*words, "--trainer.max_epochs", "2", "--run_dir", "run"]) == 0
+    out = capsys.readouterr().out
+    assert out.count("explicit feedback: kept") == 1
+    kept = len(read_index(tmp_path / "run/generated/kept.jsonl"))
+    steps = 3 + -(-(48 + min(kept, 12)) // 16)  # 48 real images; a fifth of the mixed set is 12 generated ones
+    assert f"2 epochs, {steps} steps" in out
+
+
+def test_feedback_with_given_images(tmp_path, capsys):
+    given = trained("feedback") / "generated/kept.jsonl"
+    words = [*recipe("feedback"), "--model.init_from", str(trained("joint") / "best.ckpt"), "--run_dir", "run"]
+    assert main([*words, "--data.generated", str(given), "--generation_metrics.every_n_epochs", "0"]) == 0
+    assert "explicit feedback" not in capsys.readouterr().out
+    assert not (tmp_path / "run/generated").exists()
+
+
+def test_resumed_feedback_keeps_its_images(capsys):
+    folder = trained("feedback")
+    index = (folder / "generated/index.jsonl").read_bytes()
+    words = [*recipe("feedback"), "--run_dir", str(folder), "--resume", "--trainer.max_epochs", "1"]
+    assert main(words) == 0
+    assert (folder / "generated/index.jsonl").read_bytes() == index
+    assert "explicit feedback: kept" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: GenerationMetrics(val_images=1), "val_images"),
+        (lambda: GenerationMetrics(every_n_epochs=-1), "every_n_epochs"),
+        (lambda: ExplicitFeedback(num_per_emotion=-1), "num_per_emotion"),
+        (lambda: ExplicitFeedback(low=0.8, high=0.2), "low"),
+    ],
+)
+def test_ranges(make, words):
+    with pytest.raises(UniEmoError, match=words):
+        make()

@@ -1,0 +1,303 @@
+"""The command line, as a user meets it."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tests.tiny_runs import assets, recipe, trained
+from uniemo import __version__
+from uniemo.cli import COMMANDS, main
+from uniemo.cli.classify import table
+from uniemo.data.generated import read_index
+
+
+@pytest.fixture(autouse=True)
+def empty_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("UNIEMO_CACHE", str(assets() / "cache"))
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    """A folder that ``uniemo generate`` wrote."""
+    out = tmp_path_factory.mktemp("drawn") / "out"
+    words = ["generate", "--ckpt", str(trained("joint") / "best.ckpt"), "--emotion", "all", "--num", "5"]
+    assert main([*words, "--steps", "2", "--out", str(out)]) == 0
+    return out
+
+
+def joint():
+    return str(trained("joint") / "best.ckpt")
+
+
+def test_help_and_version(capsys):
+    assert main(["--help"]) == 0
+    text = capsys.readouterr().out
+    assert all(command in text for command in COMMANDS)
+    assert "joint.yaml" in text
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"uniemo {__version__}\n"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_of_each_command(capsys, command):
+    assert main([command, "--help"]) == 0
+    assert len(capsys.readouterr().out) > 150
+
+
+def test_help_is_quick():
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
+    start = time.perf_counter()
+    subprocess.run([sys.executable, "-m", "uniemo", "--help"], check=True, capture_output=True, env=environment)
+    assert time.perf_counter() - start < 3  # well under 1 s on an idle machine
+
+
+def test_fit_leaves_a_run_folder():
+    names = {path.name for path in trained("joint").iterdir()}
+    assert {"best.ckpt", "last.ckpt", "config.yaml", "images"} <= names
+    assert any(name.startswith("events.out.tfevents") for name in names)
+    assert not any(name.startswith("version_") or name == "checkpoints" for name in names)
+
+
+def test_default_run_folder(tmp_path):
+    assert main([*recipe("understanding"), "--trainer.limit_train_batches", "1"]) == 0
+    assert (tmp_path / "runs/understanding/best.ckpt").is_file()
+
+
+def test_test_needs_only_the_checkpoint(capsys):
+    assert main(["test", "--ckpt", str(trained("understanding") / "best.ckpt")]) == 0
+    assert "test/accuracy" in capsys.readouterr().out
+    assert (trained("understanding") / "test.json").is_file()
+
+
+def test_validate_and_predict(tmp_path, capsys):
+    assert main(["validate", "--ckpt", joint(), "--run_dir", "run", "--generation_metrics.val_images", "0"]) == 0
+    assert "val/accuracy" in capsys.readouterr().out
+    assert main(["predict", "--ckpt", joint(), "--run_dir", "run"]) == 0
+    rows = [json.loads(line) for line in (tmp_path / "run/predictions.jsonl").read_text().splitlines()]
+    assert len(rows) == 32
+    assert sum(rows[0]["probabilities"].values()) == pytest.approx(1, abs=1e-4)
+
+
+def test_resume(capsys):
+    folder = trained("understanding")
+    copy = Path("copy")
+    shutil.copytree(folder, copy)
+    assert main(["fit", "--ckpt_path", "copy/last.ckpt", "--run_dir", "copy", "--trainer.max_epochs", "2"]) == 0
+    assert "2 epochs, 6 steps" in capsys.readouterr().out
+    for words in (["--resume"], ["--ckpt_path", "last"]):
+        assert main([*recipe("understanding"), "--run_dir", "copy", "--trainer.max_epochs", "3", *words]) == 0
+    assert "3 epochs, 9 steps" in capsys.readouterr().out
+
+
+def test_generate(drawn):
+    rows = read_index(drawn)
+    assert len(rows) == 40
+    assert {path.name for path in drawn.iterdir()} == {row["emotion"] for row in rows} | {"index.jsonl", "grid.png"}
+    first = rows[0]
+    assert first["weights"] == {"amusement": 1.0}
+    assert first["steps"] == 2
+    assert len(first["checkpoint"]) == 12
+    assert Image.open(drawn / first["file"]).size == (32, 32)
+
+
+def test_same_seed_same_image_in_any_batch(drawn):
+    words = ["generate", "--ckpt", joint(), "--emotion", "awe", "--num", "3", "--steps", "2", "--seed", "1"]
+    assert main([*words, "--batch_size", "2", "--out", "again"]) == 0
+    again = Image.open("again/awe/00000.png")
+    before = Image.open(drawn / "awe/00001.png")
+    difference = max(abs(a - b) for a, b in zip(again.tobytes(), before.tobytes(), strict=True))
+    assert difference <= 1  # another batch size may round the last bit otherwise
+
+
+def test_mixture_in_a_prompt(tmp_path):
+    words = ["generate", "--ckpt", joint(), "--emotion", "awe=0.7", "--emotion", "Fear=0.3", "--prompt", "a {} room"]
+    assert main([*words, "--num", "2", "--steps", "1", "--space", "gaussian", "--out", "mix"]) == 0
+    rows = read_index("mix")
+    assert rows[0]["weights"] == {"awe": 0.7, "fear": 0.3}
+    assert rows[0]["prompt"] == "a {} room"
+    assert (tmp_path / "mix/awe+fear/00001.png").is_file()
+
+
+def test_classify(tmp_path, capsys, drawn):
+    photo = next((assets() / "tree/image/awe").iterdir())
+    words = ["classify", "--ckpt", str(trained("understanding") / "best.ckpt"), str(photo), str(drawn)]
+    assert main([*words, "--output", "x/out.jsonl", "--batch_size", "7"]) == 0
+    rows = [json.loads(line) for line in (tmp_path / "x/out.jsonl").read_text().splitlines()]
+    assert len(rows) == 1 + 40 + 1  # the grid too
+    assert rows[0]["file"] == str(photo)
+    assert sum(rows[0]["probabilities"].values()) == pytest.approx(1, abs=1e-4)
+    assert capsys.readouterr().out.splitlines()[0].split() == ["photo", "emotion", "%", "then", "%"]
+
+
+def test_table():
+    lines = table(["a.png", "b" * 100], [[0.2, 0.7, 0.1], [0.5, 0.1, 0.4]], ("awe", "fear", "anger")).splitlines()
+    assert lines[1].split() == ["a.png", "fear", "70.0", "awe", "20.0"]
+    assert len({len(line) for line in lines}) == 1
+
+
+def test_filter(tmp_path, capsys, drawn):
+    shutil.copytree(drawn, "out")
+    assert main(["filter", "--generated", "out", "--ckpt", joint(), "--out", "kept"]) == 0
+    kept = read_index("kept")
+    assert all((tmp_path / "kept" / row["file"]).is_file() for row in kept)
+    text = capsys.readouterr().out
+    assert f"kept {len(kept)} of 40 images" in text
+    root, clip = str(assets() / "tree"), str(assets() / "clip")
+    words = ["filter", "--generated", "out", "--data.root", root, "--clip", clip, "--scope", "global"]
+    assert main([*words, "--criteria", "sem_c", "--num", "8", "--out", "eight"]) == 0
+    assert len(read_index("eight")) == 8
+
+
+def test_synthesize(tmp_path, capsys):
+    words = ["data", "synthesize", "--train", "8", "--val", "8", "--test", "8", "--size", "16", "--out", "tree"]
+    assert main(words) == 0
+    assert (tmp_path / "tree/info.json").is_file()
+    assert main(words) == 2
+
+
+def fit(*words):
+    return [*recipe("joint"), *words]
+
+
+def generate(*words, ckpt=None, out="out"):
+    return ["generate", "--ckpt", ckpt or joint(), "--out", out, *words]
+
+
+def filled():
+    Path("full").mkdir()
+    Path("full/file").write_text("mine")
+
+
+def broken_backbone():
+    shutil.copytree(assets() / "diffusion", "broken")
+    next(Path("broken/vae").glob("*.safetensors")).unlink()
+
+
+def broken_clip():
+    shutil.copytree(assets() / "clip", "broken")
+    Path("broken/open_clip_model.safetensors").unlink()
+
+
+def no_checkpoint():
+    Path("x.ckpt").write_text("hello")
+
+
+BAD = {
+    "no such command": (None, lambda: ["fti"], "did you mean fit"),
+    "missing data root": (None, lambda: fit("--data.root", "nowhere"), "nowhere"),
+    "empty data root": (lambda: Path("none").mkdir(), lambda: fit("--data.root", "none"), "empty"),
+    "unknown emotion": (None, lambda: generate("--emotion", "aw"), "did you mean awe"),
+    "no positive sum": (None, lambda: generate("--emotion", "awe=0"), "positive sum"),
+    "weight is no number": (None, lambda: generate("--emotion", "awe=much"), "awe=0.7"),
+    "no placeholder": (None, lambda: generate("--emotion", "awe", "--prompt", "a room"), "{}"),
+    "placeholder cut off": (None, lambda: generate("--emotion", "awe", "--prompt", "a room " * 9 + "{}"), "{}"),
+    "wrong scheduler": (None, lambda: generate("--emotion", "awe", "--scheduler", "DDIMSchedule"), "DDIMScheduler"),
+    "no images": (None, lambda: generate("--emotion", "awe", "--num", "0"), "at least 1"),
+    "wrong stage": (
+        None,
+        lambda: generate("--emotion", "awe", ckpt=str(trained("understanding") / "best.ckpt")),
+        "stage joint or feedback",
+    ),
+    "no checkpoint": (no_checkpoint, lambda: generate("--emotion", "awe", ckpt="x.ckpt"), "x.ckpt"),
+    "no checkpoint to test": (no_checkpoint, lambda: ["test", "--ckpt", "x.ckpt"], "x.ckpt"),
+    "missing checkpoint": (None, lambda: ["test", "--ckpt", "y.ckpt"], "y.ckpt"),
+    "test without checkpoint": (None, lambda: ["test", "--config", "joint.yaml"], "--ckpt"),
+    "wrong stage to test": (
+        None,
+        lambda: ["test", "--config", "joint.yaml", "--ckpt", str(trained("understanding") / "best.ckpt")],
+        "stage",
+    ),
+    "wrong stage to start from": (
+        None,
+        lambda: [*recipe("feedback"), "--model.init_from", str(trained("understanding") / "best.ckpt")],
+        "stage joint or feedback",
+    ),
+    "unknown key": (None, lambda: fit("--model.encoder.query_lenght", "3"), "model.encoder.query_length"),
+    "unknown data key": (None, lambda: fit("--data.rot", "3"), "data.root"),
+    "unknown trainer key": (None, lambda: fit("--trainer.max_epoch", "3"), "trainer.max_epochs"),
+    "unknown callback key": (None, lambda: fit("--generation_metrics.step", "3"), "generation_metrics.steps"),
+    "unknown key in a file": (
+        lambda: Path("mine.yaml").write_text("model: {init_args: {fusion: {hiden: 3}}}"),
+        lambda: fit("--config", "mine.yaml"),
+        "model.fusion.hidden",
+    ),
+    "unknown section in a file": (
+        lambda: Path("mine.yaml").write_text("generation_metric: {steps: 3}"),
+        lambda: fit("--config", "mine.yaml"),
+        "generation_metrics",
+    ),
+    "file is no YAML": (
+        lambda: Path("mine.yaml").write_text("model: [1,"),
+        lambda: fit("--config", "mine.yaml"),
+        "mine.yaml",
+    ),
+    "unknown class": (None, lambda: fit("--model", "uniemo.modules.JointModul"), "uniemo.modules.JointModule"),
+    "wrong value": (None, lambda: fit("--model.encoder.query_length", "many"), "many"),
+    "value out of range": (None, lambda: fit("--model.loss.tau", "0"), "tau"),
+    "unknown option": (None, lambda: ["classify", "--ckpt", "x", "--outptu", "y", "z"], "--output"),
+    "unknown configuration": (None, lambda: ["fit", "--config", "jiont.yaml"], "did you mean joint.yaml"),
+    "no configuration": (None, lambda: ["fit"], "--config"),
+    "backbone with a file missing": (broken_backbone, lambda: fit("--model.diffusion.path", "broken"), "vae"),
+    "clip with a file missing": (broken_clip, lambda: fit("--model.encoder.clip", "broken"), "weights"),
+    "clip of another size": (None, lambda: fit("--data.image_size", "64"), "data.image_size must be 32"),
+    "output folder not empty": (filled, lambda: generate("--emotion", "awe", out="full"), "full"),
+    "run folder not empty": (filled, lambda: fit("--run_dir", "full"), "--overwrite"),
+    "nothing to resume": (None, lambda: fit("--resume"), "last.ckpt"),
+    "no photo": (None, lambda: ["classify", "--ckpt", joint(), "gone.jpg"], "gone.jpg"),
+    "no photos": (lambda: Path("none").mkdir(), lambda: ["classify", "--ckpt", joint(), "none"], "none"),
+    "no device": (None, lambda: generate("--emotion", "awe", "--device", "gpu9"), "gpu9"),
+    "untrained feedback": (None, lambda: [*recipe("feedback"), "--explicit_feedback.start_epoch", "0"], "init_from"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input(tmp_path, capsys, case):
+    prepare, words, expected = BAD[case]
+    if prepare is not None:
+        prepare()
+    words = words()  # trains what it needs
+    capsys.readouterr()
+    before = sorted(path for path in tmp_path.rglob("*"))
+    assert main(words) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+    assert expected in error
+    assert sorted(path for path in tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--num", "39"], "in the band"),
+        (["--num", "20"], "in the band"),
+        (["--low", "0.8", "--high", "0.2"], "low"),
+        (["--out", "full"], "full"),
+        (["--criteria", "emo"], "emo_a"),
+    ],
+)
+def test_bad_filter(tmp_path, capsys, drawn, words, expected):
+    filled()
+    shutil.copytree(drawn, "out")
+    out = [] if "--out" in words else ["--out", "kept"]
+    assert main(["filter", "--generated", "out", "--ckpt", joint(), *out, *words]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+    assert expected in error
+    assert not (tmp_path / "kept").exists()
+
+
+def test_photo_that_cannot_be_read(capsys):
+    Path("a.jpg").write_bytes(b"no picture")
+    assert main(["classify", "--ckpt", joint(), "a.jpg", "--output", "out.jsonl"]) == 2
+    assert "a.jpg" in capsys.readouterr().err
+    assert not Path("out.jsonl").exists()
