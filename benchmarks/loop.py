@@ -149,7 +149,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--work", type=Path, default=Path("runs/bench"), help="where runs go (default: %(default)s)")
     parser.add_argument(
-        "--per-emotion", type=int, default=50, help="images per emotion and method (default: %(default)s)"
+        "--per-emotion", type=int, default=32, help="images per emotion and method (default: %(default)s)"
     )
     arguments = parser.parse_args()
     every = [measure(arguments.work / f"seed{seed}", seed, arguments.per_emotion) for seed in arguments.seeds]

@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from uniemo.miniature.recipe.clip import normalise
-from uniemo.miniature.recipe.store import Store, _paint_chunk
+from uniemo.miniature.recipe.store import Store, paint_chunk
 from uniemo.miniature.recipe.tokenizer import words
 from uniemo.miniature.table import OBJECTS, SCENES
 from uniemo.resources import atomic_write
@@ -76,7 +76,7 @@ def report(
         guidance: classifier-free guidance scale.
     """
     reader = Reader(folder / "clip")
-    arrays = _paint_chunk((seed * 1_000_003 + 900_001, count, 0.0))
+    arrays = paint_chunk((seed * 1_000_003 + 900_001, count, 0.0))
     held = Store(*(torch.from_numpy(arrays[key]) for key in ("images", "masks", "scene", "object")))
     pixels = held.images.float() / 255
     small = F.interpolate(pixels, size=32, mode="area")
@@ -87,7 +87,7 @@ def report(
         figures[f"{name}_object"] = accuracy(thing, held.object)
 
     pipeline = StableDiffusionPipeline.from_pretrained(
-        folder / "diffusion", safety_checker=None, feature_extractor=None, requires_safety_checker=False
+        folder / "diffusion", torch_dtype=torch.float32, safety_checker=None, feature_extractor=None, requires_safety_checker=False
     )
     pipeline.set_progress_bar_config(disable=True)
     vae = pipeline.vae

@@ -40,7 +40,15 @@ class Store:
         return len(self.images)
 
 
-def _paint_chunk(job: tuple[int, int, float]) -> dict[str, NDArray[np.generic]]:
+def paint_chunk(job: tuple[int, int, float]) -> dict[str, NDArray[np.generic]]:
+    """Paint pictures as arrays.
+
+    Args:
+        job: seed, number of pictures, share of scenes without an object.
+
+    Returns:
+        The fields of :class:`Store` as arrays.
+    """
     seed, count, empty = job
     rng = np.random.default_rng(seed)
     images = np.empty((count, 3, SIZE, SIZE), np.uint8)
@@ -70,7 +78,7 @@ def paint_store(path: Path, count: int, seed: int, empty: float = 0.04, workers:
         chunk = 1000
         jobs = [(seed * 1_000_003 + i, min(chunk, count - i * chunk), empty) for i in range(-(-count // chunk))]
         with ProcessPoolExecutor(workers) as pool:
-            parts = list(pool.map(_paint_chunk, jobs))
+            parts = list(pool.map(paint_chunk, jobs))
         arrays = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
         with atomic_write(path) as temporary, temporary.open("wb") as file:
             np.savez(file, **arrays)  # type: ignore[arg-type]
