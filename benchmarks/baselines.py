@@ -35,7 +35,7 @@ def linear_probe(seed: int) -> float:
     return min(found)[1]
 
 
-def textual_inversion(checkpoint: Path, path: Path, seed: int, epochs: int = 4, rate: float = 5e-3) -> Tensor:
+def textual_inversion(checkpoint: Path, path: Path, seed: int, epochs: int = 5, rate: float = 5e-3) -> Tensor:
     """Learn one token embedding per emotion on the frozen diffusion model (Gal et al., 2023).
 
     Args:

@@ -18,7 +18,7 @@ from uniemo.metrics.networks import EvaluationNetworks
 
 SIZES = {"image_size": 64, "diffusion_size": 32}
 VIEWS = ("image", "target")  # the judge reads pictures at the generator's resolution too
-STEPS, GUIDANCE = 15, 3.0  # as in joint.yaml
+STEPS, GUIDANCE = 15, 5.0  # as in joint.yaml
 
 
 @cache

@@ -119,7 +119,7 @@ def write_reports(record: dict[str, Any]) -> None:
         *emotion_table(show),
         "",
         f"Size of `best.ckpt` over the bytes of the tensors that differ from the frozen backbones: {sizes}.",
-        f"Each generated row: {record['per_emotion']} images per emotion and seed, 15 UniPC steps, guidance 3.",
+        f"Each generated row: {record['per_emotion']} images per emotion and seed, 15 UniPC steps, guidance 5.",
     ]
     between(HERE / "README.md", "loop", "\n".join(full))
 
