@@ -16,6 +16,7 @@ from uniemo.miniature.table import EMOTIONS, best_accuracy
 
 STAGES = ("understanding", "joint", "feedback")
 COLUMNS = 12
+FIGURES = ("Emo-A", "FID", "LPIPS", "Sem-C", "Sem-D")
 
 
 def read_lines(path: Path) -> list[dict]:
@@ -44,20 +45,28 @@ def draw(run: Path) -> Path:
     left.suptitle("generated images that passed the filter", fontsize=11)
     top, bottom = right.subplots(2, 1, height_ratios=(1, 1))
     accuracies = [results[stage]["test/accuracy"] for stage in STAGES]
+    best = best_accuracy()
     bars = top.bar(STAGES, accuracies, color=("#8da0cb", "#66c2a5", "#fc8d62"))
-    top.bar_label(bars, fmt="%.3f")
-    top.axhline(best_accuracy(), color="black", linestyle="--", linewidth=1)
-    top.text(-0.45, best_accuracy() + 0.01, f"best possible {best_accuracy():.2f}", fontsize=8)
-    top.set(ylim=(0, 1.05), title="test accuracy by stage")
-    figures = {key: value for key, value in results["feedback"].items() if "[" in key and key.count("/") <= 2}
+    top.bar_label(bars, fmt="%.3f", label_type="center")
+    top.axhline(best, color="black", linestyle="--", linewidth=1)
+    top.set(ylim=(0, 1), title=f"test accuracy (dashed: best possible, {best:.2f})")
+    rows = []
+    for name in FIGURES:
+        key = next(key for key in results["joint"] if key.startswith(f"test/{name}[") and "/" not in key[5:])
+        real = results["joint"].get(key.replace("test/", "test/real/"))
+        values = [results["joint"][key], results["feedback"][key], real]
+        rows.append([key[5:], *("" if value is None else f"{value:.3g}" for value in values)])
     bottom.axis("off")
-    bottom.set_title("generated images of the last stage", fontsize=11)
-    bottom.table(
-        [[key.split("/", 1)[-1], f"{value:.4g}"] for key, value in figures.items() if value is not None],
-        colLabels=("figure [network]", "value"),
-        loc="center",
-        colWidths=(0.72, 0.28),
+    bottom.set_title("generated images", fontsize=11)
+    table = bottom.table(
+        rows,
+        colLabels=("figure [network]", "joint", "feedback", "real"),
+        colWidths=(0.46, 0.18, 0.18, 0.18),
+        loc="upper center",
     )
+    table.auto_set_font_size(False)
+    table.set_fontsize(9)
+    table.scale(1, 1.6)
     path = run / "demo.png"
     figure.savefig(path, dpi=110)
     return path

@@ -153,14 +153,11 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     every = [measure(arguments.work / f"seed{seed}", seed, arguments.per_emotion) for seed in arguments.seeds]
-    summary = {
-        key: {
-            "mean": statistics.mean(run[key] for run in every),
-            "spread": statistics.stdev(run[key] for run in every) if len(every) > 1 else 0.0,
-            "values": [run[key] for run in every],
-        }
-        for key in every[0]
-    }
+    summary = {}
+    for key in dict.fromkeys(key for run in every for key in run):
+        values = [run[key] for run in every if key in run]
+        spread = statistics.stdev(values) if len(values) > 1 else 0.0
+        summary[key] = {"mean": statistics.mean(values), "spread": spread, "values": values}
     record = {"machine": machine(), "seeds": arguments.seeds, "per_emotion": arguments.per_emotion, "figures": summary}
     (HERE / "loop.json").write_text(json.dumps(record, indent=1) + "\n")
     write_reports(record)

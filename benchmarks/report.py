@@ -72,6 +72,8 @@ def write_reports(record: dict[str, Any]) -> None:
     figures = record["figures"]
 
     def show(key: str, digits: int = 3) -> str:
+        if key not in figures:
+            return "–"
         value = figures[key]
         return f"{value['mean']:.{digits}f} ± {value['spread']:.{digits}f}"
 

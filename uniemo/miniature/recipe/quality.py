@@ -87,7 +87,11 @@ def report(
         figures[f"{name}_object"] = accuracy(thing, held.object)
 
     pipeline = StableDiffusionPipeline.from_pretrained(
-        folder / "diffusion", torch_dtype=torch.float32, safety_checker=None, feature_extractor=None, requires_safety_checker=False
+        folder / "diffusion",
+        torch_dtype=torch.float32,
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
     )
     pipeline.set_progress_bar_config(disable=True)
     vae = pipeline.vae
