@@ -16,11 +16,15 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from baselines import caption_prompts, linear_probe, textual_inversion
 from figures import checkpoint_bytes, score_images, score_real
-from report import write_reports
+from report import write_miniature, write_reports
+
+from uniemo.resources import atomic_write
 
 HERE = Path(__file__).parent
 PROGRAMS = Path(sys.executable).parent
@@ -48,69 +52,88 @@ def test(checkpoint: Path, run: Path) -> dict[str, float]:
     return json.loads((run / "test.json").read_text())
 
 
-def demo(run: Path, seed: int) -> float:
-    """Run the demo unless it was run before; returns its wall time in seconds."""
-    clock = run.parent / "demo_seconds"
-    if not clock.is_file():
+def demo(work: Path, seed: int) -> dict[str, float]:
+    """Run the demo unless it was run before; returns its wall time and what its tests found."""
+    run, clock = work / "demo", work / "demo_seconds"
+    if not (run / "demo.png").is_file():
         start = time.monotonic()
         environment = os.environ | {"BIN": str(PROGRAMS), "RUN": str(run), "SEED": str(seed)}
         subprocess.run(["bash", str(HERE / "demo.sh")], check=True, env=environment)
         clock.write_text(f"{time.monotonic() - start:.0f}")
-    return float(clock.read_text())
+    figures = {"demo wall time [s]": float(clock.read_text())} if clock.is_file() else {}
+    for stage in STAGES:
+        tested = json.loads((run / f"test-{stage}" / "test.json").read_text())
+        figures[f"accuracy/{stage}"] = tested["test/accuracy"]
+        figures["attention/area"] = tested["test/coverage/area"]
+        for kind in ("scene", "object"):
+            figures[f"attention/{stage}/{kind}"] = tested[f"test/coverage/{kind}"]
+        figures[f"checkpoint/{stage}"] = checkpoint_bytes(run / stage / "best.ckpt")
+    return figures
 
 
-def measure(work: Path, seed: int, per_emotion: int) -> dict[str, float]:
-    """Return all figures of one seed.
+def no_queries(work: Path, seed: int) -> dict[str, float]:
+    """Stage 1 without expert queries, everything else equal."""
+    run = work / "no-queries"
+    checkpoint = fit("understanding.yaml", run, seed, "--model.encoder.queries", "none")
+    return {"accuracy/no queries": test(checkpoint, run / "test")["test/accuracy"]}
+
+
+def cls_only(work: Path, seed: int) -> Path:
+    """Joint training whose fusion takes the class token alone, from the demo's stage 1."""
+    start = work / "demo" / "understanding" / "best.ckpt"
+    return fit("joint.yaml", work / "cls-only", seed, "--model.init_from", start, "--model.fusion.tokens", '["cls"]')
+
+
+def measure(work: Path, seed: int, per_emotion: int) -> None:
+    """Find all figures of one seed and keep them in its ``figures.json``, part by part.
 
     Args:
         work: folder of this seed.
         seed: of everything.
         per_emotion: images generated per emotion and method.
     """
-    result = work / "figures.json"
-    if result.is_file():
-        return json.loads(result.read_text())
-    figures = {"demo wall time [s]": demo(work / "demo", seed)}
-    checkpoints = {stage: work / "demo" / stage / "best.ckpt" for stage in STAGES}
-    for stage in STAGES:
-        tested = json.loads((work / "demo" / f"test-{stage}" / "test.json").read_text())
-        figures[f"accuracy/{stage}"] = tested["test/accuracy"]
-        for kind in ("scene", "object"):
-            figures[f"attention/{stage}/{kind}"] = tested[f"test/coverage/{kind}"]
-        figures["attention/area"] = tested["test/coverage/area"]
-        figures[f"checkpoint/{stage}"] = checkpoint_bytes(checkpoints[stage])
-    no_queries = fit("understanding.yaml", work / "no-queries", seed, "--model.encoder.queries", "none")
-    figures["accuracy/no queries"] = test(no_queries, work / "no-queries" / "test")["test/accuracy"]
-    figures["accuracy/linear probe"] = linear_probe(seed)
+    work.mkdir(parents=True, exist_ok=True)
+    joint, feedback = (work / "demo" / stage / "best.ckpt" for stage in ("joint", "feedback"))
 
-    joint = checkpoints["joint"]
-    cls_only = fit(
-        "joint.yaml",
-        work / "cls-only",
-        seed,
-        "--model.init_from",
-        checkpoints["understanding"],
-        "--model.fusion.tokens",
-        '["cls"]',
-    )
-    tokens = textual_inversion(joint, work / "textual-inversion.pt", seed)
-    figures |= {f"real/{key}": value for key, value in score_real(per_emotion, seed).items()}
-    methods = {
-        "bank": (joint, {"kind": "bank"}),
-        "gaussian": (joint, {"kind": "gaussian"}),
-        "cls only": (cls_only, {"kind": "bank"}),
-        "textual inversion": (joint, {"tokens": tokens}),
-        "captions": (joint, {"prompts": caption_prompts(per_emotion, seed)}),
-        "feedback, bank": (checkpoints["feedback"], {"kind": "bank"}),
+    def images(checkpoint: Path, **options: Any) -> dict[str, float]:  # noqa: ANN401
+        return score_images(checkpoint, per_emotion, seed, **options)
+
+    parts: dict[str, Callable[[], dict[str, float]]] = {
+        "demo": lambda: demo(work, seed),
+        "probe": lambda: {"accuracy/linear probe": linear_probe(seed)},
+        "no queries": lambda: no_queries(work, seed),
+        "real": lambda: score_real(per_emotion, seed),
+        "bank": lambda: images(joint),
+        "gaussian": lambda: images(joint, kind="gaussian"),
+        "captions": lambda: images(joint, prompts=caption_prompts(per_emotion, seed)),
+        "textual inversion": lambda: images(joint, tokens=textual_inversion(joint, work / "tokens.pt", seed)),
+        "cls only": lambda: images(cls_only(work, seed)),
+        "feedback, bank": lambda: images(feedback),
     }
-    for name, (checkpoint, options) in methods.items():
-        scores = score_images(checkpoint, per_emotion, seed, **options)  # type: ignore[arg-type]
-        figures |= {f"{name}/{key}": value for key, value in scores.items()}
-        print(
-            f"seed {seed} {name}: " + ", ".join(f"{key} {value:.4g}" for key, value in scores.items() if "/" not in key)
-        )
-    result.write_text(json.dumps(figures, indent=1))
-    return figures
+    known = read_figures(work)
+    for name, part in parts.items():
+        if name not in known:
+            known[name] = part()
+            with atomic_write(work / "figures.json") as path:
+                path.write_text(json.dumps(known, indent=1))
+            print(
+                f"seed {seed}, {name}: { ({key: round(value, 3) for key, value in known[name].items()}) }", flush=True
+            )
+
+
+def read_figures(work: Path) -> dict[str, dict[str, float]]:
+    """Return a seed's figures by part, empty when there are none yet."""
+    path = work / "figures.json"
+    return json.loads(path.read_text()) if path.is_file() else {}
+
+
+def flat(parts: dict[str, dict[str, float]]) -> dict[str, float]:
+    """Name each figure after its part, but those of trained stages after themselves."""
+    return {
+        key if name in ("demo", "probe", "no queries") else f"{name}/{key}": value
+        for name, figures in parts.items()
+        for key, value in figures.items()
+    }
 
 
 def machine() -> str:
@@ -118,28 +141,18 @@ def machine() -> str:
     import lightning
     import torch
 
-    name = (
-        next(
-            (
-                line.split(":")[1].strip()
-                for line in Path("/proc/cpuinfo").read_text().splitlines()
-                if "model name" in line
-            ),
-            platform.processor(),
-        )
-        if Path("/proc/cpuinfo").is_file()
-        else platform.processor()
-    )
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=HERE, check=False
-    )
-    dirty = subprocess.run(
-        ["git", "status", "--porcelain", "uniemo", "configs"], capture_output=True, text=True, check=False
-    )
+    cpu = Path("/proc/cpuinfo")
+    lines = cpu.read_text().splitlines() if cpu.is_file() else []
+    name = next((line.split(":")[1].strip() for line in lines if "model name" in line), platform.machine())
+
+    def git(*words: str) -> str:
+        return subprocess.run(["git", *words], capture_output=True, text=True, cwd=HERE, check=False).stdout.strip()
+
+    commit = git("rev-parse", "--short", "HEAD") or "unknown"
+    dirty = " with uncommitted changes" if git("status", "--porcelain", "../uniemo", "../configs") else ""
     return (
         f"{os.cpu_count()} cores of {name}, Python {platform.python_version()}, torch {torch.__version__}, "
-        f"lightning {lightning.__version__}, commit {commit.stdout.strip() or 'unknown'}"
-        f"{' with uncommitted changes' if dirty.stdout.strip() else ''}"
+        f"lightning {lightning.__version__}, commit {commit}{dirty}"
     )
 
 
@@ -151,8 +164,12 @@ def main() -> None:
     parser.add_argument(
         "--per-emotion", type=int, default=32, help="images per emotion and method (default: %(default)s)"
     )
+    parser.add_argument("--report", action="store_true", help="write the tables from what is there, run nothing")
     arguments = parser.parse_args()
-    every = [measure(arguments.work / f"seed{seed}", seed, arguments.per_emotion) for seed in arguments.seeds]
+    if not arguments.report:
+        for seed in arguments.seeds:
+            measure(arguments.work / f"seed{seed}", seed, arguments.per_emotion)
+    every = [flat(read_figures(arguments.work / f"seed{seed}")) for seed in arguments.seeds]
     summary = {}
     for key in dict.fromkeys(key for run in every for key in run):
         values = [run[key] for run in every if key in run]
@@ -160,6 +177,7 @@ def main() -> None:
         summary[key] = {"mean": statistics.mean(values), "spread": spread, "values": values}
     record = {"machine": machine(), "seeds": arguments.seeds, "per_emotion": arguments.per_emotion, "figures": summary}
     (HERE / "loop.json").write_text(json.dumps(record, indent=1) + "\n")
+    write_miniature()
     write_reports(record)
 
 

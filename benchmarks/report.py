@@ -75,7 +75,10 @@ def write_reports(record: dict[str, Any]) -> None:
         if key not in figures:
             return "–"
         value = figures[key]
-        return f"{value['mean']:.{digits}f} ± {value['spread']:.{digits}f}"
+        count = len(value["values"])
+        few = "" if count == len(record["seeds"]) else f" ({count} seed{'s' * (count > 1)})"
+        spread = f" ± {value['spread']:.{digits}f}" if count > 1 else ""
+        return f"{value['mean']:.{digits}f}{spread}{few}"
 
     ratio = {
         name: figures[f"bank/{name}"]["mean"] / figures[f"real/{name}"]["mean"] for name in ("Emo-A", "LPIPS", "Sem-D")
@@ -128,7 +131,7 @@ def write_reports(record: dict[str, Any]) -> None:
 
 def write_miniature() -> None:
     """Write the table's report and the weights' quality into README.md."""
-    between(ROOT / "README.md", "table", table_report())
+    between(ROOT / "README.md", "table", f"```\n{table_report().rstrip()}\n```")
     quality = json.loads((ROOT / "uniemo" / "miniature" / "weights" / "quality.json").read_text())
     lines = [
         row("figure", "value"),
