@@ -125,7 +125,7 @@ def train_clip(store: Store, folder: Path, work: Path, steps: int, batch: int, s
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
-        progress.show(scene=float(loss_scene), object=float(loss_object), pair=float(loss_pair))
+        progress.show(scene=loss_scene.item(), object=loss_object.item(), pair=loss_pair.item())
     _save(model, config, folder)
 
 

@@ -229,7 +229,7 @@ def train_unet(
         keep = min(0.9995, 1 - 10 / (step + 10))
         with torch.no_grad():
             torch._foreach_lerp_(list(average.parameters()), list(unet.parameters()), 1 - keep)
-        progress.show(loss=float(loss), plain=float(error.mean()))
+        progress.show(loss=loss.item(), plain=error.mean().item())
     save_pipeline(average, vae, encoder, tokenizer, noise_schedule, folder)
 
 

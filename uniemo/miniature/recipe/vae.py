@@ -94,7 +94,7 @@ def train_vae(store: Store, work: Path, steps: int, batch: int, seed: int, rate:
         loss.backward()
         nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
         optimizer.step()
-        progress.show(pixel=float(pixel), edge=float(edge), kl=float(spread))
+        progress.show(pixel=pixel.item(), edge=edge.item(), kl=spread.item())
     vae.eval().requires_grad_(False)
     _standardise(vae, store, seed)
     return vae
@@ -103,7 +103,7 @@ def train_vae(store: Store, work: Path, steps: int, batch: int, seed: int, rate:
 @torch.no_grad()
 def _standardise(vae: AutoencoderKL, store: Store, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
-    images, _ = small_views(store, torch.arange(2000), generator)
+    images, _ = small_views(store, torch.arange(min(2000, len(store))), generator)
     latents = torch.cat([vae.encode(part).latent_dist.mean for part in images.split(250)])
     mean, std = latents.mean((0, 2, 3)), latents.std((0, 2, 3))  # (8,)
     last, first = vae.quant_conv, vae.post_quant_conv

@@ -1,0 +1,72 @@
+"""The recipe runs from end to end, resumes, and writes folders that the package opens."""
+
+import json
+import sys
+
+import pytest
+import torch
+
+from uniemo.miniature.recipe import __main__ as recipe
+from uniemo.miniature.recipe.quality import report
+from uniemo.miniature.recipe.training import Progress, cosine_rate
+from uniemo.models.clip import load_clip
+from uniemo.models.diffusion import DiffusionBackbone, DiffusionConfig
+
+
+@pytest.fixture(scope="module")
+def rebuilt(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("recipe")
+    words = ["recipe", "--out", folder / "weights", "--work", folder / "work", "--paintings", 120, "--threads", 1]
+    words += ["--clip-steps", 1, "--vae-steps", 2, "--unet-steps", 2, "--stages", "clip", "vae", "unet"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", [str(word) for word in words])
+        recipe.main()
+    return folder
+
+
+def test_rebuilt_folders_open(rebuilt):
+    clip = load_clip(str(rebuilt / "weights" / "clip"))
+    assert clip.text(["beach", "skull"]).shape == (2, clip.embed_dim)
+    diffusion = DiffusionBackbone(DiffusionConfig(path=str(rebuilt / "weights" / "diffusion")))
+    assert diffusion.latent_shape == (8, 8, 8)
+    assert diffusion.generate(None, ["a skull in a beach"], [0], steps=2).shape == (1, 3, 32, 32)
+
+
+def test_text_tower_of_both_models_is_the_same(rebuilt):
+    open_clip_text = load_clip(str(rebuilt / "weights" / "clip")).text(["a skull in a beach"])
+    diffusion = DiffusionBackbone(DiffusionConfig(path=str(rebuilt / "weights" / "diffusion")))
+    states = diffusion.encode_prompt(["a skull in a beach"])  # (1, 16, 128)
+    end = states[0, 6]  # start token and five words come before the end token
+    from safetensors.torch import load_file
+
+    weights = load_file(rebuilt / "weights" / "clip" / "open_clip_model.safetensors")
+    torch.testing.assert_close(end @ weights["text_projection"].float(), open_clip_text[0], rtol=1e-3, atol=1e-3)
+
+
+def test_report_writes_figures_and_grids(rebuilt, capsys):
+    report(rebuilt / "weights", rebuilt / "grids", seed=0, count=32, rounds=1, steps=1)
+    figures = json.loads((rebuilt / "weights" / "quality.json").read_text())
+    assert {"clip_object", "vae_psnr", "generated_scene"} <= set(figures)
+    assert "wanted" in capsys.readouterr().out
+    assert {path.name for path in (rebuilt / "grids").iterdir()} == {
+        "generated.png", "paintings.png", "reconstructions.png",
+    }  # fmt: skip
+
+
+def test_progress_resumes_where_it_stopped(tmp_path):
+    layer = torch.nn.Linear(1, 1)
+    assert list(Progress("first", tmp_path / "state.pt", 3, {"layer": layer})) == [0, 1, 2]
+    other = torch.nn.Linear(1, 1)
+    assert list(Progress("second", tmp_path / "state.pt", 5, {"layer": other})) == [3, 4]
+    assert torch.equal(other.weight, layer.weight)
+
+
+def test_learning_rate_warms_up_and_falls():
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    rates = []
+    for step in range(1000):
+        cosine_rate(optimizer, step, 1000, peak=0.5, warmup=100)
+        rates.append(optimizer.param_groups[0]["lr"])
+    assert rates[0] < 0.01
+    assert 90 <= rates.index(max(rates)) <= 100
+    assert rates[-1] < 0.01
