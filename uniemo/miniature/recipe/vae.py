@@ -87,7 +87,7 @@ def train_vae(store: Store, work: Path, steps: int, batch: int, seed: int, rate:
         decoded = decoded.float()
         weight = 1 + mask
         pixel = (weight * ((decoded - images) ** 2 + 0.1 * (decoded - images).abs())).mean()
-        edge = sum((a - b).abs().mean() for a, b in zip(_edges(decoded), _edges(images), strict=True))
+        edge = torch.stack([(a - b).abs().mean() for a, b in zip(_edges(decoded), _edges(images), strict=True)]).sum()
         spread = 0.5 * (mean**2 + logvar.exp() - 1 - logvar).mean()
         loss = pixel + 0.1 * edge + 1e-4 * spread
         optimizer.zero_grad(set_to_none=True)
