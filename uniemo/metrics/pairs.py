@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Literal
 
 import numpy as np
@@ -136,6 +137,6 @@ class PairMetric(Metric):
         by_emotion = by_emotion * self.weight(vectors.shape[1])
         return by_emotion if self.average == "none" else mean_over_emotions(by_emotion, type(self).__name__)
 
+    @abstractmethod
     def weight(self, size: int) -> float:
         """Return the factor on squared Euclidean distances of vectors of this size."""
-        raise NotImplementedError
