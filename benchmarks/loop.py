@@ -81,7 +81,9 @@ def no_queries(work: Path, seed: int) -> dict[str, float]:
 def cls_only(work: Path, seed: int) -> Path:
     """Joint training whose fusion takes the class token alone, from the demo's stage 1."""
     start = work / "demo" / "understanding" / "best.ckpt"
-    return fit("joint.yaml", work / "cls-only", seed, "--model.init_from", start, "--model.fusion.tokens", '["cls"]')
+    run = work / "cls-only"
+    fit("joint.yaml", run, seed, "--model.init_from", start, "--model.fusion.tokens", '["cls"]')
+    return run / "last.ckpt"
 
 
 def measure(work: Path, seed: int, per_emotion: int) -> None:
@@ -93,7 +95,8 @@ def measure(work: Path, seed: int, per_emotion: int) -> None:
         per_emotion: images generated per emotion and method.
     """
     work.mkdir(parents=True, exist_ok=True)
-    joint, feedback = (work / "demo" / stage / "best.ckpt" for stage in ("joint", "feedback"))
+    # Images come from the end of training: best.ckpt is chosen by accuracy, often at an earlier epoch.
+    joint, feedback = (work / "demo" / stage / "last.ckpt" for stage in ("joint", "feedback"))
 
     def images(checkpoint: Path, **options: Any) -> dict[str, float]:  # noqa: ANN401
         return score_images(checkpoint, per_emotion, seed, **options)
