@@ -104,14 +104,14 @@ def measure(work: Path, seed: int, per_emotion: int) -> None:
     parts: dict[str, Callable[[], dict[str, float]]] = {
         "demo": lambda: demo(work, seed),
         "probe": lambda: {"accuracy/linear probe": linear_probe(seed)},
-        "no queries": lambda: no_queries(work, seed),
         "real": lambda: score_real(per_emotion, seed),
         "bank": lambda: images(joint),
         "gaussian": lambda: images(joint, kind="gaussian"),
         "captions": lambda: images(joint, prompts=caption_prompts(per_emotion, seed)),
+        "no queries": lambda: no_queries(work, seed),
         "textual inversion": lambda: images(joint, tokens=textual_inversion(joint, work / "tokens.pt", seed)),
-        "cls only": lambda: images(cls_only(work, seed)),
         "feedback, bank": lambda: images(feedback),
+        "cls only": lambda: images(cls_only(work, seed)),
     }
     known = read_figures(work)
     for name, part in parts.items():
