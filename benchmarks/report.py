@@ -11,6 +11,7 @@ from uniemo.miniature.table import EMOTIONS, best_accuracy, table_report
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
+MISSING = "–"
 METHODS = ("real", "captions", "bank", "gaussian", "cls only", "textual inversion", "feedback, bank")
 LABELS = {
     "real": "real test paintings",
@@ -50,12 +51,25 @@ def stages_table(show: Any) -> list[str]:  # noqa: ANN401
     return lines
 
 
+def differences(figures: dict[str, Any]) -> str:
+    """Say by how much each step changed the accuracy, seed by seed."""
+    steps = (("expert queries", "no queries", "understanding"), ("joint training", "understanding", "joint"))
+    steps += (("explicit feedback", "joint", "feedback"),)
+    said = []
+    for label, before, after in steps:
+        pairs = zip(figures[f"accuracy/{before}"]["values"], figures[f"accuracy/{after}"]["values"], strict=True)
+        said.append(f"{label} " + ", ".join(f"{new - old:+.3f}" for old, new in pairs))
+    return f"What each step changed, seed by seed: {'; '.join(said)}."
+
+
 def generation_table(show: Any) -> list[str]:  # noqa: ANN401
     """Figures of generated images by method."""
     figures = ("Emo-A", "FID", "LPIPS", "Sem-C", "Sem-D")
     lines = [row("images (32 px)", *(f"{name} [miniature-clip]" for name in figures)), "|---" * 6 + "|"]
     for method in METHODS:
-        lines.append(row(LABELS[method], *(show(f"{method}/{name}") for name in figures)))
+        cells = [show(f"{method}/{name}") for name in figures]
+        if set(cells) != {MISSING}:
+            lines.append(row(LABELS[method], *cells))
     return lines
 
 
@@ -63,7 +77,9 @@ def emotion_table(show: Any) -> list[str]:  # noqa: ANN401
     """Emo-A per emotion by method."""
     lines = [row("Emo-A [miniature-clip]", *EMOTIONS), "|---" * 9 + "|"]
     for method in METHODS:
-        lines.append(row(LABELS[method], *(show(f"{method}/Emo-A/{name}") for name in EMOTIONS)))
+        cells = [show(f"{method}/Emo-A/{name}") for name in EMOTIONS]
+        if set(cells) != {MISSING}:
+            lines.append(row(LABELS[method], *cells))
     return lines
 
 
@@ -73,7 +89,7 @@ def write_reports(record: dict[str, Any]) -> None:
 
     def show(key: str, digits: int = 3) -> str:
         if key not in figures:
-            return "–"
+            return MISSING
         value = figures[key]
         count = len(value["values"])
         few = "" if count == len(record["seeds"]) else f" ({count} seed{'s' * (count > 1)})"
@@ -86,7 +102,7 @@ def write_reports(record: dict[str, Any]) -> None:
     seeds = ", ".join(map(str, record["seeds"]))
     head = [
         f"Seeds {seeds}; mean ± standard deviation over seeds. {record['machine']}.",
-        f"The demo took {show('demo wall time [s]', 0)} s after installation.",
+        f"The demo took {show('demo wall time [s]', 0).replace(' (', ' s (')} after installation, run alone.",
         "",
     ]
     attention = [
@@ -110,10 +126,14 @@ def write_reports(record: dict[str, Any]) -> None:
         f"{stage} {figures[f'checkpoint/{stage}']['mean']:.3f}" for stage in ("understanding", "joint", "feedback")
     )
     stages, generation = stages_table(show), generation_table(show)
-    between(ROOT / "README.md", "loop", "\n".join([*head, *stages, "", *generation, "", ratios]))
+    between(
+        ROOT / "README.md", "loop", "\n".join([*head, *stages, "", differences(figures), "", *generation, "", ratios])
+    )
     full = [
         *head,
         *stages,
+        "",
+        differences(figures),
         "",
         *attention,
         "",
