@@ -30,10 +30,10 @@ check: $(INSTALLED) ## Lint, formatting of imports, types
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-bench: $(INSTALLED) ## Measure what the README states (SEEDS="0 1 2"); about an hour on two cores
+bench: $(INSTALLED) ## Measure what the README states (SEEDS="0 1 2")
 	$(BIN)/python benchmarks/loop.py --seeds $(SEEDS)
 
-miniature: $(INSTALLED) ## Rebuild the miniature's weights from a seed; about two hours on two cores
+miniature: $(INSTALLED) ## Rebuild the miniature's weights from a seed (hours on two cores; resumes)
 	$(BIN)/python -m uniemo.miniature.recipe
 
 clean: ## Remove runs and caches of tools, not the virtual environment

@@ -68,6 +68,9 @@ def demo(work: Path, seed: int) -> dict[str, float]:
         for kind in ("scene", "object"):
             figures[f"attention/{stage}/{kind}"] = tested[f"test/coverage/{kind}"]
         figures[f"checkpoint/{stage}"] = checkpoint_bytes(run / stage / "best.ckpt")
+        if stage != "understanding":
+            figures[f"best.ckpt/{stage}"] = tested["test/Emo-A[miniature-clip]"]
+            figures["best.ckpt/real"] = tested["test/real/Emo-A[miniature-clip]"]
     return figures
 
 
