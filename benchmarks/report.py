@@ -124,7 +124,7 @@ def write_reports(record: dict[str, Any]) -> None:
     )
     share = figures["best.ckpt/joint"]["mean"] / figures["best.ckpt/real"]["mean"]
     ratios += (
-        f" That is `last.ckpt`, chosen after `best.ckpt` had been seen to fall short: `best.ckpt`, which `make demo` and "
+        f" That is `last.ckpt`, chosen after `best.ckpt` was seen to fall short: `best.ckpt`, which `make demo` and "
         f"`uniemo test` use, reaches Emo-A {show('best.ckpt/joint')}, {share:.2f} of the real paintings' "
         f"(after feedback {show('best.ckpt/feedback')}; 24 images per emotion), below the 0.85 aimed at."
     )
