@@ -68,9 +68,6 @@ def demo(work: Path, seed: int) -> dict[str, float]:
         for kind in ("scene", "object"):
             figures[f"attention/{stage}/{kind}"] = tested[f"test/coverage/{kind}"]
         figures[f"checkpoint/{stage}"] = checkpoint_bytes(run / stage / "best.ckpt")
-        if stage != "understanding":
-            figures[f"best.ckpt/{stage}"] = tested["test/Emo-A[miniature-clip]"]
-            figures["best.ckpt/real"] = tested["test/real/Emo-A[miniature-clip]"]
     return figures
 
 
@@ -86,7 +83,7 @@ def cls_only(work: Path, seed: int) -> Path:
     start = work / "demo" / "understanding" / "best.ckpt"
     run = work / "cls-only"
     fit("joint.yaml", run, seed, "--model.init_from", start, "--model.fusion.tokens", '["cls"]')
-    return run / "last.ckpt"
+    return run / "best.ckpt"
 
 
 def measure(work: Path, seed: int, per_emotion: int) -> None:
@@ -98,8 +95,7 @@ def measure(work: Path, seed: int, per_emotion: int) -> None:
         per_emotion: images generated per emotion and method.
     """
     work.mkdir(parents=True, exist_ok=True)
-    # Images come from the end of training: best.ckpt is chosen by accuracy, often at an earlier epoch.
-    joint, feedback = (work / "demo" / stage / "last.ckpt" for stage in ("joint", "feedback"))
+    joint, feedback = (work / "demo" / stage / "best.ckpt" for stage in ("joint", "feedback"))
 
     def images(checkpoint: Path, **options: Any) -> dict[str, float]:  # noqa: ANN401
         return score_images(checkpoint, per_emotion, seed, **options)
