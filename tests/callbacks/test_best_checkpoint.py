@@ -1,0 +1,55 @@
+import types
+
+import pytest
+import torch
+
+from uniemo.callbacks.checkpoints import BestCheckpoint
+from uniemo.errors import UniEmoError
+
+
+def choices(checkpoint, figures, images=400):
+    """Return which epochs' weights would be kept, feeding the callback one figure after the other."""
+    strategy = types.SimpleNamespace(reduce_boolean_decision=lambda decision: decision)
+    loader = types.SimpleNamespace(dataset=range(images))
+    trainer = types.SimpleNamespace(strategy=strategy, val_dataloaders=loader)
+    kept = []
+    for epoch, figure in enumerate(figures):
+        value = torch.tensor(figure)
+        if checkpoint.check_monitor_top_k(trainer, value):
+            kept.append(epoch)
+            checkpoint.best_k_models = {"best.ckpt": value}
+            checkpoint.kth_best_model_path = "best.ckpt"
+    return kept
+
+
+def test_without_standard_errors_only_a_better_figure_counts():
+    assert choices(BestCheckpoint(), [0.90, 0.89, 0.90, 0.91]) == [0, 3]
+
+
+def test_an_epoch_within_one_standard_error_of_the_best_replaces_it():
+    # sqrt(0.9 * 0.1 / 400) = 0.015: 0.89 is as good as 0.90, 0.87 is not, and 0.886 is still measured against 0.90
+    assert choices(BestCheckpoint(standard_errors=1.0), [0.90, 0.89, 0.87, 0.886, 0.884]) == [0, 1, 3]
+
+
+def test_more_validation_images_make_the_rule_stricter():
+    assert choices(BestCheckpoint(standard_errors=1.0), [0.90, 0.89], images=40_000) == [0]
+
+
+def test_a_figure_that_is_not_a_number_never_replaces_one():
+    assert choices(BestCheckpoint(standard_errors=1.0), [0.5, float("nan"), 0.5]) == [0, 2]
+
+
+def test_a_resumed_run_remembers_the_best_figure():
+    first = BestCheckpoint(standard_errors=1.0)
+    choices(first, [0.90, 0.89])
+    second = BestCheckpoint(standard_errors=1.0)
+    second.dirpath = first.dirpath
+    second.load_state_dict(first.state_dict())
+    assert second.highest == pytest.approx(0.90)
+
+
+def test_bad_arguments_are_refused():
+    with pytest.raises(UniEmoError, match="standard_errors"):
+        BestCheckpoint(standard_errors=-1.0)
+    with pytest.raises(UniEmoError, match="mode min"):
+        BestCheckpoint(mode="min", standard_errors=1.0)
