@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
+from uniemo.data.array_file import portable, restored
 from uniemo.data.batch import EmotionSample
-from uniemo.data.images import ImageCache
+from uniemo.data.images import ImageCache, UnreadableImageError
+from uniemo.data.packed import PackedLists, PackedOptional, PackedStrings
+from uniemo.data.skipped import SkippedFiles
 from uniemo.data.transforms import PairedTransform
+from uniemo.errors import UniEmoError
+
+_Read = TypeVar("_Read")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Records:
     """The labels of a list of images; each dataset's file makes these from what lies on disk.
+
+    Lists of names and of tuples may be given plain; they are kept packed (:mod:`uniemo.data.packed`), so that loader
+    workers share them however long they are.
 
     Attributes:
         root: folder that file names are relative to.
@@ -30,36 +42,69 @@ class Records:
         sample_id: (N,) int64, unique in the split.
         masks: N mask files or None where an image has none; None when the tree has no masks.
         generated: whether a model drew the images.
+        stamp: (N, 2) int64 size in bytes and time of change in ns of each image; None where nobody looked.
     """
 
     root: Path
-    files: list[str]
+    files: Sequence[str]
     emotion: NDArray[np.int64]
     scene: NDArray[np.int64]
-    objects: list[tuple[int, ...]]
+    objects: Sequence[tuple[int, ...]]
     num_objects: int
     sample_id: NDArray[np.int64]
-    masks: list[str | None] | None = None
+    masks: Sequence[str | None] | None = None
     generated: bool = False
+    stamp: NDArray[np.int64] | None = None
+
+    def __post_init__(self) -> None:
+        """Pack what was given as lists."""
+        object.__setattr__(self, "files", PackedStrings.pack(self.files))
+        object.__setattr__(self, "objects", PackedLists.pack(self.objects))
+        if self.masks is not None:
+            object.__setattr__(self, "masks", PackedOptional.pack(self.masks))
 
     def __len__(self) -> int:
         """Return N."""
         return len(self.files)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Send labels that are mapped from an index file by their place in it."""
+        return portable(self.__dict__)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Map the labels again."""
+        self.__dict__.update(restored(state))
+
     def subset(self, indices: Sequence[int] | NDArray[np.int64]) -> Records:
-        """Return the records at ``indices``, sample ids unchanged."""
+        """Return the records at ``indices``, sample ids unchanged; the names are shared, not copied."""
         rows = np.asarray(indices, dtype=np.int64)
         return Records(
             root=self.root,
-            files=[self.files[i] for i in rows],
+            files=PackedStrings.pack(self.files).take(rows),
             emotion=self.emotion[rows],
             scene=self.scene[rows],
-            objects=[self.objects[i] for i in rows],
+            objects=PackedLists.pack(self.objects).take(rows),
             num_objects=self.num_objects,
             sample_id=self.sample_id[rows],
-            masks=None if self.masks is None else [self.masks[i] for i in rows],
+            masks=None if self.masks is None else PackedOptional.pack(self.masks).take(rows),
             generated=self.generated,
+            stamp=None if self.stamp is None else self.stamp[rows],
         )
+
+    def fingerprint(self) -> str:
+        """Return hex digits that change with any file name, label, file size or time of change.
+
+        Raises:
+            FileNotFoundError: an image does not exist.
+        """
+        stamp = self.stamp
+        if stamp is None:
+            looks = ((self.root / name).stat() for name in self.files)
+            stamp = np.array([(look.st_size, look.st_mtime_ns) for look in looks], dtype=np.int64).reshape(-1, 2)
+        digest = hashlib.sha256("\0".join(self.files).encode(errors="surrogateescape"))
+        for array in (self.emotion, stamp):
+            digest.update(np.ascontiguousarray(array, dtype=np.int64).data)
+        return digest.hexdigest()
 
 
 class EmotionDataset(Dataset[EmotionSample]):
@@ -71,6 +116,13 @@ class EmotionDataset(Dataset[EmotionSample]):
         seed: with epoch and sample id it decides crop and flip.
         images: shared store of decoded pictures; None makes one of its own.
         with_masks: read the masks where the tree has them.
+        on_error: what to do about an image that cannot be read: ``raise`` stops with its path; ``skip`` gives None in
+            its place, now and whenever it is asked for again, and puts it on the list of skipped files. An unreadable
+            mask counts as one that the tree lacks.
+        skipped: that list; None makes one.
+
+    Raises:
+        UniEmoError: an unknown ``on_error``.
     """
 
     def __init__(
@@ -80,32 +132,52 @@ class EmotionDataset(Dataset[EmotionSample]):
         seed: int = 0,
         images: ImageCache | None = None,
         with_masks: bool = False,
+        on_error: Literal["raise", "skip"] = "raise",
+        skipped: SkippedFiles | None = None,
     ) -> None:
+        if on_error not in ("raise", "skip"):
+            raise UniEmoError(f"on_error must be raise or skip; got {on_error!r}")
         self.records = records
         self.transform = transform
         self.seed = seed
         self.images = images if images is not None else ImageCache(len(records))
         self.with_masks = with_masks and records.masks is not None
+        self.on_error = on_error
+        self.skipped = skipped if skipped is not None else SkippedFiles()
 
     def __len__(self) -> int:
         """Return the number of images."""
         return len(self.records)
 
-    def __getitem__(self, key: int) -> EmotionSample:
+    def __getitem__(self, key: int) -> EmotionSample | None:  # type: ignore[override]  # None never leaves a loader
         """Return the sample of ``key = epoch * len(self) + index`` (a plain index is epoch 0)."""
         epoch, index = divmod(int(key), len(self.records))
         return self.sample(index, epoch)
 
-    def sample(self, index: int, epoch: int) -> EmotionSample:
-        """Return image ``index`` as it looks in ``epoch``; the same arguments give the same sample."""
+    def sample(self, index: int, epoch: int) -> EmotionSample | None:
+        """Return image ``index`` as it looks in ``epoch``; the same arguments give the same sample.
+
+        Returns:
+            None for an image that cannot be read, where ``on_error`` is ``skip``.
+
+        Raises:
+            UnreadableImageError: such an image, where ``on_error`` is ``raise``.
+        """
         records = self.records
-        sample_id = int(records.sample_id[index])
-        image = self.images.read(records.root / records.files[index])
+        path = records.root / records.files[index]
         mask = None
         if self.with_masks and records.masks is not None and (name := records.masks[index]) is not None:
-            mask = self.images.read(records.root / name, mask=True)
-        rng = np.random.default_rng((self.seed, epoch, sample_id))
-        view, target, hole = self.transform(image, rng, mask)
+            mask = self._readable(records.root / name, lambda path: self.images.read(path, mask=True))
+        sample_id = int(records.sample_id[index])
+
+        def views(path: Path) -> tuple[Tensor, Tensor | None, Tensor | None]:
+            image = self.images.open(path) if self.transform.train else self.images.read(path)
+            return self.transform(image, np.random.default_rng((self.seed, epoch, sample_id)), mask)
+
+        made = self._readable(path, views)
+        if made is None:
+            return None
+        view, target, hole = made
         if self.with_masks and hole is None:
             hole = torch.zeros_like(view[:1])
         objects = torch.zeros(records.num_objects, dtype=torch.bool)
@@ -121,6 +193,18 @@ class EmotionDataset(Dataset[EmotionSample]):
             name=records.files[index],
             mask=hole,
         )
+
+    def _readable(self, path: Path, read: Callable[[Path], _Read]) -> _Read | None:
+        """Return what ``read`` makes of a file, or None where it cannot and such files are to be skipped."""
+        if self.on_error == "raise":
+            return read(path)
+        if path in self.skipped:
+            return None
+        try:
+            return read(path)
+        except UnreadableImageError as error:
+            self.skipped.add(path, error.reason)
+            return None
 
 
 class EpochSampler(Sampler[int]):
