@@ -210,8 +210,8 @@ class MixedDataset(Dataset[EmotionSample]):
         """Return the number of real and chosen generated images."""
         return len(self.real) + len(self.chosen)
 
-    def __getitem__(self, key: int) -> EmotionSample:
-        """Return the sample of ``key = epoch * len(self) + index``; real images come first."""
+    def __getitem__(self, key: int) -> EmotionSample | None:  # type: ignore[override]
+        """Return the sample of ``key = epoch * len(self) + index``; real images come first; None for one skipped."""
         epoch, index = divmod(int(key), len(self))
         if index < len(self.real):
             return self.real.sample(index, epoch)

@@ -7,20 +7,29 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import get_worker_info
 
+from uniemo.data.decoding import UPRIGHT, LargeJpeg, UnreadableImageError, flatten, orientation, reading
+from uniemo.data.image_headers import check_files, check_header
 from uniemo.errors import UniEmoError
 
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "ImageCache",
+    "LargeJpeg",
+    "UnreadableImageError",
+    "check_files",
+    "check_header",
+    "load_images",
+    "read_image",
+    "read_mask",
+    "to_rgb",
+]
+
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp"})
-
-
-def _grey16(image: Image.Image) -> Image.Image:
-    """Return an 8-bit grey image for 16-bit integers, 32-bit integers (a 16-bit range) or floats in [0, 1]."""
-    values = np.asarray(image).astype(np.float64)
-    scale = 255.0 if image.mode == "F" else 1 / 257.0  # 65535 / 255
-    return Image.fromarray(np.clip(np.rint(values * scale), 0, 255).astype(np.uint8))
+SMALL = 128  # shorter side in pixels up to which a training picture is always decoded whole and kept in memory
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -29,42 +38,34 @@ def to_rgb(image: Image.Image) -> Image.Image:
     Args:
         image: any mode that Pillow opens (grey, 16-bit grey, palette, CMYK, with or without transparency).
     """
-    image = ImageOps.exif_transpose(image)
-    if image.mode == "RGB":
-        return image
-    if image.mode.startswith("I") or image.mode == "F":
-        return _grey16(image).convert("RGB")
-    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
-        layer = image.convert("RGBA")
-        white = Image.new("RGBA", layer.size, (255, 255, 255, 255))
-        return Image.alpha_composite(white, layer).convert("RGB")
-    return image.convert("RGB")
+    turn = UPRIGHT.get(orientation(image))
+    image = flatten(image)
+    return image if turn is None else image.transpose(turn)
 
 
-def read_image(path: str | Path) -> Image.Image:
+def read_image(path: str | Path, smallest: int | None = None) -> Image.Image:
     """Read a picture as upright RGB (see :func:`to_rgb`).
 
+    Args:
+        path: the file.
+        smallest: the shorter side's pixels that suffice; a JPEG is then decoded at the smallest of 1/1, 1/2, 1/4 and
+            1/8 of its size that has them. None reads every pixel.
+
     Raises:
-        UniEmoError: the file is missing, truncated, empty or no picture; the message holds its path.
+        UnreadableImageError: the file is missing, truncated, empty or no picture; the message holds its path.
     """
-    try:
-        with Image.open(path) as image:
-            image.load()
-            return to_rgb(image)
-    except FileNotFoundError as error:
-        raise UniEmoError(f"image must exist; {path} does not: restore the file or take it off the list") from error
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        reason = str(error).splitlines()[0].replace(str(path), "it") if str(error) else type(error).__name__
-        raise UniEmoError(
-            f"image must be readable; {path} is not ({reason}): restore the file or take it off"
-        ) from error
+    with reading(path), Image.open(path) as image:
+        if smallest is not None:
+            image.draft(None, (smallest, smallest))
+        image.load()
+        return to_rgb(image)
 
 
 def read_mask(path: str | Path) -> Image.Image:
     """Read a grey-scale mask (mode ``L``).
 
     Raises:
-        UniEmoError: as for :func:`read_image`.
+        UnreadableImageError: as for :func:`read_image`.
     """
     return read_image(path).convert("L")
 
@@ -109,10 +110,30 @@ class ImageCache:
     def read(self, path: Path, mask: bool = False) -> Image.Image:
         """Return the picture (RGB) or mask (grey) at ``path``; callers must not write into it."""
         kept = self._images.get(path)
-        if kept is not None:
+        return kept if kept is not None else self._keep(path, read_mask(path) if mask else read_image(path))
+
+    def open(self, path: Path) -> Image.Image | LargeJpeg:
+        """Return the picture at ``path``, a large JPEG with its pixels still to be decoded.
+
+        A large JPEG is decoded anew each time, kept or not: at the scale that is needed this is quicker than to cut the
+        kept one, and what comes out never depends on what was asked for before.
+        """
+        kept = self._images.get(path)
+        if kept is not None and min(kept.size) <= SMALL:
             return kept
-        image = read_mask(path) if mask else read_image(path)
-        size = image.width * image.height * (1 if mask else 4)  # Pillow stores RGB in four bytes
+        with reading(path):
+            image = Image.open(path)
+            if image.format == "JPEG" and min(image.size) > SMALL:
+                return LargeJpeg(path, image)
+            with image:
+                if kept is not None:
+                    return kept
+                image.load()
+                return self._keep(path, to_rgb(image))
+
+    def _keep(self, path: Path, image: Image.Image) -> Image.Image:
+        """Return ``image``, kept if it fits."""
+        size = image.width * image.height * (1 if image.mode == "L" else 4)  # Pillow stores RGB in four bytes
         if not self._images and size * self.expected > self.budget:
             self.budget = 0
         if self.used + size <= self.budget and get_worker_info() is None:
