@@ -1,0 +1,327 @@
+"""Layouts are painted with the real ones' names and quirks, every fault is there, equal arguments give equal bytes."""
+
+import csv
+import hashlib
+import io
+import json
+import os
+import re
+import sys
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageOps
+
+from uniemo.data.emotions import EMOTION_ROI_6, MIKELS_8
+from uniemo.errors import UniEmoError
+from uniemo.miniature import layouts
+from uniemo.miniature.layouts import FAULTS, LAYOUT_NAMES, possible_faults, synthesize, synthesize_with_faults
+
+EXPORTS = ("emoset-parquet", "emoset-hf")
+ON_DISK = tuple(name for name in LAYOUT_NAMES if name not in EXPORTS)
+SMALL = {"size": 16, "progress": False}
+
+
+def digest(root):
+    files = sorted(path for path in root.rglob("*") if path.is_file())
+    return {path.relative_to(root).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def pictures(root, pattern="**/*"):
+    return [path for path in root.glob(pattern) if path.suffix.lower() in (".jpg", ".png")]
+
+
+def text(path):
+    return path.read_text(encoding="utf-8")
+
+
+def paint(tmp_path, layout, images=48, **options):
+    return synthesize(layout, tmp_path / layout, images, **{**SMALL, **options})
+
+
+def rows(path):
+    return list(csv.reader(io.StringIO(text(path))))
+
+
+@pytest.fixture(scope="module")
+def faulty(tmp_path_factory):
+    """Return for every layout of files (root, {fault: images}) with all faults that it can have."""
+    root = tmp_path_factory.mktemp("faulty")
+    return {
+        name: (root / name, synthesize_with_faults(name, root / name, 48, 0, 32, possible_faults(name), False))
+        for name in ON_DISK
+    }
+
+
+@pytest.mark.parametrize("layout", ON_DISK)
+def test_same_arguments_same_bytes(tmp_path, layout):
+    trees = [synthesize(layout, tmp_path / str(k), 24, seed, 16, ("cmyk",), False) for k, seed in enumerate((3, 3, 4))]
+    first, again, other = map(digest, trees)
+    assert first == again
+    assert set(first.values()) != set(other.values())
+
+
+@pytest.mark.parametrize("layout", ON_DISK)
+def test_every_image_is_there_once(tmp_path, layout):
+    root = paint(tmp_path, layout)
+    found = [path for path in pictures(root) if path.relative_to(root).parts[0] not in ("mask", "ground_truth")]
+    assert len(found) == 48
+    assert len({path.read_bytes() for path in found}) == 48
+    assert {Image.open(path).size for path in found} == {(16, 16)}
+
+
+@pytest.mark.parametrize(("layout", "width"), [("emoset", 3), ("emoset-4tuple", 4), ("emoset-old-info", 3)])
+def test_emoset(tmp_path, layout, width):
+    root = paint(tmp_path, layout, images=160)
+    info = json.loads(text(root / "info.json"))
+    table = info["label2idx"] if layout == "emoset-old-info" else info["emotion"]["label2idx"]
+    assert table == {name: index for index, name in enumerate(MIKELS_8)}
+    lists = {split: json.loads(text(root / f"{split}.json")) for split in ("train", "val", "test")}
+    assert {split: len(entries) for split, entries in lists.items()} == {"train": 128, "val": 8, "test": 24}
+    notes = []
+    for emotion, *middle, image, annotation in (entry for entries in lists.values() for entry in entries):
+        assert len(middle) == width - 3
+        assert middle in ([], [Path(image).stem])
+        assert image == f"image/{emotion}/{Path(annotation).stem}.jpg"
+        assert re.fullmatch(rf"annotation/{emotion}/{emotion}_\d{{5}}\.json", annotation)
+        notes.append(json.loads(text(root / annotation)))
+        assert notes[-1]["emotion"] == emotion
+    for key in ("scene", "object", "brightness", "human_action", "facial_expression"):
+        assert 0 < sum(key in note for note in notes) < len(notes), f"{key} is never or always there"
+    assert any(note.get("scene", "").endswith(" ") for note in notes)
+    assert any(note.get("human_action") == "boxing " for note in notes)
+    assert (root / "mask").is_dir() == (layout == "emoset")
+    if layout != "emoset-old-info":
+        assert "bakery/shop" in info["scene"]["label2idx"]
+        assert {note["scene"].strip() for note in notes if "scene" in note} <= set(info["scene"]["label2idx"])
+        assert {name for note in notes for name in note.get("object", [])} <= set(info["object"]["label2idx"])
+
+
+def test_fi_folders(tmp_path):
+    classes = sorted(MIKELS_8)
+    assert sorted(os.listdir(paint(tmp_path, "fi-zip") / "emotion_dataset")) == classes
+    root = paint(tmp_path, "fi-splits") / "FI"
+    assert {split: sorted(os.listdir(root / split)) for split in os.listdir(root)} == dict.fromkeys(
+        ("train", "val", "test"), classes
+    )
+    assert sorted(os.listdir(paint(tmp_path, "fi-splits-noval") / "FI")) == ["test", "train"]
+
+
+def test_fi_lists(tmp_path):
+    root = paint(tmp_path, "fi-json")
+    for split, count in (("train", 40), ("test", 8)):
+        entries = json.loads(text(root / f"{split}.json"))
+        assert Counter(label for _, label in entries) == dict.fromkeys(MIKELS_8, count // 8)
+        assert {name for name, _ in entries} == set(os.listdir(root / split))
+    for seed, header in ((0, True), (1, False)):
+        root = synthesize("fi-csv", tmp_path / f"csv{seed}", 24, seed, **SMALL)
+        lines = rows(root / "FI.csv")
+        assert (lines[0] == ["path", "class"]) == header
+        assert {path for path, _ in lines[header:]} == {
+            path.relative_to(root / "images").as_posix() for path in pictures(root)
+        }
+        assert all(path.startswith(f"{label}/") for path, label in lines[header:])
+
+
+def test_emotionroi(tmp_path):
+    root = paint(tmp_path, "emotionroi", images=60)
+    lists = {name: text(root / f"training_testing_split/{name}.txt").split() for name in ("training", "testing")}
+    assert {name: len(lines) for name, lines in lists.items()} == {"training": 42, "testing": 18}
+    lines = lists["training"] + lists["testing"]
+    assert Counter(line.split("/")[0] for line in lines) == dict.fromkeys(EMOTION_ROI_6, 10)
+    assert Counter(line.split("/")[1] for line in lines)["1.jpg"] == 6, "names repeat in every class"
+    for line in lines:
+        with Image.open(root / "ground_truth" / line) as grey, Image.open(root / "images" / line) as image:
+            assert grey.mode == "L"
+            assert grey.size == image.size
+            values = np.asarray(grey)
+            assert values.max() > 128
+            assert ((values > 32) & (values < 224)).any(), "a soft edge"
+    root = paint(tmp_path, "emotionroi-root-lists", images=60)
+    assert {name: text(root / f"{name}.txt").split() for name in lists} == lists
+    root = paint(tmp_path, "emotionroi-csv", images=60)
+    assert [path for path, _ in rows(root / "emotion_ROI_test.csv")[1:]] == lists["testing"]
+    assert [path for path, _ in rows(root / "emotion_ROI_train.csv")[1:]] == lists["training"]
+
+
+def test_twitter_one(tmp_path):
+    votes = rows(paint(tmp_path, "twitter1-amt", images=100) / "amt_result.csv")[1:]
+    truth = {name: int(int(positive) > int(negative)) for name, _, positive, negative in votes}
+    agreement = {name: max(int(positive), int(negative)) for name, _, positive, negative in votes}
+    assert {total for _, total, _, _ in votes} == {"5"}
+    assert sum(truth.values()) == 60  # 769 of 1,269
+    counts = {least: sum(value >= least for value in agreement.values()) for least in (3, 4, 5)}
+    assert counts[3] == 100
+    assert counts[4] == pytest.approx(100 * 1116 / 1269, abs=2)
+    assert counts[5] == pytest.approx(100 * 882 / 1269, abs=2)
+
+    agrees = paint(tmp_path, "twitter1-agrees", images=100)
+    table = paint(tmp_path, "twitter1-csv", images=100)
+    folds = paint(tmp_path, "twitter1-folds", images=100)
+    for least, word in ((3, "three"), (4, "four"), (5, "five")):
+        expected = {(name, str(truth[name])) for name in truth if agreement[name] >= least}
+        lines = text(agrees / f"ground_truth/twitter_{word}_agrees.txt").splitlines()
+        assert {tuple(line.split(" ")) for line in lines} == expected
+        assert set(map(tuple, rows(table / f"{least}agree.csv")[1:])) == expected
+        tested = []
+        for fold in range(1, 6):
+            folder = folds / f"{word}_agrees/test{fold}"
+            train, test = (
+                [tuple(line.split()) for line in text(folder / f"{s}.txt").splitlines()] for s in ("train", "test")
+            )
+            assert set(train) | set(test) == expected
+            assert not set(train) & set(test)
+            share = sum(label == "1" for _, label in expected) / len(expected)
+            assert sum(label == "1" for _, label in test) == pytest.approx(share * len(test), abs=1.5)
+            tested += test
+        assert sorted(tested) == sorted(expected)
+
+
+def test_twitter_two(tmp_path):
+    root = paint(tmp_path, "twitter2-topics", images=63) / "twitter"
+    lines = text(root / "groundTruthLabel.txt").splitlines()
+    labels = [line.split("\t")[1] for line in lines[1:]]
+    assert Counter(labels) == {"positive": 49, "negative": 14}  # 470 of 603
+    folders = [path for path in root.iterdir() if path.is_dir()]
+    assert len(folders) == 21
+    assert sorted(int(path.stem) for folder in folders for path in folder.iterdir()) == list(range(1, 64))
+    lines = rows(paint(tmp_path, "twitter2-csv", images=63) / "twitter_testing_2.csv")[1:]
+    assert Counter(label for _, label in lines) == {"1": 49, "0": 14}
+
+
+@pytest.mark.parametrize("layout", EXPORTS)
+def test_exports(tmp_path, layout):
+    pytest.importorskip("pyarrow")
+    import pyarrow
+    from pyarrow import parquet
+
+    root = paint(tmp_path, layout)
+    assert digest(root) == digest(synthesize(layout, tmp_path / "again", 48, **SMALL))
+    count = 0
+    for split in ("train", "validation", "test"):
+        if layout == "emoset-parquet":
+            table = pyarrow.concat_tables(parquet.read_table(path) for path in sorted(root.glob(f"data/{split}-*")))
+            features = json.loads(table.schema.metadata[b"huggingface"])["info"]["features"]
+        else:
+            table = pyarrow.ipc.open_stream(root / split / "data-00000-of-00001.arrow").read_all()
+            features = json.loads(text(root / split / "dataset_info.json"))["features"]
+            assert features["emotion"]["names"] == sorted(MIKELS_8)
+        for row in table.to_pylist():
+            emotion = row["emotion"] if layout == "emoset-parquet" else features["emotion"]["names"][row["emotion"]]
+            assert row["image"]["path"].startswith(f"{emotion}_")
+            assert Image.open(io.BytesIO(row["image"]["bytes"])).size == (16, 16)
+            count += 1
+    assert count == 48
+
+
+def test_an_export_without_pyarrow_says_how_to_get_it(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(UniEmoError, match="pip install pyarrow"):
+        paint(tmp_path, "emoset-parquet")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("layout", LAYOUT_NAMES)
+def test_each_fault_strikes_images_of_its_own(faulty, layout):
+    if layout in EXPORTS:
+        assert set(FAULTS) - set(possible_faults(layout)) == {"missing_annotation", "missing_image"}
+        return
+    root, struck = faulty[layout]
+    assert tuple(struck) == possible_faults(layout)
+    files = [file for files in struck.values() for file in files]
+    assert len(files) == len(set(files)) == len(struck) + 3  # two more placeholders, one more duplicate
+    for fault, names in struck.items():
+        assert all((root / name).is_file() == (fault != "missing_image") for name in names)
+
+
+@pytest.mark.parametrize("layout", ON_DISK)
+def test_content_faults(faulty, layout):
+    root, struck = faulty[layout]
+    path = {fault: root / files[0] for fault, files in struck.items()}
+    assert path["zero_byte"].stat().st_size == 0
+    with Image.open(path["truncated"]) as image, pytest.raises(OSError, match="truncated"):
+        image.load()
+    for fault, mode in (("cmyk", "CMYK"), ("grey", "L"), ("sixteen_bit", "I;16"), ("palette", "P")):
+        with Image.open(path[fault]) as image:
+            image.load()
+            assert image.mode == mode
+    with Image.open(path["sixteen_bit"]) as image:
+        assert np.asarray(image).max() > 255
+    with Image.open(path["animated"]) as image:
+        assert image.n_frames == 3
+    assert path["palette"].suffix == path["animated"].suffix == ".jpg", "content and name disagree, as on real disks"
+    assert path["upper_extension"].suffix == ".JPG"
+    assert not path["script_name"].relative_to(root).as_posix().isascii()
+    first, second = (root / file for file in struck["duplicate_across_splits"])
+    assert first.read_bytes() == second.read_bytes()
+    assert len({(root / file).read_bytes() for file in struck["placeholder"]}) == 1
+
+
+def test_exif_turns_the_painting_upright(tmp_path):
+    root = tmp_path / "tree"
+    file = root / synthesize_with_faults("fi-zip", root, 24, 0, 32, ("exif",), False)["exif"][0]
+    clean = synthesize("fi-zip", tmp_path / "clean", 24, 0, 32, (), False) / file.relative_to(root)
+    with Image.open(file) as turned, Image.open(clean) as upright:
+        assert turned.getexif()[0x0112] == 6
+        shown = np.asarray(ImageOps.exif_transpose(turned), dtype=int)
+        assert np.abs(shown - np.asarray(upright, dtype=int)).mean() < 3
+        assert np.abs(np.asarray(turned, dtype=int) - np.asarray(upright, dtype=int)).mean() > 10
+
+
+def test_faults_of_lists_and_labels(faulty):
+    root, struck = faulty["emoset"]
+    entries = {e[-2]: e for s in ("train", "val", "test") for e in json.loads(text(root / f"{s}.json"))}
+    for fault, files in struck.items():
+        assert (root / entries[files[0]][-1]).is_file() == (fault != "missing_annotation")
+    assert entries[struck["label_case"][0]][0][0].isupper()
+    assert entries[struck["unknown_label"][0]][0] not in MIKELS_8
+    test_images = {entry[1] for entry in json.loads(text(root / "test.json"))}
+    assert [file in test_images for file in struck["duplicate_across_splits"]] == [False, True]
+
+    root, struck = faulty["fi-splits"]
+    assert [file.split("/")[1] for file in struck["duplicate_across_splits"]] == ["train", "test"]
+    assert struck["label_case"][0].split("/")[2][0].isupper()
+
+    root, struck = faulty["emotionroi"]
+    mask = struck["missing_annotation"][0].replace("images", "ground_truth")
+    assert not (root / mask).exists()
+    assert (root / struck["sixteen_bit"][0].replace("images", "ground_truth")).is_file()
+
+    root, struck = faulty["twitter1-agrees"]
+    lines = dict(line.split() for line in text(root / "ground_truth/twitter_five_agrees.txt").splitlines())
+    assert {Path(file).name for files in struck.values() for file in files} <= set(lines)
+    assert lines[Path(struck["unknown_label"][0]).name] not in "01"
+    assert Path(struck["missing_image"][0]).name in lines
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"layout": "fi"}, "layout must be one of emoset"),
+        ({"images": 5}, "images must be at least 24; got 5"),
+        ({"seed": -1}, "seed must be at least 0"),
+        ({"size": 8}, "size must be at least 16"),
+        ({"faults": ("rust",)}, "faults must be of truncated.*got 'rust'"),
+        ({"faults": ("missing_image",)}, "faults of layout fi-zip must be of.*got 'missing_image'"),
+    ],
+)
+def test_arguments_outside_their_range_are_named(tmp_path, arguments, message):
+    with pytest.raises(UniEmoError, match=message):
+        synthesize(**{"layout": "fi-zip", "root": tmp_path / "tree", **arguments}, progress=False)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_tree_is_complete_or_absent(tmp_path, monkeypatch):
+    (tmp_path / "note.txt").write_text("mine")
+    with pytest.raises(UniEmoError, match="root must be a new or an empty folder"):
+        synthesize("fi-zip", tmp_path, progress=False)
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(layouts.shots.Studio, "write_table", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        paint(tmp_path, "fi-csv")
+    assert [path.name for path in tmp_path.iterdir()] == ["note.txt"]
