@@ -7,8 +7,10 @@ import pytest
 import torch
 
 from uniemo.data import EmoSet, EmoSetDataset, PairedTransform
-from uniemo.data.emoset import NameTable, read_vocabulary
+from uniemo.data.emoset import read_vocabulary
+from uniemo.data.emoset_files import NameTable
 from uniemo.errors import UniEmoError
+from uniemo.miniature.layouts import synthesize
 
 REAL_INFO = Path(__file__).parents[3] / "shared" / "data" / "emoset_info.json"
 
@@ -205,3 +207,82 @@ def test_unknown_emotion_and_bad_info(tree):
     _edit(tree / "info.json", lambda info: {"something": 1})
     with pytest.raises(UniEmoError, match="label2idx"):
         _ = _module(tree).vocabulary
+
+
+# Splits and copies.
+
+
+def _files(data):
+    return {split: list(data.records(split).files) for split in ("train", "val", "test")}
+
+
+def test_a_copy_in_training_gives_way_to_the_test_image(tree, tmp_path):
+    rows = {split: json.loads((tree / f"{split}.json").read_text()) for split in ("train", "test")}
+    shutil.copy(tree / rows["test"][0][1], tree / rows["train"][3][1])
+    before, data = [row[1] for row in rows["train"]], _module(tree)
+    with pytest.warns(UserWarning, match="2 images are copies"):
+        data.check()
+    assert list(data.records("train").files) == [*before[:3], *before[4:]]
+    assert len(data.records("test")) == 16
+    assert data.records("train").sample_id.tolist() == [*range(3), *range(4, 32)]  # attributes stay with their image
+    assert data.tree.worth_writing()
+    data.write_split(tmp_path / "split.json")
+    written = json.loads((tmp_path / "split.json").read_text())
+    assert list(written["left_out"]) == [rows["train"][3][1]]
+    assert written["counts"] == {"train": 31, "val": 16, "test": 16}
+
+
+def test_official_splits_are_kept_without_a_file(emoset_root):
+    data = _module(emoset_root)
+    assert not data.tree.worth_writing()
+    assert data.describe() == "EmoSet (emoset): 32 train, 16 val, 16 test images; splits of the tree"
+
+
+def test_other_splits_on_request(emoset_root, tmp_path):
+    official = _files(_module(emoset_root))
+    folds = [EmoSet(str(emoset_root), 32, None, fold=k) for k in range(1, 6)]
+    tests = [set(_files(data)["test"]) for data in folds]
+    assert set.union(*tests) == {file for files in official.values() for file in files}
+    assert sum(map(len, tests)) == 64
+    records, vocabulary = folds[0].records("train"), folds[0].vocabulary
+    truth = json.loads((emoset_root / "truth.json").read_text())["images"]
+    for file, scene in zip(records.files, records.scene, strict=True):
+        assert scene < 0 or vocabulary.scenes[scene] == truth[Path(file).stem]["scene"]
+    assert len(set(records.sample_id.tolist())) == len(records)
+    assert next(iter(folds[0].test_dataloader())).masks is not None
+    folds[0].write_split(tmp_path / "split.json")
+    again = EmoSet(str(emoset_root), 32, None, split_file=str(tmp_path / "split.json"))
+    assert _files(again) == _files(folds[0])
+
+
+def test_broken_image_is_found_before_the_first_step(tree):
+    first = json.loads((tree / "val.json").read_text())[0][1]
+    (tree / first).write_bytes(b"")
+    with pytest.raises(UniEmoError, match=rf"1 of 16 in val are not, first .*{Path(first).name} \(zero bytes\)"):
+        _module(tree).check(("val",))
+    with pytest.warns(UserWarning, match="1 image is skipped"):
+        assert len(EmoSet(str(tree), 32, None, on_error="skip").records("val")) == 15
+
+
+@pytest.mark.parametrize("name", ["emoset-parquet", "emoset-hf"])
+def test_exports_open(tmp_path, monkeypatch, name):
+    monkeypatch.setenv("UNIEMO_CACHE", str(tmp_path / "cache"))
+    synthesize(name, tmp_path / "export", 48, size=32, progress=False)
+    data = _module(tmp_path / "export")
+    assert sum(map(len, _files(data).values())) == 48
+    batch = next(iter(data.train_dataloader()))
+    assert (batch.scene >= 0).any()
+    assert batch.objects.any()
+    assert data.tree.place[0].name == {"emoset-parquet": "parquet", "emoset-hf": "hf-disk"}[name]
+
+
+def test_export_without_test_images_is_cut(tmp_path, monkeypatch):
+    monkeypatch.setenv("UNIEMO_CACHE", str(tmp_path / "cache"))
+    synthesize("emoset-parquet", tmp_path / "export", 48, size=32, progress=False)
+    for path in [*tmp_path.glob("export/**/*test*"), *tmp_path.glob("export/**/*val*")]:
+        path.unlink()
+    data = _module(tmp_path / "export")
+    counts = [len(files) for files in _files(data).values()]
+    assert all(counts)
+    assert data.tree.worth_writing()
+    assert "stratified split" in data.describe()

@@ -1,6 +1,6 @@
 import pytest
 
-from uniemo.data.emotions import EMOTION_ROI_6, MIKELS_8, POLARITY_2, emotion_mapping
+from uniemo.data.emotions import EMOTION_ROI_6, MIKELS_8, POLARITY_2, emotion_mapping, label_map
 from uniemo.errors import UniEmoError
 
 
@@ -21,6 +21,27 @@ def test_mappings_agree():
     assert {name: two[six[name]] for name in MIKELS_8} == emotion_mapping(MIKELS_8, POLARITY_2)
 
 
-def test_unknown_mapping():
+@pytest.mark.parametrize("target", [MIKELS_8, EMOTION_ROI_6, ("calm", "wild")])
+def test_unknown_mapping(target):
     with pytest.raises(UniEmoError, match="cannot be mapped"):
-        emotion_mapping(POLARITY_2, MIKELS_8)
+        emotion_mapping(POLARITY_2, target)
+
+
+def test_other_order_is_matched_by_name():
+    labels = label_map(MIKELS_8, tuple(sorted(MIKELS_8)))
+    assert labels.same_classes
+    assert not labels.trivial
+    assert [labels.target[i] for i in labels.index] == list(MIKELS_8)
+    assert label_map(MIKELS_8, MIKELS_8).trivial
+
+
+def test_conventions_are_called_so():
+    assert "our convention" in label_map(MIKELS_8, EMOTION_ROI_6).describe()
+    assert "our convention" in label_map(EMOTION_ROI_6, POLARITY_2).describe()
+    eight_to_two = label_map(MIKELS_8, POLARITY_2).describe()
+    assert "convention" not in eight_to_two
+    assert "amusement, awe, contentment, excitement → positive" in eight_to_two
+
+
+def test_classes_that_nothing_stands_for_are_named():
+    assert "no class of the model stands for amusement, contentment" in label_map(("awe", "fear"), MIKELS_8).describe()

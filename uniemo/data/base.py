@@ -1,28 +1,30 @@
-"""The Lightning data module that every dataset fills in with three methods."""
+"""The Lightning data module that every dataset shares; they differ in how their trees are read."""
 
 from __future__ import annotations
 
 import hashlib
-from abc import abstractmethod
+import warnings
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import lightning as L
 import numpy as np
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from uniemo.data.batch import EmotionSample, collate
+from uniemo.data.batch import EmotionSample
 from uniemo.data.dataset import EmotionDataset, EpochSampler, Records, choose_per_emotion
 from uniemo.data.generated import GeneratedImageDataset, MixedDataset, check_proportion
 from uniemo.data.images import ImageCache
+from uniemo.data.listing import SPLITS, Split
+from uniemo.data.skipped import EmotionLoader, SkippedFiles, TrainingLoader, collate_readable
+from uniemo.data.splits import FRACTIONS
 from uniemo.data.transforms import PairedTransform
+from uniemo.data.tree import Choices, Tree, first_process
 from uniemo.errors import UniEmoError
 from uniemo.resources import resolve
 from uniemo.vocabulary import Vocabulary
 
-Split = Literal["train", "val", "test"]
-SPLITS: tuple[Split, ...] = ("train", "val", "test")
 _STAGE_SPLITS: dict[str, tuple[Split, ...]] = {
     "fit": ("train", "val"),
     "validate": ("val",),
@@ -52,10 +54,24 @@ class EmotionDataModule(L.LightningDataModule):
         generated: index (.jsonl) of kept generated images, or the folder that holds it, to mix into training.
         proportion: share of generated images in the mixed training set.
         limit_train: use at most this many training images, a seeded choice.
+        layout: name of the tree's layout, where it is not to be recognised.
+        split_file: JSON file with the split of each image, as a run's ``split.json`` and ``uniemo data split`` have it.
+        val_fraction: share of the images outside the test split that validation takes where the tree gives none; null
+            takes the dataset's own.
+        fold: which fold is the test split, from 1; the tree's own folds where it has them, else stratified ones. Null
+            takes the splits of the tree, or makes one; for Twitter I and II, which have none, it means fold 1.
+        folds: how many folds there are.
+        check: look at the header and the end of each image before the first step; whole ones are remembered.
+        on_error: ``raise`` stops at an image that is missing or broken, ``skip`` leaves such images out.
 
     Raises:
         UniEmoError: a value out of its range.
     """
+
+    dataset_name: ClassVar[str]
+    fractions: ClassVar[tuple[float, float, float]] = FRACTIONS  # of a split that is made anew
+    cross_validated: ClassVar[bool] = False  # without ``fold`` the first fold is meant
+    tree_class: ClassVar[type[Tree]] = Tree
 
     def __init__(
         self,
@@ -70,6 +86,13 @@ class EmotionDataModule(L.LightningDataModule):
         generated: str | None = None,
         proportion: float = 0.2,
         limit_train: int | None = None,
+        layout: str | None = None,
+        split_file: str | None = None,
+        val_fraction: float | None = None,
+        fold: int | None = None,
+        folds: int = 5,
+        check: bool = True,
+        on_error: Literal["raise", "skip"] = "raise",
     ) -> None:
         super().__init__()
         for name, value, low in (
@@ -95,26 +118,22 @@ class EmotionDataModule(L.LightningDataModule):
         self.generated = generated
         self.proportion = proportion
         self.limit_train = limit_train
+        fold = 1 if fold is None and self.cross_validated and split_file is None else fold
+        self.choices = Choices(
+            layout, split_file, val_fraction, fold, folds, seed, check, on_error, self.fractions, self.options()
+        )
+        self.skipped = SkippedFiles()
         self._train_transform = PairedTransform(image_size, diffusion_size, train=True, crop_scale=crop_scale)
         self._eval_transform = PairedTransform(image_size, diffusion_size)
         self._checked: set[Split] = set()
+        self._said: set[str] = set()
         self._records: dict[Split, Records] = {}
         self._caches: dict[Split, ImageCache] = {}
         self._mixed: Dataset[EmotionSample] | None = None
 
-    # What a dataset fills in.
-
-    @abstractmethod
-    def check_tree(self, splits: tuple[Split, ...]) -> None:
-        """Raise UniEmoError unless the tree is there and lists existing images in each of the splits; cheap."""
-
-    @abstractmethod
-    def read_vocabulary(self) -> Vocabulary:
-        """Return the dataset's names."""
-
-    @abstractmethod
-    def read_records(self, split: Split) -> Records:
-        """Return the split's files and labels; sample ids count from 0."""
+    def options(self) -> dict[str, str]:
+        """Return the dataset's own arguments, as its layouts take them."""
+        return {}
 
     # What users call.
 
@@ -124,10 +143,15 @@ class EmotionDataModule(L.LightningDataModule):
         return resolve(self.root)
 
     @cached_property
+    def tree(self) -> Tree:
+        """What lies on disk and how it is split."""
+        self.check(())
+        return self.tree_class(self.path, self.dataset_name, self.choices)
+
+    @cached_property
     def vocabulary(self) -> Vocabulary:
         """Emotion, scene and object names."""
-        self.check(())
-        return self.read_vocabulary()
+        return self.tree.vocabulary
 
     def check(self, splits: tuple[Split, ...] = SPLITS) -> None:
         """Find out cheaply whether the data can be used, before any work.
@@ -136,7 +160,8 @@ class EmotionDataModule(L.LightningDataModule):
             splits: the ones that will be used.
 
         Raises:
-            UniEmoError: missing or empty root, missing split or image, unusable index of generated images.
+            UniEmoError: missing or empty root, unknown tree, missing split, images that are missing, have no known
+                label or cannot be read, unusable index of generated images.
         """
         new = tuple(split for split in splits if split not in self._checked)
         if not new and self._checked:
@@ -145,29 +170,47 @@ class EmotionDataModule(L.LightningDataModule):
             raise UniEmoError(f"data.root must be an existing folder; got {self.root}: correct --data.root")
         if next(self.path.iterdir(), None) is None:
             raise UniEmoError(f"data.root must hold a dataset; {self.root} is empty: correct --data.root")
-        self.check_tree(new)
+        if not new:
+            return
+        self.tree.check(new)
         self._checked.update(new)
+        if first_process():
+            for remark in self.tree.remarks():
+                if remark not in self._said:
+                    warnings.warn(remark, stacklevel=2)
+                    self._said.add(remark)
         if "train" in new and self.generated is not None:
             GeneratedImageDataset(self.generated, self.vocabulary, self._train_transform)
 
     def prepare_data(self) -> None:
-        """Check the tree once, on one process (Lightning's hook)."""
-        self.check()
+        """Check what the run will use once, on one process (Lightning's hook)."""
+        command = self.trainer.state.fn if self.trainer is not None else None
+        self.check(SPLITS if command is None else _STAGE_SPLITS[str(command.value)])
 
     def setup(self, stage: str) -> None:
-        """Read the labels that a stage needs (Lightning's hook).
+        """Read the labels that a stage needs; write the lists that belong to the run (Lightning's hook).
 
         Args:
             stage: ``fit``, ``validate``, ``test`` or ``predict``.
         """
         for split in _STAGE_SPLITS[stage]:
             self.records(split)
+        if self.trainer is not None and not self.trainer.fast_dev_run:
+            folder = Path(self.trainer.default_root_dir)
+            self.skipped = SkippedFiles(folder / "skipped.jsonl")
+            if self.trainer.is_global_zero:
+                self.tree.write_lists(folder, self.skipped, splits=stage == "fit")
+
+    def teardown(self, stage: str) -> None:
+        """Say how many images were left out (Lightning's hook)."""
+        if first_process() and (summary := self.skipped.summary()):
+            warnings.warn(summary, stacklevel=2)
 
     def records(self, split: Split) -> Records:
         """Return the split's files and labels, read once; training is cut to ``limit_train``."""
         if split not in self._records:
             self.check((split,))
-            records = self.read_records(split)
+            records = self.tree.records(split)
             if split == "train" and self.limit_train is not None and self.limit_train < len(records):
                 order = np.random.default_rng((self.seed, self.limit_train)).permutation(len(records))
                 records = records.subset(np.sort(order[: self.limit_train]))
@@ -185,7 +228,9 @@ class EmotionDataModule(L.LightningDataModule):
         """
         records = self.records(split)
         transform = self._train_transform if train else self._eval_transform
-        return EmotionDataset(records, transform, self.seed, self._caches[split], with_masks)
+        return EmotionDataset(
+            records, transform, self.seed, self._caches[split], with_masks, self.choices.on_error, self.skipped
+        )
 
     def train_dataset(self) -> Dataset[EmotionSample]:
         """Return the training images, generated ones mixed in where an index is set."""
@@ -219,24 +264,30 @@ class EmotionDataModule(L.LightningDataModule):
 
     def fingerprint(self, split: Split) -> str:
         """Return 12 hex digits that change with the split's files, labels or view sizes."""
-        records = self.records(split)
-        digest = hashlib.sha256(f"{self.image_size} {self.diffusion_size}".encode())
-        for name, label in zip(records.files, records.emotion.tolist(), strict=True):
-            digest.update(f"{name} {label} {(records.root / name).stat().st_size}\n".encode())
-        return digest.hexdigest()[:12]
+        views = f"{self.image_size} {self.diffusion_size} {self.records(split).fingerprint()}"
+        return hashlib.sha256(views.encode()).hexdigest()[:12]
+
+    def write_split(self, path: str | Path) -> None:
+        """Write which image is in which split, for ``--data.split_file``."""
+        self.tree.write_split(path)
+
+    def describe(self) -> str:
+        """Return what was found on disk in one line: layout, images of each split, where the splits come from."""
+        return self.tree.describe()
 
     # Loaders.
 
     def _loader(
         self, dataset: Dataset[EmotionSample], batch_size: int, sampler: Sampler[int] | None = None
     ) -> DataLoader[EmotionSample]:
-        """Return a loader; in order without a sampler."""
-        return DataLoader(
+        """Return a loader; in order without a sampler, else for training."""
+        kind = EmotionLoader if sampler is None else TrainingLoader
+        return kind(
             dataset,
             batch_size=batch_size,
             sampler=sampler,
             num_workers=self.num_workers,
-            collate_fn=collate,
+            collate_fn=collate_readable,
             persistent_workers=self.num_workers > 0,
         )
 
@@ -284,6 +335,12 @@ class EmotionDataModule(L.LightningDataModule):
         if limit_per_emotion is not None:
             chosen = choose_per_emotion(dataset.records.emotion, limit_per_emotion, self.seed)
             dataset = EmotionDataset(
-                dataset.records.subset(chosen), dataset.transform, self.seed, dataset.images, dataset.with_masks
+                dataset.records.subset(chosen),
+                dataset.transform,
+                self.seed,
+                dataset.images,
+                dataset.with_masks,
+                dataset.on_error,
+                dataset.skipped,
             )
         return self._loader(dataset, self.eval_batch_size)

@@ -9,211 +9,199 @@
 
 Split entries are ``[emotion, image, annotation]`` (the downloadable files) or ``[emotion, id, image, annotation]`` (the
 README). ``info.json`` comes in a full form with every attribute's names and in an older flat one with emotions only;
-the attribute names then come from the annotations.
+the attribute names then come from the annotations. Exports of Hugging Face datasets are read by
+:mod:`uniemo.data.huggingface`.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import warnings
 from collections import Counter
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from typing import Any
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import cached_property
+from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
-from uniemo.data.base import SPLITS, EmotionDataModule, Split
+from uniemo.data.base import EmotionDataModule
+from uniemo.data.catalog import layouts_of, recognise
 from uniemo.data.dataset import EmotionDataset, Records
+from uniemo.data.emoset_files import read_json
+from uniemo.data.hashes import content_hashes
+from uniemo.data.huggingface import LAYOUTS as EXPORTS
+from uniemo.data.huggingface import unpack
+from uniemo.data.index import EmoSetIndex
+from uniemo.data.layouts.emoset import given_splits, read_emotions
+from uniemo.data.listing import SPLITS, Item, Layout, Listing, Split
+from uniemo.data.splits import Assignment, duplicates, one_side, placeholders
 from uniemo.data.transforms import PairedTransform
+from uniemo.data.tree import Choices, Tree
 from uniemo.errors import UniEmoError
-from uniemo.vocabulary import Vocabulary, attribute_text
+from uniemo.vocabulary import Vocabulary
+
+LAYOUTS: tuple[Layout, ...] = layouts_of("EmoSet")
 
 
-@dataclass(frozen=True)
-class Entry:
-    """One line of a split file: emotion name and two paths relative to the root."""
-
-    emotion: str
-    image: str
-    annotation: str
-
-
-@dataclass(frozen=True)
-class Attributes:
-    """Names that an annotation gives, as spelled there; None or empty where it gives none."""
-
-    scene: str | None
-    objects: tuple[str, ...]
-
-
-def _read_json(path: Path) -> Any:  # noqa: ANN401
-    """Return a JSON file's content; UniEmoError when it is missing or no JSON."""
-    try:
-        return json.loads(path.read_bytes())
-    except FileNotFoundError as error:
-        raise UniEmoError(
-            f"EmoSet needs {path.name}; {path} does not exist: data.root must be the folder with info.json, "
-            "train.json, val.json, test.json, image/ and annotation/"
-        ) from error
-    except (OSError, ValueError) as error:
-        raise UniEmoError(f"EmoSet file {path} must be JSON; it is not ({error}): download it again") from error
-
-
-def read_entries(root: Path, split: Split) -> list[Entry]:
-    """Read one split file.
-
-    Raises:
-        UniEmoError: the file is missing, empty, or has an entry that is neither a 3- nor a 4-tuple.
-    """
-    path = root / f"{split}.json"
-    lines = _read_json(path)
-    if not isinstance(lines, list) or not lines:
-        raise UniEmoError(f"EmoSet split must list at least one image; {path} lists none: restore the file")
-    entries = []
-    for number, line in enumerate(lines):
-        if not isinstance(line, list) or len(line) not in (3, 4) or not all(isinstance(part, str) for part in line):
-            raise UniEmoError(
-                "EmoSet entry must be [emotion, image, annotation] or [emotion, id, image, annotation]; "
-                f"entry {number} of {path} is {json.dumps(line)[:80]}: restore the file"
-            )
-        entries.append(Entry(line[0].strip().lower(), line[-2], line[-1]))
-    return entries
-
-
-def _check_images(root: Path, split: Split, entries: list[Entry]) -> None:
-    """Raise UniEmoError when listed images do not exist (one listing per folder, not one look per file)."""
-    listings: dict[str, set[str]] = {}
-    missing = []
-    for entry in entries:
-        folder, _, name = entry.image.rpartition("/")
-        if folder not in listings:
-            directory = root / folder
-            listings[folder] = set(os.listdir(directory)) if directory.is_dir() else set()
-        if name not in listings[folder]:
-            missing.append(entry.image)
-    if missing:
-        raise UniEmoError(
-            f"EmoSet images listed in {split}.json must exist; {len(missing)} of {len(entries)} are missing, "
-            f"first {root / missing[0]}: restore them or take them off the list"
-        )
-
-
-def read_attributes(root: Path, entries: list[Entry]) -> list[Attributes]:
-    """Read the annotations of a split.
-
-    Raises:
-        UniEmoError: an annotation is missing or no JSON object.
-    """
-    result = []
-    for entry in entries:
-        note = _read_json(root / entry.annotation)
-        if not isinstance(note, dict):
-            raise UniEmoError(f"EmoSet annotation must be a JSON object; {root / entry.annotation} is not")
-        scene, objects = note.get("scene"), note.get("object") or ()
-        if isinstance(objects, str):
-            objects = (objects,)
-        result.append(Attributes(scene or None, tuple(objects)))
-    return result
-
-
-def _ordered_names(table: dict[str, int]) -> tuple[str, ...]:
-    """Return the names of a ``label2idx`` table in index order."""
-    return tuple(name.strip() for name in sorted(table, key=lambda name: table[name]))
-
-
-def _distinct(names: list[str]) -> tuple[str, ...]:
-    """Return sorted names, one spelling each of those that differ in case, blanks or underscores only."""
-    kept: dict[str, str] = {}
-    for name in sorted(names):
-        kept.setdefault(attribute_text(name), name.strip())
-    return tuple(kept[key] for key in sorted(kept))
-
-
-class NameTable:
-    """Class index by name, whatever its case, blanks and underscores; counts the names it does not know."""
-
-    def __init__(self, names: tuple[str, ...]) -> None:
-        self._index: dict[str, int] = {}
-        for index, name in enumerate(names):
-            self._index.setdefault(attribute_text(name), index)
-        self.unknown: Counter[str] = Counter()
-
-    def find(self, name: str) -> int:
-        """Return the class index, -1 for an unknown name."""
-        index = self._index.get(attribute_text(name), -1)
-        if index < 0:
-            self.unknown[name] += 1
-        return index
-
-
-def make_records(
-    root: Path, split: Split, entries: list[Entry], attributes: list[Attributes], vocabulary: Vocabulary
-) -> Records:
-    """Turn names into class indices.
-
-    Attribute names outside the vocabulary count as absent; a warning says how many there were.
-
-    Raises:
-        UniEmoError: an emotion outside the vocabulary.
-    """
-    scenes, objects = NameTable(vocabulary.scenes), NameTable(vocabulary.objects)
-    object_rows = []
-    for given in attributes:
-        found = {objects.find(name) for name in given.objects} - {-1}
-        object_rows.append(tuple(sorted(found)))
-    scene = np.array([-1 if a.scene is None else scenes.find(a.scene) for a in attributes], dtype=np.int64)
-    for kind, table in (("scene", scenes), ("object", objects)):
-        if table.unknown:
-            name, _ = table.unknown.most_common(1)[0]
-            warnings.warn(
-                f"{split}: {table.unknown.total()} {kind} names are not in info.json (most often {name!r}) "
-                "and count as absent",
-                stacklevel=2,
-            )
-    emotion = np.array([vocabulary.emotion_index(entry.emotion) for entry in entries], dtype=np.int64)
-    masks: list[str | None] | None = None
-    if (root / "mask").is_dir():
-        names = (PurePosixPath("mask", *PurePosixPath(e.image).parts[1:]).with_suffix(".png") for e in entries)
-        masks = [str(name) if (root / name).is_file() else None for name in names]
-    return Records(
-        root=root,
-        files=[entry.image for entry in entries],
-        emotion=emotion,
-        scene=scene,
-        objects=object_rows,
-        num_objects=len(vocabulary.objects),
-        sample_id=np.arange(len(entries), dtype=np.int64),
-        masks=masks,
-    )
-
-
-def read_vocabulary(root: Path) -> Vocabulary:
+def read_vocabulary(root: Path, index: EmoSetIndex | None = None) -> Vocabulary:
     """Read the names from ``info.json``; with its flat form the attributes come from all annotations, sorted.
+
+    Args:
+        root: folder with ``info.json``.
+        index: of the tree; None makes one where it is needed.
 
     Raises:
         UniEmoError: ``info.json`` is missing or has neither form.
     """
-    info = _read_json(root / "info.json")
+    emotions = read_emotions(root)
+    info = read_json(root / "info.json")
+    if "label2idx" in info:
+        return Vocabulary(emotions, *(index or EmoSetIndex(root)).attribute_names())
     try:
-        if "label2idx" not in info:
-            tables = [_ordered_names(info[kind]["label2idx"]) for kind in ("emotion", "scene", "object")]
-            return Vocabulary(tuple(name.lower() for name in tables[0]), tables[1], tables[2])
-        emotions = tuple(name.lower() for name in _ordered_names(info["label2idx"]))
+        tables = [info[kind]["label2idx"] for kind in ("scene", "object")]
+        scenes, objects = (tuple(name.strip() for name in sorted(table, key=table.get)) for table in tables)
     except (KeyError, TypeError, AttributeError) as error:
         raise UniEmoError(
             "EmoSet info.json must hold label2idx, or emotion, scene and object each with label2idx; "
             f"{root / 'info.json'} does not: download it again"
         ) from error
-    scenes: list[str] = []
-    objects: list[str] = []
-    for split in SPLITS:
-        if (root / f"{split}.json").is_file():
-            for given in read_attributes(root, read_entries(root, split)):
-                scenes += [given.scene] if given.scene else []
-                objects += given.objects
-    return Vocabulary(emotions, _distinct(scenes), _distinct(objects))
+    return Vocabulary(emotions, scenes, objects)
+
+
+class EmoSetTree(Tree):
+    """EmoSet's images, out of the index: nothing here is kept for each image unless splits are made anew."""
+
+    def __init__(self, root: Path, dataset: str, choices: Choices) -> None:
+        super().__init__(root, dataset, choices)
+        self._given: dict[Split, Records] = {}
+
+    @cached_property
+    def place(self) -> tuple[Layout, Path]:
+        """The layout, and the folder with info.json; pictures of an export are unpacked first."""
+        layout, folder = recognise(self.root, self.choices.layout, self.dataset)
+        return (layout, unpack(folder)) if layout in EXPORTS else (layout, folder)
+
+    @property
+    def folder(self) -> Path:
+        """What the names of images are relative to."""
+        return self.place[1]
+
+    @cached_property
+    def index(self) -> EmoSetIndex:
+        """The tree's index; its first use looks at every file."""
+        return EmoSetIndex(self.folder)
+
+    @cached_property
+    def vocabulary(self) -> Vocabulary:
+        """The names of info.json, with its old form those of the annotations."""
+        return read_vocabulary(self.folder, self.index)
+
+    @cached_property
+    def _anew(self) -> bool:
+        """Whether the user asks for other splits than EmoSet's own, or an export lacks some."""
+        lacks = self.place[0] in EXPORTS and given_splits(self.folder) != SPLITS
+        return lacks or self.choices.fold is not None or self.choices.split_file is not None
+
+    def _official(self, split: Split) -> Records:
+        """Return the images of one of EmoSet's own splits."""
+        if split not in self._given:
+            self._given[split] = self.index.records(split, self.vocabulary)
+        return self._given[split]
+
+    @cached_property
+    def listing(self) -> Listing:
+        """Image, emotion and split of every image, as objects: for splits made anew, and to write them."""
+        emotions = self.vocabulary.emotions
+        items = [
+            Item(name, emotions[label], split)
+            for split in given_splits(self.folder)
+            for name, label in zip(self._official(split).files, self._official(split).emotion.tolist(), strict=True)
+        ]
+        return Listing(self.place[0].name, self.folder, emotions, items)
+
+    @cached_property
+    def assignment(self) -> Assignment:
+        """The split of each image; see :class:`Tree`."""
+        if self._anew:
+            return super().assignment
+        copies, left_out = self._twins
+        split = {item.image: item.split for item in self.listing.items if item.split and item.image not in left_out}
+        return Assignment(
+            split,
+            seed=self.choices.seed,
+            layout=self.place[0].name,
+            duplicates=copies,
+            left_out=tuple(sorted(left_out.items())),
+        )
+
+    @cached_property
+    def _twins(self) -> tuple[tuple[tuple[str, ...], ...], dict[str, str]]:
+        """Images of EmoSet's splits with the same content, in groups, and those that are left out for it."""
+        given: dict[Split, Records] = {}
+        for split in given_splits(self.folder):
+            with suppress(UniEmoError):  # whoever uses that split will hear of it
+                given[split] = self._official(split)
+        names = [name for records in given.values() for name in records.files]
+        looks = [records.stamp for records in given.values() if records.stamp is not None]
+        stamp = np.concatenate(looks) if len(looks) == len(given) else None
+        contents = content_hashes(self.folder, names, len(names) >= 2000, stamp=stamp)
+        number = Counter(contents)
+        copies = duplicates({name: text for name, text in zip(names, contents, strict=True) if number[text] > 1})
+        wanted = {image for group in copies for image in group}
+        place_of: dict[str, Split] = {}
+        emotion: dict[str, str] = {}
+        for place, records in given.items() if wanted else ():
+            for name, label in zip(records.files, records.emotion.tolist(), strict=True):
+                if name in wanted:
+                    place_of[name], emotion[name] = place, self.vocabulary.emotions[label]
+        gone = placeholders(emotion, copies)
+        for image in gone:
+            place_of.pop(image, None)
+        return copies, {**gone, **one_side(place_of, copies)}
+
+    def check(self, splits: Sequence[Split]) -> None:
+        """Look at the split files, at what they list, and at the images' headers; see :class:`Tree`."""
+        if splits:
+            self.index.check(given_splits(self.folder) if self._anew else splits)
+        for split in splits:
+            self.records(split)
+
+    def select(self, split: Split) -> Records:
+        """Return the images of a split, whether or not they can be read."""
+        if self._anew:
+            pool = concatenate([self._official(given) for given in given_splits(self.folder)])
+            images = self.assignment.split
+            return pool.subset([row for row, name in enumerate(pool.files) if images.get(name) == split])
+        records = self._official(split)
+        left_out = self._twins[1]
+        if not left_out:
+            return records
+        return records.subset([row for row, name in enumerate(records.files) if name not in left_out])
+
+    def remarks(self) -> list[str]:
+        """Return what was left out, a line for each; see :class:`Tree`."""
+        return super().remarks() if self._anew or self._twins[0] or self.skipped else []
+
+    def worth_writing(self) -> bool:
+        """Whether the splits in use are not simply those of the tree; see :class:`Tree`."""
+        return self._anew or bool(self._twins[1])
+
+
+def concatenate(parts: Sequence[Records]) -> Records:
+    """Return the records of several splits of one tree as one, sample ids counted anew."""
+    number = sum(map(len, parts))
+    masks = None if any(part.masks is None for part in parts) else [mask for part in parts for mask in part.masks or ()]
+    return Records(
+        root=parts[0].root,
+        files=[name for part in parts for name in part.files],
+        emotion=np.concatenate([part.emotion for part in parts]),
+        scene=np.concatenate([part.scene for part in parts]),
+        objects=[row for part in parts for row in part.objects],
+        num_objects=parts[0].num_objects,
+        sample_id=np.arange(number, dtype=np.int64),
+        masks=masks,
+        stamp=None if any(part.stamp is None for part in parts) else np.concatenate([part.stamp for part in parts]),
+    )
 
 
 class EmoSetDataset(EmotionDataset):
@@ -227,7 +215,7 @@ class EmoSetDataset(EmotionDataset):
         with_masks: read the object masks where the tree has them.
 
     Raises:
-        UniEmoError: see :func:`read_entries`, :func:`read_vocabulary`, :func:`make_records`.
+        UniEmoError: a file is missing or cannot be used.
     """
 
     def __init__(
@@ -238,28 +226,14 @@ class EmoSetDataset(EmotionDataset):
         seed: int = 0,
         with_masks: bool = False,
     ) -> None:
-        root = Path(root)
-        self.vocabulary = read_vocabulary(root)
-        entries = read_entries(root, split)
-        _check_images(root, split, entries)
-        records = make_records(root, split, entries, read_attributes(root, entries), self.vocabulary)
-        super().__init__(records, transform, seed, with_masks=with_masks)
+        index = EmoSetIndex(root)
+        self.vocabulary = read_vocabulary(index.root, index)
+        index.check((split,))
+        super().__init__(index.records(split, self.vocabulary), transform, seed, with_masks=with_masks)
 
 
 class EmoSet(EmotionDataModule):
     """EmoSet-118K, or the painted miniature in its layout; arguments as in :class:`EmotionDataModule`."""
 
-    def check_tree(self, splits: tuple[Split, ...]) -> None:
-        """Look at info.json, the split files and the listings of the image folders."""
-        _read_json(self.path / "info.json")
-        for split in splits:
-            _check_images(self.path, split, read_entries(self.path, split))
-
-    def read_vocabulary(self) -> Vocabulary:
-        """Return the names of info.json, with its old form those of the annotations."""
-        return read_vocabulary(self.path)
-
-    def read_records(self, split: Split) -> Records:
-        """Read a split file and its annotations."""
-        entries = read_entries(self.path, split)
-        return make_records(self.path, split, entries, read_attributes(self.path, entries), self.vocabulary)
+    dataset_name: ClassVar[str] = "EmoSet"
+    tree_class: ClassVar[type[Tree]] = EmoSetTree

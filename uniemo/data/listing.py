@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NoReturn
 
 from uniemo.errors import UniEmoError
 
@@ -97,7 +97,7 @@ def find_layout(root: Path, layouts: Sequence[Layout], forced: str | None = None
     Args:
         root: folder that the user gave.
         layouts: the known ones, the most telling first.
-        forced: name of the layout to take without looking.
+        forced: name of the layout to take, whatever the tree looks like.
 
     Returns:
         The layout and the folder that has it.
@@ -106,10 +106,7 @@ def find_layout(root: Path, layouts: Sequence[Layout], forced: str | None = None
         UniEmoError: nothing matches (the message shows the expected trees and what is there), or no such layout.
     """
     if forced is not None:
-        for layout in layouts:
-            if layout.name == forced:
-                return layout, root
-        raise UniEmoError(f"data.layout must be one of {', '.join(x.name for x in layouts)}; got {forced!r}")
+        layouts = [layout for layout in layouts if layout.name == forced] or _no_such_layout(forced, layouts)
     folder: Path | None = root
     for _ in range(3):
         if folder is None:
@@ -118,11 +115,17 @@ def find_layout(root: Path, layouts: Sequence[Layout], forced: str | None = None
             if layout.matches(folder):
                 return layout, folder
         folder = _only_folder(folder)
+    if forced is not None:
+        return layouts[0], root  # its reader says what is missing
     expected = "; or ".join(f"{layout.dataset}/{layout.name}: {' '.join(layout.tree.split())}" for layout in layouts)
     raise UniEmoError(
         f"data.root must hold one of the known trees; {root} holds {describe(root)}; expected is {expected}: "
         "correct --data.root, or force one with --data.layout"
     )
+
+
+def _no_such_layout(name: str, layouts: Sequence[Layout]) -> NoReturn:
+    raise UniEmoError(f"data.layout must be one of {', '.join(layout.name for layout in layouts)}; got {name!r}")
 
 
 def _only_folder(folder: Path) -> Path | None:

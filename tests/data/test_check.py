@@ -1,0 +1,396 @@
+"""``check_tree`` finds every fault that the painter can write, in every layout, and nothing in clean trees."""
+
+import json
+import shutil
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from uniemo.data.catalog import LAYOUTS
+from uniemo.data.check import check_tree
+from uniemo.data.check_images import Task, look_at, look_at_all
+from uniemo.data.check_report import ALL, KINDS, Finding, Report, number_of, sort_findings
+from uniemo.data.images import check_header
+from uniemo.data.splits import Assignment, write_split
+from uniemo.errors import UniEmoError
+from uniemo.miniature.layouts import FAULTS, LAYOUT_NAMES, possible_faults, synthesize, synthesize_with_faults
+
+EXPORTS = ("emoset-parquet", "emoset-hf")
+NAMES = [name for name in LAYOUT_NAMES if name not in EXPORTS]
+SPLIT = ("emoset", "emotionroi", "fi-splits", "fi-json", "twitter1-folds")  # beginnings of layouts with splits or folds
+
+
+@pytest.fixture(scope="module")
+def faulty(tmp_path_factory):
+    """Trees with all faults that their layout can have, each painted and checked once."""
+    root = tmp_path_factory.mktemp("faulty")
+
+    @cache
+    def paint(name):
+        struck = synthesize_with_faults(name, root / name, 64, 0, 32, possible_faults(name), progress=False)
+        return root / name, struck, check_tree(root / name, workers=1, progress=False)
+
+    return paint
+
+
+@pytest.fixture
+def tree(tmp_path):
+    """A clean EmoSet tree that a test may damage."""
+    return synthesize("emoset", tmp_path / "tree", 48, size=32, progress=False)
+
+
+def check(root, **options):
+    return check_tree(root, **{"workers": 1, "progress": False, **options})
+
+
+def files_of(report, kind):
+    """Files of all findings of a kind, relative to the report's root."""
+    return {file for finding in report.kinds().get(kind, ()) for file in finding.files}
+
+
+def edit(path, change):
+    path.write_text(json.dumps(change(json.loads(path.read_text()))))
+
+
+def kind_of(fault, name):
+    """The kind of finding that a fault shows as in a layout."""
+    if fault == "duplicate_across_splits":
+        return "leak" if name.startswith(SPLIT) else "duplicate"
+    if fault == "missing_annotation" and name.startswith("emotionroi"):
+        return "missing_mask"
+    return fault
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_fault_is_found(faulty, name):
+    root, struck, report = faulty(name)
+    assert set(struck) == set(possible_faults(name))
+    assert report.exit_code == 1
+    inner = report.root.relative_to(root).as_posix()
+    for fault, files in struck.items():
+        named = {file.removeprefix(f"{inner}/") for file in files}
+        found = files_of(report, kind_of(fault, name))
+        if fault == "label_case":  # found where it is spelled: a class's folder or a list
+            assert found, fault
+        elif fault == "missing_image" and name == "twitter2-topics":  # the list gives numbers, not topics
+            assert {Path(file).stem for file in named} == {Path(file).stem for file in found}
+        else:
+            assert named <= found, fault
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_nothing_else_is_found(faulty, name):
+    _, struck, report = faulty(name)
+    expected = {kind_of(fault, name) for fault in struck}
+    expected |= {"counts", "empty_class", "other_suffix"}  # PNG and GIF called .jpg
+    assert set(report.kinds()) <= expected
+    for fault, files in struck.items():
+        kind = kind_of(fault, name)
+        if fault in ("truncated", "zero_byte", "missing_image", "cmyk", "exif", "animated", "unknown_label"):
+            assert len(report.kinds()[kind]) == len(files), kind
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_clean_trees(tmp_path, name):
+    root = synthesize(name, tmp_path / "tree", 48, size=32, seed=1, progress=False)
+    report = check(root)
+    assert report.exit_code == 0
+    assert set(report.kinds()) <= {"counts"}  # a painted tree is smaller than the published one
+    assert report.layout in (name, name.removesuffix("-noval"))
+    assert report.images == 48
+    assert "clean: nothing that would stop or spoil training" in report.summary()
+
+
+def test_every_layout_and_every_fault_is_met(faulty):
+    exports = {"parquet", "hf-disk"}
+    assert {layout.name for layout in LAYOUTS} - {"emotionroi-folders"} - exports <= set(NAMES)
+    for fault in FAULTS:
+        assert any(fault in faulty(name)[1] for name in NAMES), fault
+
+
+@pytest.mark.parametrize("name", EXPORTS)
+def test_exports(tmp_path, monkeypatch, name):
+    pytest.importorskip("pyarrow")
+    monkeypatch.setenv("UNIEMO_CACHE", str(tmp_path / "cache"))
+    faults = ("truncated", "cmyk", "duplicate_across_splits")
+    struck = synthesize_with_faults(name, tmp_path / "tree", 48, size=32, faults=faults, progress=False)
+    report = check(tmp_path / "tree")
+    assert report.images == 48
+    for fault, files in struck.items():
+        stems = {Path(file).stem for file in files_of(report, kind_of(fault, "emoset"))}
+        assert {Path(file).stem for file in files} == stems, fault
+
+
+def test_report_is_the_same_for_any_number_of_workers(faulty, tmp_path):
+    root, _, report = faulty("emoset")
+    texts = []
+    for workers in (1, 2, 3):
+        check(root, workers=workers).write(tmp_path / f"{workers}.json")
+        texts.append((tmp_path / f"{workers}.json").read_bytes())
+    assert texts[0] == texts[1] == texts[2]
+    assert json.loads(texts[0]) == json.loads(json.dumps(report.to_dict()))
+
+
+def test_json_report_is_complete(faulty, tmp_path):
+    _, struck, report = faulty("emoset")
+    report.write(tmp_path / "deep" / "report.json")
+    content = json.loads((tmp_path / "deep" / "report.json").read_text(encoding="utf-8"))
+    assert content["dataset"] == "EmoSet"
+    assert content["layout"] == "emoset"
+    assert set(content["versions"]) == {"uniemo", "pillow", "python"}
+    assert content["images"] == sum(sum(row.values()) for row in content["counts"].values()) == 62
+    assert list(content["counts"]) == ["train", "val", "test"]
+    assert content["published"]["train"]["all"] == 94481
+    assert content["clean"] is False
+    assert content["sizes"] == {"min_width": 32, "max_width": 32, "min_height": 32, "max_height": 32}
+    assert content["formats"] == {"GIF": 1, "JPEG": 57, "PNG": 2}  # the two broken files are of no format
+    for kind, section in content["findings"].items():
+        assert section["count"] == len(section["found"]) > 0
+        assert section["level"] == KINDS[kind].level
+    group = content["findings"]["leak"]["found"][0]
+    assert sorted(group["files"]) == sorted(struck["duplicate_across_splits"])
+    assert group["splits"] == ["train", "test"]
+    assert group["identical"] is True
+    levels = [section["level"] for section in content["findings"].values()]
+    assert levels == sorted(levels, key=("stops", "spoils", "note").index)  # worst first
+
+
+def test_summary_is_worst_first_and_says_what_to_do(faulty):
+    text = faulty("emoset")[2].summary()
+    places = [text.index(words) for words in ("would stop training", "would spoil training", "worth knowing")]
+    assert places == sorted(places)
+    assert "--data.on_error skip" in text
+    assert text.splitlines()[-1].startswith("not clean: empty files, truncated images")
+    assert "(94,481)" in text
+
+
+# Images.
+
+
+def test_pixels_are_decoded_not_only_headers(tree):
+    victim = next((tree / "image/awe").iterdir())
+    Image.effect_noise((32, 32), 50).convert("RGB").save(tree / "noise.png")
+    data = bytearray((tree / "noise.png").read_bytes())
+    data[len(data) // 2] ^= 0xFF  # between the ends, which stay whole
+    victim.write_bytes(data)
+    assert check_header(victim) is None
+    assert files_of(check(tree), "unreadable") == {f"image/awe/{victim.name}"}
+
+
+def test_end_marker_missing_is_what_training_would_refuse(tree):
+    victim = next((tree / "image/awe").iterdir())
+    victim.write_bytes(victim.read_bytes()[:-2])
+    assert files_of(check(tree), "truncated") == {f"image/awe/{victim.name}"}
+
+
+def test_no_picture_and_no_file(tmp_path):
+    (tmp_path / "text.jpg").write_text("<html>404</html>")
+    assert look_at(tmp_path, Task("text.jpg")).faults == (("unreadable", "no picture"),)
+    ((kind, _),) = look_at(tmp_path, Task("gone.jpg")).faults
+    assert kind == "unreadable"
+
+
+def test_same_pixels_in_other_bytes_leak_too(tree):
+    train = json.loads((tree / "train.json").read_text())
+    test = json.loads((tree / "test.json").read_text())
+    source = next(row for row in train if row[0] == test[0][0])
+    Image.open(tree / source[1]).save(tree / "copy.png")
+    (tree / test[0][1]).write_bytes((tree / "copy.png").read_bytes())
+    report = check(tree)
+    (leak,) = report.kinds()["leak"]
+    assert set(leak.files) == {source[1], test[0][1]}
+    assert leak.facts["identical"] is False
+    assert report.serious == ("leak",)
+
+
+def test_same_picture_under_two_emotions(tree):
+    train = json.loads((tree / "train.json").read_text())
+    first = train[0]
+    other = next(row for row in train if row[0] != first[0])
+    shutil.copy(tree / first[1], tree / other[1])
+    (found,) = check(tree).kinds()["contradiction"]
+    assert set(found.files) == {first[1], other[1]}
+    assert found.facts["emotions"] == sorted({first[0], other[0]})
+
+
+def test_sixteen_bits_in_colour_and_transparency(tmp_path):
+    import struct
+    import zlib
+
+    def chunk(name, data):
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    rows = b"".join(b"\0" + bytes(range(8 * 6)) for _ in range(8))  # 8 RGB pixels of 16 bits in each row
+    header = struct.pack(">IIBBBBB", 8, 8, 16, 2, 0, 0, 0)
+    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    (tmp_path / "deep.png").write_bytes(b"\x89PNG\r\n\x1a\n" + body)
+    assert look_at(tmp_path, Task("deep.png")).traits == ("sixteen_bit",)
+    Image.new("RGBA", (8, 8), (1, 2, 3, 4)).save(tmp_path / "clear.png")
+    assert look_at(tmp_path, Task("clear.png")).traits == ("transparent",)
+
+
+def test_facts_come_in_order_from_many_processes(tmp_path):
+    for number in range(50):
+        Image.new("RGB", (16 + number, 16)).save(tmp_path / f"{number}.png")
+    tasks = [Task(f"{number}.png") for number in range(50)]
+    facts = list(look_at_all(tmp_path, tasks, workers=3))
+    assert [each.size[0] for each in facts] == [16 + number for number in range(50)]
+    assert facts == list(look_at_all(tmp_path, tasks, workers=1))
+
+
+# Lists, annotations, masks.
+
+
+def test_attribute_names_outside_info(tree):
+    first, second = json.loads((tree / "train.json").read_text())[:2]
+    edit(tree / first[2], lambda note: {**note, "scene": "moon base", "object": ["Cake", "gramophone"]})
+    edit(tree / second[2], lambda note: {**note, "scene": "moon base", "brightness": 0.37})
+    report = check(tree)
+    found = {(each.facts["attribute"], each.facts["name"], each.files) for each in report.kinds()["unknown_attribute"]}
+    assert found == {
+        ("brightness", "0.37", (second[1],)),
+        ("object", "gramophone", (first[1],)),
+        ("scene", "moon base", tuple(sorted([first[1], second[1]]))),
+    }
+    assert report.exit_code == 0
+
+
+def test_old_info_knows_no_attributes_and_asks_for_none(tmp_path):
+    root = synthesize("emoset-old-info", tmp_path / "tree", 48, size=32, progress=False)
+    first = json.loads((root / "train.json").read_text())[0]
+    edit(root / first[2], lambda note: {**note, "scene": "moon base"})
+    assert "unknown_attribute" not in check(root).kinds()
+
+
+def test_annotations_that_contradict_or_are_no_json(tree):
+    first, second, third = json.loads((tree / "train.json").read_text())[:3]
+    edit(tree / first[2], lambda note: {**note, "emotion": "awe" if first[0] != "awe" else "fear"})
+    (tree / second[2]).write_text("[1, 2")
+    (tree / third[2]).write_text("[1, 2]")
+    report = check(tree)
+    assert files_of(report, "other_label") == {first[1]}
+    assert files_of(report, "bad_annotation") == {second[1], third[1]}
+
+
+def test_masks(tmp_path):
+    root = synthesize("emotionroi", tmp_path / "tree", 48, size=32, progress=False)
+    masks = sorted((root / "ground_truth").rglob("*.jpg"))
+    Image.new("L", (64, 32)).save(masks[0])
+    Image.new("L", (64, 64)).save(masks[1])  # another resolution is no other shape
+    masks[2].write_bytes(b"")
+    masks[3].unlink()
+    report = check(root)
+    names = [mask.relative_to(root).as_posix().replace("ground_truth", "images", 1) for mask in masks]
+    assert files_of(report, "mask_shape") == {names[0]}
+    assert files_of(report, "bad_mask") == {names[2]}
+    assert files_of(report, "missing_mask") == {names[3]}
+    assert set(report.serious) == {"mask_shape", "bad_mask", "missing_mask"}
+
+
+def test_unlisted_images_and_near_names(tree):
+    first = json.loads((tree / "train.json").read_text())[0]
+    shutil.copy(tree / first[1], tree / "image" / first[0] / "extra.jpg")
+    (tree / "image" / first[0] / "._hidden.jpg").write_bytes(b"resource fork")
+    (tree / first[1]).rename((tree / first[1]).with_suffix(".JPEG"))
+    report = check(tree)
+    assert files_of(report, "unlisted") == {
+        f"image/{first[0]}/extra.jpg",
+        Path(first[1]).with_suffix(".JPEG").as_posix(),
+    }
+    (absent,) = report.kinds()["missing_image"]
+    assert absent.files == (first[1],)
+    assert absent.detail == f"{Path(first[1]).with_suffix('.JPEG').as_posix()} is there"
+
+
+def test_missing_split_and_empty_class_are_counted(tree):
+    edit(tree / "test.json", lambda rows: [row for row in rows if row[0] != "awe"])
+    (tree / "val.json").unlink()
+    report = check(tree)
+    assert "no awe in test" in [finding.detail for finding in report.kinds()["empty_class"]]
+    assert "val, all: 0 images, published 5,905" in [finding.detail for finding in report.kinds()["counts"]]
+
+
+# Splits.
+
+
+def test_split_file(tmp_path):
+    root = synthesize("fi-zip", tmp_path / "tree", 48, size=32, progress=False)
+    images = sorted(path.relative_to(root).as_posix() for path in root.rglob("*.jpg"))
+    shutil.copy(root / images[0], root / images[1])
+    base = check(root)
+    assert (base.splits, list(base.counts)) == ("none", [ALL])
+    assert "leak" not in base.kinds()
+    inner = base.root.relative_to(root).as_posix()
+    names = [name.removeprefix(f"{inner}/") for name in images]
+    split = {name: "train" for name in names} | {names[1]: "test", names[2]: "val"}
+    write_split(tmp_path / "split.json", Assignment(split))
+    report = check(root, split_file=tmp_path / "split.json")
+    assert (report.splits, list(report.counts)) == ("split file", ["train", "val", "test"])
+    assert [finding.files for finding in report.kinds()["leak"]] == [(names[0], names[1])]
+    write_split(tmp_path / "split.json", Assignment({"gone.jpg": "train"}))
+    with pytest.raises(UniEmoError, match=r"gone\.jpg"):
+        check(root, split_file=tmp_path / "split.json")
+
+
+def test_leaks_across_given_folds(tmp_path):
+    root = synthesize("twitter1-folds", tmp_path / "tree", 48, size=32, progress=False)
+    tests = [(root / f"five_agrees/test{fold}/test.txt").read_text().split() for fold in (1, 2)]
+    first, second = (next(name for name, label in zip(t[::2], t[1::2], strict=True) if label == "1") for t in tests)
+    shutil.copy(root / "images" / first, root / "images" / second)
+    report = check(root)
+    assert report.splits == "folds"
+    (leak,) = report.kinds()["leak"]
+    assert set(leak.files) == {f"images/{first}", f"images/{second}"}
+    assert {"1 (five agree)", "2 (five agree)"} <= set(leak.facts["folds"])
+    assert list(report.counts) == ["three", "four", "five"]
+    assert report.published["four"]["all"] == 1116
+    assert [len(sizes) for sizes in report.folds.values()] == [5, 5, 5]
+    alone = check(root, agreement="five")
+    assert list(alone.counts) == ["five"]
+    assert alone.images < report.images == 48
+
+
+# Bad input.
+
+
+def test_refusals(tmp_path, tree):
+    with pytest.raises(UniEmoError, match="existing folder"):
+        check(tmp_path / "nowhere")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "file.txt").write_text("x")
+    with pytest.raises(UniEmoError, match="known trees"):
+        check(tmp_path / "other")
+    with pytest.raises(UniEmoError, match=r"data\.layout must be one of"):
+        check(tree, layout="fi-zipp")
+    with pytest.raises(UniEmoError, match="agreement"):
+        check(tree, agreement="five")
+    (tree / "train.json").write_text("[]")
+    with pytest.raises(UniEmoError, match=r"train\.json"):
+        check(tree)
+
+
+# The report alone.
+
+
+def test_sums():
+    counts = {"train": {"awe": 3, "fear": 2}, "test": {"awe": 1, "fear": 0}}
+    assert number_of(counts, "train", ALL) == 5
+    assert number_of(counts, ALL, "awe") == 4
+    assert number_of(counts, ALL, ALL) == 6
+    assert number_of(counts, "val", "awe") is None
+
+
+def test_order_of_findings_is_that_of_kinds():
+    kinds = list(np.random.default_rng(0).permutation(list(KINDS)))
+    found = sort_findings([Finding(kind, (name,)) for kind in kinds for name in ("b", "a")])
+    assert [finding.kind for finding in found[::2]] == list(KINDS)
+    assert [finding.files for finding in found[:2]] == [("a",), ("b",)]
+
+
+def test_nothing_found():
+    report = Report(Path("x"), "FI", "fi-zip", ("awe",), "none", {ALL: {"awe": 1}}, {}, {}, 1, 10, {}, {}, ())
+    assert report.exit_code == 0
+    assert report.summary().endswith("clean: nothing found")

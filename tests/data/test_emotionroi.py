@@ -1,0 +1,91 @@
+import shutil
+
+import pytest
+
+from uniemo.data import EmotionROI
+from uniemo.data.emotions import EMOTION_ROI_6
+from uniemo.errors import UniEmoError
+from uniemo.miniature.layouts import synthesize
+
+LAYOUTS = ("emotionroi", "emotionroi-root-lists", "emotionroi-csv")
+
+
+@pytest.fixture(scope="module")
+def painted(tmp_path_factory):
+    """Painted trees; tests do not write into them."""
+    folder = tmp_path_factory.mktemp("roi")
+    return {name: synthesize(name, folder / name, 60, size=32, progress=False) for name in LAYOUTS}
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("UNIEMO_CACHE", str(tmp_path / "cache"))
+
+
+def module(root, **changes):
+    return EmotionROI(**{"root": str(root), "image_size": 32, "diffusion_size": None, "batch_size": 8, **changes})
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_given_test_images_and_validation_from_training(painted, name):
+    data = module(painted[name])
+    assert data.vocabulary.emotions == EMOTION_ROI_6
+    assert [len(data.records(split)) for split in ("train", "val", "test")] == [36, 6, 18]
+    both = [*data.records("train").files, *data.records("val").files]
+    if name == "emotionroi":
+        folder = painted[name] / "training_testing_split"
+        given = (folder / "training.txt").read_text().split()
+        assert sorted(both) == sorted(f"images/{line}" for line in given)
+    for split in ("train", "val", "test"):
+        records = data.records(split)
+        labels = [EMOTION_ROI_6[label] for label in records.emotion]
+        assert labels == [file.split("/")[1].lower() for file in records.files]
+    assert list(data.records("val").files) == list(module(painted[name]).records("val").files)
+    assert list(data.records("val").files) != list(module(painted[name], seed=1).records("val").files)
+
+
+def test_maps_come_with_validation_and_test_batches(painted):
+    data = module(painted["emotionroi"])
+    records = data.records("test")
+    assert [mask.replace("ground_truth/", "images/") for mask in records.masks] == list(records.files)
+    for loader in (data.val_dataloader(), data.test_dataloader()):
+        masks = next(iter(loader)).masks
+        assert masks.shape[1:] == (1, 32, 32)
+        assert (masks.amax(dim=(1, 2, 3)) > 0.5).all()
+        assert (masks.mean(dim=(1, 2, 3)) < 0.6).all()
+    assert next(iter(data.train_dataloader())).masks is None
+
+
+def test_a_map_of_another_file_type_and_one_that_lacks(painted, tmp_path):
+    tree = shutil.copytree(painted["emotionroi"], tmp_path / "tree")
+    maps = sorted((tree / "ground_truth" / "awe").parent.rglob("*.jpg"))
+    maps[0].rename(maps[0].with_suffix(".PNG"))
+    maps[1].unlink()
+    listing = module(tree).tree.listing
+    masks = {item.image.removeprefix("images/"): item.mask for item in listing.items}
+    inner = [path.relative_to(tree / "ground_truth").as_posix() for path in maps[:2]]
+    assert masks[inner[0]] == f"ground_truth/{inner[0].removesuffix('.jpg')}.PNG"
+    assert masks[inner[1]] is None
+    assert listing.notes == (f"1 image has no map in ground_truth/, first images/{inner[1]}",)
+
+
+def test_without_lists_the_folders_are_cut(painted, tmp_path):
+    tree = shutil.copytree(painted["emotionroi"], tmp_path / "tree")
+    shutil.rmtree(tree / "training_testing_split")
+    data = module(tree)
+    assert data.tree.listing.layout == "emotionroi-folders"
+    assert [len(data.records(split)) for split in ("train", "val", "test")] == [36, 6, 18]
+    assert data.records("test").masks is not None
+
+
+def test_windows_lists_and_images_outside_the_lists(painted, tmp_path):
+    tree = shutil.copytree(painted["emotionroi-root-lists"], tmp_path / "tree")
+    lines = (tree / "training.txt").read_text().split()
+    text = "\ufeff" + "\r\n".join(line.replace("/", "\\").upper() for line in lines[1:])
+    (tree / "training.txt").write_text(text, encoding="utf-8")
+    data = module(tree)
+    assert len(data.records("train")) + len(data.records("val")) == 41
+    assert data.tree.listing.notes == (f"1 image is in no list, first images/{lines[0]}",)
+    (tree / "training.txt").write_text("")
+    with pytest.raises(UniEmoError, match=r"training\.txt names none"):
+        module(tree).check()

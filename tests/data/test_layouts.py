@@ -1,0 +1,282 @@
+"""Every layout is recognised without being told, and lists are read however they are written."""
+
+import json
+
+import pytest
+from PIL import Image
+
+from uniemo.data.catalog import DATASETS, LAYOUTS, PUBLISHED, layouts_of, read_listing, recognise
+from uniemo.data.layouts.collector import label_key
+from uniemo.data.layouts.disk import Disk, fold, path_parts
+from uniemo.data.layouts.tables import cells, read_lines, read_table, read_text
+from uniemo.data.listing import find_layout
+from uniemo.errors import UniEmoError
+from uniemo.miniature.layouts import LAYOUT_NAMES, synthesize, synthesize_with_faults
+
+SAME = {"fi-splits-noval": "fi-splits", "emoset-parquet": "parquet", "emoset-hf": "hf-disk"}
+IMAGES = 32
+AGREED = round(IMAGES * 882 / 1269)  # by all five annotators of Twitter I
+COUNTS = {name: AGREED if name.startswith("twitter1") else IMAGES for name in LAYOUT_NAMES}
+
+
+@pytest.fixture(scope="module")
+def trees(tmp_path_factory):
+    """A painted tree of every layout, beside each other; tests do not write into them."""
+    folder = tmp_path_factory.mktemp("layouts")
+    return {name: synthesize(name, folder / name / "tree", IMAGES, size=16, progress=False) for name in LAYOUT_NAMES}
+
+
+def picture(path, colour=0):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (4, 4), (colour % 256, 80, 40)).save(path, "PNG" if path.suffix.lower() == ".png" else "JPEG")
+
+
+@pytest.mark.parametrize("name", LAYOUT_NAMES)
+def test_recognised_and_listed(trees, name):
+    layout, _ = recognise(trees[name])
+    assert layout.name == SAME.get(name, name)
+    assert layout.dataset in DATASETS
+    listing = read_listing(trees[name])
+    assert listing.layout == layout.name
+    assert abs(len(listing.items) - COUNTS[name]) <= 1
+    assert not listing.absent
+    assert not listing.unknown
+    assert {item.emotion for item in listing.items} == set(listing.emotions)
+    assert len({item.image for item in listing.items}) == len(listing.items)
+    assert all((listing.root / item.image).is_file() for item in listing.items)
+    assert all(item.mask is None or (listing.root / item.mask).is_file() for item in listing.items)
+    assert read_listing(trees[name], forced=layout.name) == listing  # the same when told
+    assert read_listing(trees[name], dataset=layout.dataset) == listing
+
+
+@pytest.mark.parametrize("name", [name for name in LAYOUT_NAMES if not name.startswith("emoset-")])
+def test_recognised_inside_a_folder(trees, name):
+    assert recognise(trees[name].parent)[0].name == SAME.get(name, name)
+
+
+def test_no_layout_takes_another_ones_tree(trees):
+    for name, tree in trees.items():
+        taken = {layout.dataset for layout in LAYOUTS if layout.matches(recognise(tree)[1])}
+        assert taken == {recognise(tree)[0].dataset}, name
+
+
+def test_unknown_tree_says_what_is_there_and_what_is_expected(tmp_path):
+    picture(tmp_path / "holiday" / "1.jpg")
+    (tmp_path / "readme.txt").write_text("x")
+    with pytest.raises(
+        UniEmoError, match=r"holds holiday/, readme\.txt; expected is .*emotion_dataset/<emotion>"
+    ) as caught:
+        read_listing(tmp_path, dataset="FI")
+    assert "\n" not in str(caught.value)
+    assert "Agg_AMT" not in str(caught.value)  # FI's trees only
+    with pytest.raises(UniEmoError, match="Agg_AMT_Candidates"):
+        read_listing(tmp_path)
+    with pytest.raises(UniEmoError, match=r"data\.layout must be one of fi-json, .*; got 'zip'"):
+        read_listing(tmp_path, forced="zip", dataset="FI")
+    with pytest.raises(UniEmoError, match="dataset must be one of EmoSet"):
+        layouts_of("fi")
+
+
+def test_forced_layout_finds_the_tree_or_says_what_it_lacks(trees, tmp_path):
+    assert find_layout(trees["fi-splits"], LAYOUTS, "fi-splits")[1].name == "FI"
+    with pytest.raises(UniEmoError, match=r"FI\.csv"):
+        read_listing(trees["fi-zip"], forced="fi-csv")
+    with pytest.raises(UniEmoError, match=r"training\.txt"):
+        read_listing(trees["fi-zip"], forced="emotionroi")
+
+
+def test_names_of_layouts_differ_and_numbers_add_up():
+    assert len({layout.name for layout in LAYOUTS}) == len(LAYOUTS)
+    for counts in PUBLISHED.values():
+        for by_emotion in counts.values():
+            assert sum(by_emotion.values()) in (by_emotion["all"], 2 * by_emotion["all"])
+        splits = [counts[split]["all"] for split in ("train", "val", "test") if split in counts]
+        assert not splits or sum(splits) == counts["all"]["all"]
+
+
+FAULTS = ("upper_extension", "script_name", "label_case", "unknown_label", "missing_image")
+
+
+@pytest.mark.parametrize(
+    ("name", "without"),
+    [
+        ("emoset", ()),
+        ("fi-zip", ("missing_image",)),
+        ("fi-splits", ("missing_image",)),
+        ("fi-json", ()),
+        ("fi-csv", ()),
+        ("emotionroi", ()),
+        ("emotionroi-csv", ()),
+        ("twitter1-agrees", ("label_case",)),
+        ("twitter2-topics", ()),
+        ("twitter2-csv", ("label_case",)),
+    ],
+)
+def test_odd_names_and_labels(tmp_path, name, without):
+    faults = [fault for fault in FAULTS if fault not in without]
+    struck = synthesize_with_faults(name, tmp_path / "tree", IMAGES, size=16, faults=faults, progress=False)
+    options = {"agreement": "three"} if name.startswith("twitter1") else {}
+    listing = read_listing(tmp_path / "tree", **options)
+    inner = listing.root.relative_to(tmp_path / "tree").as_posix()
+    files = {f: [x.removeprefix(f"{inner}/") for x in found] for f, found in struck.items()}
+    images = {item.image: item for item in listing.items}
+    assert set(files["upper_extension"] + files["script_name"]) <= set(images)
+    assert set(files.get("label_case", [])) <= set(images)
+    assert [image for image, _ in listing.unknown] == files["unknown_label"]
+    assert listing.unknown[0][1] == "boredom"
+    if "missing_image" in files:
+        assert [path.rpartition("/")[2] for path in listing.absent] == [
+            path.rpartition("/")[2] for path in files["missing_image"]
+        ]
+
+
+# Lists as people write them.
+
+
+@pytest.fixture
+def photos(tmp_path):
+    for number, name in enumerate(("awe/a 1.jpg", "awe/Ä2.JPG", "fear/b.png", "sadness/c.jpeg")):
+        picture(tmp_path / "images" / name, 60 * number)
+    return tmp_path
+
+
+LABELS = ("awe", "awe", "fear", "sadness")
+FILES = ["images/awe/a 1.jpg", "images/awe/Ä2.JPG", "images/fear/b.png", "images/sadness/c.jpeg"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "path,class\nawe/a 1.jpg,awe\nawe/Ä2.JPG,awe\nfear/b.png,fear\nsadness/c.jpeg,sadness\n",
+        "awe/a 1.jpg,awe\nawe/Ä2.JPG,awe\nfear/b.png,fear\nsadness/c.jpeg,sadness\n",  # no header
+        "label,image\nAwe ,a 1.jpg\n AWE,Ä2.JPG\nFear,b.png\nSadness,c.jpeg\n",  # no folders, other order and case
+        "filename\temotion\na 1.jpg\tawe\nä2.jpg\tawe\nb.png\tfear\nc.jpeg\tsadness\n",  # tabs, other case of the name
+        "\ufeffname;emotion\r\nimages\\awe\\a 1.jpg;awe\r\nawe\\A\u03082.JPG;awe\r\n"
+        "C:\\FI\\images\\fear\\b.png;fear\r\n.\\sadness\\c.jpeg;sadness\r\n",  # mark, accents in two characters
+        "id,path,label,split\n0,awe/a 1.jpg,3,train\n1,awe/Ä2.JPG,3,val\n"
+        "2,fear/b.png,5,test\n3,sadness/c.jpeg,7,test\n",
+        '"file","class"\n"/home/me/FI/awe/a 1.jpg","awe"\n"awe/Ä2","awe"\n"fear/b","fear"\n"sadness/c","sadness"\n',
+    ],
+    ids=["plain", "no header", "bare names", "tabs", "windows", "numbers with folders", "no suffix"],
+)
+def test_csv_of_any_form(photos, text):
+    (photos / "FI.csv").write_text(text, encoding="utf-8")
+    listing = read_listing(photos)
+    assert listing.layout == "fi-csv"
+    assert not listing.absent
+    assert sorted((item.image, item.emotion) for item in listing.items) == sorted(zip(FILES, LABELS, strict=True))
+    if "split" in text:
+        assert [item.split for item in listing.items] == ["train", "val", "test", "test"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "gb18030"])
+def test_encodings(tmp_path, encoding):
+    picture(tmp_path / "images" / "敬畏.jpg")
+    (tmp_path / "FI.csv").write_bytes("path,class\n敬畏.jpg,awe\n".encode(encoding))
+    assert [item.image for item in read_listing(tmp_path).items] == ["images/敬畏.jpg"]
+
+
+def test_numbers_without_names_are_refused(tmp_path):
+    picture(tmp_path / "images" / "1.jpg")
+    (tmp_path / "FI.csv").write_text("path,class\n1.jpg,3\n")
+    with pytest.raises(UniEmoError, match=r"line 2 of .*FI\.csv has the number '3'"):
+        read_listing(tmp_path)
+    (tmp_path / "FI.csv").write_text("path\n")
+    with pytest.raises(UniEmoError, match="column of image files and one of labels"):
+        read_listing(tmp_path)
+
+
+def test_an_image_listed_twice(tmp_path):
+    for name in ("1.jpg", "2.jpg", "3.jpg"):
+        picture(tmp_path / "images" / name)
+    text = "path,class,split\n1.jpg,awe,test\n1.jpg,awe,train\n2.jpg,awe,train\n2.jpg,fear,test\n3.jpg,awe,train\n"
+    (tmp_path / "FI.csv").write_text(text)
+    listing = read_listing(tmp_path)
+    assert [(item.image, item.split) for item in listing.items] == [("images/1.jpg", "test"), ("images/3.jpg", "train")]
+    assert listing.notes == (
+        "1 image is listed more than once, first images/1.jpg",
+        "1 image is listed with two emotions and left out, first images/2.jpg",
+    )
+
+
+def test_json_lists_of_any_form(tmp_path):
+    for split in ("train", "test"):
+        for name in ("1.jpg", "2.jpg"):
+            picture(tmp_path / split / name)
+    (tmp_path / "train.json").write_text(json.dumps([["1.jpg", "Awe"], ["train/2.jpg", "fear "]]))
+    (tmp_path / "test.json").write_text(json.dumps({"1.jpg": "awe", "2.jpg": "fear"}))
+    listing = read_listing(tmp_path)
+    assert [(item.image, item.emotion, item.split) for item in listing.items] == [
+        ("test/1.jpg", "awe", "test"),
+        ("test/2.jpg", "fear", "test"),
+        ("train/1.jpg", "awe", "train"),
+        ("train/2.jpg", "fear", "train"),
+    ]
+    (tmp_path / "test.json").write_text(json.dumps([["1.jpg", 4]]))
+    with pytest.raises(UniEmoError, match=r"entry 0 of .*test\.json has the number '4'"):
+        read_listing(tmp_path)
+    for text, match in (("no", "must be JSON"), ("[]", "holds none"), ('["1.jpg"]', r"must be \[name, label\]")):
+        (tmp_path / "test.json").write_text(text)
+        with pytest.raises(UniEmoError, match=match):
+            read_listing(tmp_path)
+
+
+def test_nothing_depends_on_the_order_of_the_disk(trees, monkeypatch):
+    import os
+
+    before = {name: read_listing(trees[name]) for name in ("fi-zip", "emotionroi", "twitter2-topics")}
+    listdir, scandir = os.listdir, os.scandir
+    monkeypatch.setattr(os, "listdir", lambda path: listdir(path)[::-1])
+
+    class Reversed:
+        def __init__(self, path):
+            with scandir(path) as entries:
+                self.entries = sorted(entries, key=lambda entry: entry.name, reverse=True)
+
+        def __enter__(self):
+            return iter(self.entries)
+
+        def __exit__(self, *_):
+            pass
+
+    monkeypatch.setattr(os, "scandir", Reversed)
+    assert {name: read_listing(trees[name]) for name in before} == before
+
+
+def test_disk(tmp_path):
+    for name in ("Awe/1.jpg", "awe2/1.jpg", "Fear/Ü.PNG", "x/._1.jpg", "x/deep/er/2.gif"):
+        picture(tmp_path / name)
+    disk = Disk(tmp_path)
+    assert disk.find("awe/1.JPG") == "Awe/1.jpg"
+    assert disk.find("fear/u\u0308.png") == "Fear/Ü.PNG"
+    assert disk.find("fear/Ü") == "Fear/Ü.PNG"
+    assert disk.find("Fear/Ü.jpg") is None
+    assert disk.find("Fear/Ü.jpg", any_suffix=True) == "Fear/Ü.PNG"
+    assert disk.locate("somewhere\\else\\1.jpg", ["nowhere", ""], also=["awe"]) == "Awe/1.jpg"
+    assert disk.locate("../../awe2/1.jpg", [""]) == "awe2/1.jpg"
+    assert disk.pictures("x") == ["x/deep/er/2.gif"]
+    assert disk.pictures("x", depth=2) == []
+    assert disk.pictures("", depth=4) == ["Awe/1.jpg", "Fear/Ü.PNG", "awe2/1.jpg", "x/deep/er/2.gif"]
+    assert path_parts("D:/a/./b.jpg") == ["a", "b.jpg"]
+    assert fold("É") == fold("e\u0301")
+
+
+def test_tables(tmp_path):
+    path = tmp_path / "list.txt"
+    path.write_text('my photo 1.jpg 1\n\nb.jpg\t0\nc.jpg, positive\nd.jpg\n"e.jpg"\n')
+    rows = [(row.line, row.image, row.label) for row in read_lines(path)]
+    assert rows == [
+        (1, "my photo 1.jpg", "1"),
+        (3, "b.jpg", "0"),
+        (4, "c.jpg", "positive"),
+        (5, "d.jpg", ""),
+        (6, "e.jpg", ""),
+    ]
+    path.write_text("")
+    with pytest.raises(UniEmoError, match="is empty"):
+        read_table(path, str.isalpha)
+    path.write_bytes(b"caf\xe9;1\n")
+    assert len(cells(path)) == 1
+    with pytest.raises(UniEmoError, match=r"gone\.csv does not exist"):
+        read_text(tmp_path / "gone.csv")
+    assert [label_key(label) for label in (" 'Positive' ", "1.0", "-1", "AWE")] == ["positive", "1", "-1", "awe"]

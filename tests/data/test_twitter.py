@@ -1,0 +1,168 @@
+import shutil
+
+import pytest
+from PIL import Image
+
+from uniemo.data import TwitterI, TwitterII
+from uniemo.data.catalog import read_listing
+from uniemo.errors import UniEmoError
+from uniemo.miniature.layouts import synthesize
+
+FIRST = ("twitter1-amt", "twitter1-agrees", "twitter1-folds", "twitter1-csv")
+SECOND = ("twitter2-topics", "twitter2-csv")
+
+
+@pytest.fixture(scope="module")
+def painted(tmp_path_factory):
+    """Painted trees; tests do not write into them."""
+    folder = tmp_path_factory.mktemp("twitter")
+    return {name: synthesize(name, folder / name, 60, size=24, progress=False) for name in (*FIRST, *SECOND)}
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("UNIEMO_CACHE", str(tmp_path / "cache"))
+
+
+def module(root, kind=TwitterI, **changes):
+    return kind(**{"root": str(root), "image_size": 24, "diffusion_size": None, "batch_size": 8, **changes})
+
+
+def splits(data):
+    return {split: list(data.records(split).files) for split in ("train", "val", "test")}
+
+
+def labels(data):
+    names = data.vocabulary.emotions
+    return {
+        file.rpartition("/")[2]: names[label]
+        for split in ("train", "val", "test")
+        for file, label in zip(data.records(split).files, data.records(split).emotion, strict=True)
+    }
+
+
+def test_every_layout_says_the_same(painted):
+    found = [labels(module(painted[name])) for name in FIRST]
+    assert found[0] == found[1] == found[2] == found[3]
+    assert list(found[0].values()).count("positive") > list(found[0].values()).count("negative") > 0
+    assert module(painted[FIRST[0]]).vocabulary.emotions == ("positive", "negative")
+
+
+@pytest.mark.parametrize("name", FIRST)
+def test_agreement_nests(painted, name):
+    three, four, five = (set(labels(module(painted[name], agreement=word))) for word in ("three", "four", "five"))
+    assert five < four < three
+    assert len(three) == 60
+    with pytest.raises(UniEmoError, match=r"data\.agreement must be one of three, four, five; got 'six'"):
+        module(painted[name], agreement="six").check()
+
+
+@pytest.mark.parametrize(("name", "kind"), [(FIRST[0], TwitterI), (FIRST[2], TwitterI), (SECOND[0], TwitterII)])
+def test_five_folds_test_each_image_once(painted, name, kind):
+    parts = [splits(module(painted[name], kind, fold=k)) for k in range(1, 6)]
+    tests = [set(part["test"]) for part in parts]
+    assert len(set.union(*tests)) == sum(map(len, tests)) == len(labels(module(painted[name], kind)))
+    assert max(map(len, tests)) - min(map(len, tests)) <= 1
+    for part in parts:
+        assert not set(part["train"]) & set(part["val"])
+        assert not set(part["test"]) & {*part["train"], *part["val"]}
+    assert splits(module(painted[name], kind)) == parts[0]  # fold 1 is meant where none is given
+    assert ("seed 0" in module(painted[name], kind).describe()) == (name != FIRST[2])
+
+
+def test_given_folds_are_used(painted):
+    root = painted["twitter1-folds"]
+    given = (root / "five_agrees" / "test3" / "test.txt").read_text().splitlines()
+    test = module(painted["twitter1-folds"], fold=3).records("test")
+    assert sorted(test.files) == sorted(f"images/{line.rpartition(' ')[0]}" for line in given)
+    assert [line.rpartition(" ")[2] for line in sorted(given)] == ["10"[label] for label in test.emotion]  # 1: positive
+    with pytest.raises(UniEmoError, match=r"data\.folds must be 5, as the tree"):
+        module(root, folds=10, fold=7).check()
+
+
+def test_an_agreement_that_the_tree_lacks(painted, tmp_path):
+    tree = shutil.copytree(painted["twitter1-csv"], tmp_path / "tree")
+    (tree / "5agree.csv").unlink()
+    with pytest.raises(UniEmoError, match=r"has a list for \(three, four\); got five: set --data\.agreement"):
+        module(tree).check()
+    module(tree, agreement="four").check()
+
+
+def votes(root, text):
+    (root / "Agg_AMT_Candidates").mkdir(exist_ok=True)
+    for number in range(5):
+        Image.new("RGB", (8, 8), (40 * number, 0, 0)).save(root / "Agg_AMT_Candidates" / f"{number}.jpg")
+    (root / "amt_result.csv").write_text(text)
+    listing = read_listing(root, agreement="three")
+    return [(item.image[-5], item.emotion) for item in listing.items], listing.notes
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "filename,total,votes\n0.jpg,5,5\n1.jpg,5,0\n2.jpg,5,4\n3.jpg,5,2\n4.jpg,4,2\n",
+        "0.jpg,5,5\n1.jpg,5,0\n2.jpg,5,4\n3.jpg,5,2\n4.jpg,4,2\n",
+        "votes;filename;total\n5;0.jpg;5\n0;1.jpg;5\n4;2.jpg;5\n2;3.jpg;5\n2;4.jpg;4\n",
+        "image,negative,positive\n0.jpg,0,5\n1.jpg,5,0\n2.jpg,1,4\n3.jpg,3,2\n4.jpg,2,2\n",
+    ],
+)
+def test_votes(tmp_path, text):
+    found, notes = votes(tmp_path, text)
+    assert found == [("0", "positive"), ("1", "negative"), ("2", "positive"), ("3", "negative")]
+    assert notes == ("1 image is left out: fewer than three annotators agree on them",)
+    assert len(read_listing(tmp_path, agreement="four").items) == 3
+    assert len(read_listing(tmp_path).items) == 2
+
+
+@pytest.mark.parametrize("text", ["0.jpg,5,six\n", "0.jpg,5,6\n", "0.jpg,5\n"])
+def test_votes_that_make_no_sense(tmp_path, text):
+    with pytest.raises(UniEmoError, match="line 1"):
+        votes(tmp_path, text)
+
+
+@pytest.mark.parametrize("form", ["0.jpg {}\n", "images/0.jpg\t{}\n", "D:\\twitter\\0.JPG {}\r\n"])
+@pytest.mark.parametrize(("word", "emotion"), [("1", "positive"), ("0", "negative"), ("Positive", "positive")])
+def test_lines_of_lists(tmp_path, form, word, emotion):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "ground_truth").mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "images" / "0.jpg")
+    (tmp_path / "ground_truth" / "twitter_five_agrees.txt").write_text("\ufeff" + form.format(word), encoding="utf-8")
+    assert [(item.image, item.emotion) for item in read_listing(tmp_path).items] == [("images/0.jpg", emotion)]
+
+
+# Twitter II.
+
+
+def test_topics_and_csv_agree_on_the_classes(painted):
+    found = [list(labels(module(painted[name], TwitterII)).values()) for name in SECOND]
+    assert all(values.count("positive") == 46 for values in found)  # 470 of 603
+    assert all(values.count("negative") == 14 for values in found)
+
+
+def test_topic_rows(painted, tmp_path):
+    root = painted["twitter2-topics"]
+    truth = (root / "twitter" / "groundTruthLabel.txt").read_text().splitlines()
+    for file, emotion in labels(module(root, TwitterII)).items():
+        assert truth[int(file.removesuffix(".jpg"))].split("\t")[-1] == emotion  # the header is row 0
+    assert read_listing(root / "twitter", dataset="TwitterII").layout == "twitter2-topics"
+    tree = shutil.copytree(root, tmp_path / "tree") / "twitter"
+    (tree / "groundTruthLabel.txt").write_text("\n".join(f"{i}\t'POSITIVE'" for i in range(1, 61)))  # no header, quotes
+    assert {item.emotion for item in read_listing(tree.parent).items} == {"positive"}
+    shutil.copy(next(tree.glob("*/7.jpg")), tree / "another")
+    (tree / "another").rename(tree / "x.jpg")
+    (tree / "topic").mkdir()
+    (tree / "x.jpg").rename(tree / "topic" / "7.jpg")
+    with pytest.raises(UniEmoError, match="both row 7"):
+        read_listing(tree.parent)
+    (tree / "topic" / "7.jpg").rename(tree / "topic" / "61.jpg")
+    assert any("60 rows, none for 61" in note for note in read_listing(tree.parent).notes)
+    (tree / "groundTruthLabel.txt").write_text("tweet\tmood\n1\tgood\n")
+    with pytest.raises(UniEmoError, match="column of positive and negative"):
+        read_listing(tree.parent)
+
+
+def test_the_other_twitter_is_refused(painted):
+    with pytest.raises(UniEmoError, match="TwitterII/twitter2-topics"):
+        module(painted["twitter1-csv"], TwitterII).check()
+    with pytest.raises(UniEmoError, match="TwitterI/twitter1-amt"):
+        module(painted["twitter2-topics"]).check()

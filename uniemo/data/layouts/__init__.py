@@ -1,0 +1,1 @@
+"""How each dataset lies on disk; nothing here needs torch or Lightning."""

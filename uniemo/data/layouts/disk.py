@@ -1,0 +1,144 @@
+"""Finding the files that a list names, however the list spells them."""
+
+from __future__ import annotations
+
+import os
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+PICTURE_SUFFIXES = frozenset(
+    (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+)
+
+
+def fold(name: str) -> str:
+    """Return a name without its letter case and, for accents, without the choice between one character and two."""
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+def is_picture(name: str) -> bool:
+    """Whether a file name ends like a picture's and is not hidden ("._x.jpg" is what macOS leaves in archives)."""
+    return os.path.splitext(name)[1].lower() in PICTURE_SUFFIXES and not name.startswith(".")
+
+
+def visible(folder: Path) -> list[str]:
+    """Return the names in a folder, sorted, without hidden ones and ``__MACOSX``; none where there is no folder."""
+    try:
+        return sorted(name for name in os.listdir(folder) if not name.startswith((".", "__")))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def child(folder: Path, *names: str) -> Path | None:
+    """Return the first entry of ``folder`` with one of the names, whatever their case; None where it has none."""
+    there = {fold(name): name for name in visible(folder)}
+    for name in names:
+        if fold(name) in there:
+            return folder / there[fold(name)]
+    return None
+
+
+def folders(folder: Path | None) -> list[str]:
+    """Return the names of the folders in ``folder``; none for None."""
+    return [] if folder is None else [name for name in visible(folder) if (folder / name).is_dir()]
+
+
+class Disk:
+    """A tree whose folders are listed once each, so that looking for a file costs no call of the system.
+
+    Args:
+        root: folder that all paths are relative to.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._folders: dict[str, tuple[dict[str, str], dict[str, str]]] = {}
+
+    def _names(self, folder: str) -> tuple[dict[str, str], dict[str, str]]:
+        """Return {folded name: name} and {folded stem: name} of a folder; two names that fold alike stand for none."""
+        if folder not in self._folders:
+            by_name: dict[str, str] = {}
+            by_stem: dict[str, str] = {}
+            twice: set[str] = set()
+            try:
+                names = os.listdir(self.root / folder)
+            except OSError:
+                names = []
+            for name in sorted(names):
+                key = fold(name)
+                if key in by_name:
+                    twice.add(key)
+                by_name[key] = name
+                if is_picture(name):
+                    by_stem.setdefault(os.path.splitext(key)[0], name)
+            for key in twice:
+                by_name.pop(key)
+            by_name.update({f"/{name}": name for name in names})  # exact names, which "/" keeps apart
+            self._folders[folder] = by_name, by_stem
+        return self._folders[folder]
+
+    def find(self, path: str, any_suffix: bool = False) -> str | None:
+        """Return the path as the disk spells it, or None.
+
+        Args:
+            path: relative to the root, ``/`` between folders; letter case and accents' form may differ.
+            any_suffix: a picture of the same stem will do too.
+        """
+        found = ""
+        parts = path.split("/")
+        for depth, part in enumerate(parts):
+            by_name, by_stem = self._names(found)
+            name = by_name.get(f"/{part}") or by_name.get(fold(part))
+            if name is None and depth == len(parts) - 1 and (any_suffix or not is_picture(part)):
+                key = fold(part)
+                name = by_stem.get(os.path.splitext(key)[0] if is_picture(part) else key)
+            if name is None:
+                return None
+            found = f"{found}/{name}" if found else name
+        return found
+
+    def locate(self, listed: str, bases: Sequence[str], also: Iterable[str] = ()) -> str | None:
+        """Return the file that a list means, as the disk spells it, or None.
+
+        The list may have been written on Windows or on somebody's own machine, and may or may not name the class's
+        folder: the whole path is looked for in each base folder and its ``also`` folders, then the path without its
+        first part, and so on down to the bare name.
+
+        Args:
+            listed: as in the list.
+            bases: folders relative to the root, the likeliest first; "" is the root.
+            also: names of folders in the bases, for example that of the class.
+        """
+        parts = path_parts(listed)
+        for start in range(len(parts)):
+            tail = "/".join(parts[start:])
+            for base in bases:
+                for inner in ("", *also):
+                    found = self.find("/".join(part for part in (base, inner, tail) if part))
+                    if found is not None:
+                        return found
+        return None
+
+    def pictures(self, folder: str, depth: int = 3) -> list[str]:
+        """Return the pictures in a folder and in those inside it, sorted, relative to the root."""
+        found: list[str] = []
+        with os.scandir(self.root / folder) as entries:
+            for entry in sorted(entries, key=lambda entry: entry.name):
+                path = f"{folder}/{entry.name}" if folder else entry.name
+                if is_picture(entry.name):
+                    found.append(path)
+                elif depth > 1 and not entry.name.startswith((".", "__")) and entry.is_dir():
+                    found += self.pictures(path, depth - 1)
+        return found
+
+
+def path_parts(listed: str) -> list[str]:
+    r"""Return the parts of a path from a list: ``C:\data\.\awe\1.jpg`` gives data, awe, 1.jpg."""
+    parts = [part for part in listed.strip().replace("\\", "/").split("/") if part not in ("", ".")]
+    if ".." in parts:
+        parts = parts[len(parts) - parts[::-1].index("..") :]
+    if parts and re.fullmatch(r"[A-Za-z]:", parts[0]):
+        parts = parts[1:]
+    return parts
