@@ -1,9 +1,11 @@
+import lightning as L
 import pytest
 import torch
 
 from uniemo import UniEmoError
 from uniemo.callbacks import AttentionMaps
 from uniemo.callbacks.attention_maps import coverage, overlay
+from uniemo.data.batch import EmotionBatch
 
 
 def test_coverage_by_hand():
@@ -12,6 +14,49 @@ def test_coverage_by_hand():
     masks[1, :, :, :1] = 1  # half of both left patches
     attention = torch.tensor([[0.7, 0.1, 0.1, 0.1], [0.4, 0.3, 0.2, 0.1]]).view(2, 2, 2)
     assert coverage(attention, masks).tolist() == pytest.approx([0.7, 0.5 * 0.4 + 0.5 * 0.2])
+
+
+def test_grey_masks_weigh():
+    masks = torch.zeros(1, 1, 4, 4)
+    masks[..., :2, :2] = 0.5  # as many people looked there as not
+    masks[..., 2:, 2:] = 1
+    attention = torch.tensor([0.6, 0.1, 0.1, 0.2]).view(1, 2, 2)
+    assert coverage(attention, masks).item() == pytest.approx(0.5 * 0.6 + 0.2)
+
+
+class Looks(L.LightningModule):
+    """A module whose object query sees the upper left quarter only."""
+
+    def __init__(self):
+        super().__init__()
+        self.logged = {}
+
+    def attention(self, images):
+        maps = torch.zeros(len(images), 2, 2)
+        maps[:, 0, 0] = 1
+        return {"object": maps}
+
+    def log(self, name, value, **_):
+        self.logged[name] = value.item()
+
+
+def test_images_without_a_mask_take_no_part(monkeypatch):
+    masks = torch.zeros(3, 1, 4, 4)
+    masks[0, :, :2, :2] = 1
+    masks[2] = 0.5
+    zero = torch.zeros(3, dtype=torch.int64)
+    images, objects, ids = torch.zeros(3, 3, 4, 4), torch.zeros(3, 0), torch.arange(3)
+    batch = EmotionBatch(images, None, zero, zero, objects, zero > 0, ids, ["a"] * 3, masks)
+    trainer = L.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False)
+    monkeypatch.setattr("uniemo.callbacks.attention_maps.log_picture", lambda *_: None)
+    trainer.testing = True
+    maps, module = AttentionMaps(), Looks()
+    maps.on_test_epoch_start(trainer, module)
+    maps.on_test_batch_end(trainer, module, None, batch, 0)
+    maps.on_test_batch_end(trainer, module, None, batch, 1)  # repeats count once
+    maps.on_test_epoch_end(trainer, module)
+    assert module.logged["test/coverage/object"] == pytest.approx((1 + 0.5) / 2)
+    assert module.logged["test/coverage/area"] == pytest.approx((0.25 + 0.5) / 2)
 
 
 def test_coverage_of_even_attention_is_the_area():

@@ -1,4 +1,9 @@
+import numpy as np
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from tests.tiny_runs import assets, recipe
 from uniemo.callbacks.closing_table import format_table
+from uniemo.cli import main
 
 
 def test_columns_are_aligned_and_groups_apart():
@@ -14,3 +19,16 @@ def test_columns_are_aligned_and_groups_apart():
 
 def test_without_figures():
     assert "no figures" in format_table({}, "end")
+
+
+def test_losses_are_means_over_the_last_epoch(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("UNIEMO_CACHE", str(assets() / "cache"))
+    words = [*recipe("understanding"), "--run_dir", str(tmp_path / "run"), "--data.batch_size", "20"]
+    assert main([*words, "--trainer.max_epochs", "2"]) == 0
+    table = dict(line.split() for line in capsys.readouterr().out.splitlines() if line.startswith("  loss/"))
+    events = EventAccumulator(str(tmp_path / "run"))
+    events.Reload()
+    for name, shown in table.items():
+        values = [event.value for event in events.Scalars(name)]
+        assert len(values) == 6
+        assert float(shown) == round(np.average(values[3:], weights=[20, 20, 8]), 4)  # 48 images

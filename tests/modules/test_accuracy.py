@@ -1,19 +1,71 @@
+import pytest
 import torch
 
-from uniemo.modules.accuracy import SplitAccuracy
+from uniemo.data.emotions import EMOTION_ROI_6, MIKELS_8, POLARITY_2, label_map
+from uniemo.metrics.split import SplitMean
+from uniemo.modules.accuracy import SplitAccuracy, scores, sum_classes
 
 
 def test_repeated_samples_count_once():
     metric = SplitAccuracy(3)
-    scores = torch.tensor([[1.0, 0, 0], [0, 1.0, 0], [0, 1.0, 0]])
-    metric.update(scores, torch.tensor([0, 1, 2]), torch.tensor([10, 11, 12]))
-    metric.update(scores[2:], torch.tensor([2]), torch.tensor([12]))  # what a distributed sampler pads with
-    total, by_class = metric.compute()
-    assert total == torch.tensor(2 / 3)
-    assert by_class.tolist() == [1.0, 1.0, 0.0]
+    answers = torch.tensor([[1.0, 0, 0], [0, 1.0, 0], [0, 1.0, 0]])
+    metric.update(answers, torch.tensor([0, 1, 2]), torch.tensor([10, 11, 12]))
+    metric.update(answers[2:], torch.tensor([2]), torch.tensor([12]))  # what a distributed sampler pads with
+    found = scores(metric.compute())
+    assert found.accuracy == torch.tensor(2 / 3)
+    assert found.by_class.tolist() == [1.0, 1.0, 0.0]
+    assert found.confusion.tolist() == [[1, 0, 0], [0, 1, 0], [0, 1, 0]]  # rows are labels
 
 
-def test_class_without_samples_is_nan():
+def test_class_without_samples_is_nan_and_left_out_of_the_balance():
     metric = SplitAccuracy(3)
-    metric.update(torch.eye(3)[:2], torch.tensor([0, 1]), torch.tensor([0, 1]))
-    assert metric.compute()[1].isnan().tolist() == [False, False, True]
+    metric.update(torch.eye(3)[[0, 1, 0]], torch.tensor([0, 1, 1]), torch.tensor([0, 1, 2]))
+    found = scores(metric.compute())
+    assert found.by_class.isnan().tolist() == [False, False, True]
+    assert found.balanced == pytest.approx((1 + 0.5) / 2)
+
+
+def test_balanced_accuracy_of_a_constant_answer():
+    confusion = torch.tensor([[470, 0], [133, 0]])  # Twitter II, "positive" whatever the picture
+    found = scores(confusion)
+    assert found.accuracy == pytest.approx(470 / 603)
+    assert found.balanced == 0.5
+
+
+def test_against_scikit_learn():
+    metrics = pytest.importorskip("sklearn.metrics")
+    generator = torch.Generator().manual_seed(0)
+    label = torch.randint(4, (200,), generator=generator)
+    answer = torch.randint(4, (200,), generator=generator)
+    metric = SplitAccuracy(4)
+    for rows in torch.randperm(200, generator=generator).split(64):
+        metric.update(torch.eye(4)[answer[rows]], label[rows], rows)
+    found = scores(metric.compute())
+    assert found.confusion.tolist() == metrics.confusion_matrix(label, answer).tolist()
+    assert found.balanced == pytest.approx(metrics.balanced_accuracy_score(label, answer))
+    assert found.accuracy == pytest.approx(metrics.accuracy_score(label, answer))
+
+
+@pytest.mark.parametrize("target", [tuple(sorted(MIKELS_8)), EMOTION_ROI_6, POLARITY_2, POLARITY_2[::-1]])
+def test_probabilities_are_summed_by_name(target):
+    probabilities = torch.rand(5, 8, generator=torch.Generator().manual_seed(0)).softmax(dim=1)
+    labels = label_map(MIKELS_8, target)
+    summed = sum_classes(labels, probabilities)
+    for row, given in zip(summed, probabilities, strict=True):
+        by_name = dict.fromkeys(target, 0.0)
+        for name, value in zip(MIKELS_8, given.tolist(), strict=True):
+            by_name[labels.names[name]] += value
+        assert row.tolist() == pytest.approx([by_name[name] for name in target])
+
+
+def test_a_sum_can_beat_the_largest_class():
+    probabilities = torch.tensor([[0.2, 0.1, 0.2, 0.1, 0.4, 0.0, 0.0, 0.0]])  # anger leads, positive has 0.6
+    assert sum_classes(label_map(MIKELS_8, ("negative", "positive")), probabilities).argmax() == 1
+
+
+def test_means_over_a_split():
+    metric = SplitMean(limit=3)
+    nan = float("nan")
+    metric.update(torch.tensor([[1.0, 10.0], [9.0, 90.0]]), torch.tensor([0, 7]))  # id 7 is beyond the limit
+    metric.update(torch.tensor([[2.0, nan], [3.0, 30.0], [1.0, 10.0]]), torch.tensor([1, 2, 0]))
+    assert metric.compute().tolist() == [2.0, 20.0]

@@ -12,6 +12,7 @@ from uniemo.callbacks.protocol import Attends
 from uniemo.data.batch import EmotionBatch
 from uniemo.data.transforms import denormalise
 from uniemo.errors import UniEmoError
+from uniemo.metrics.split import SplitMean
 
 
 def coverage(attention: Tensor, masks: Tensor) -> Tensor:
@@ -19,10 +20,11 @@ def coverage(attention: Tensor, masks: Tensor) -> Tensor:
 
     Args:
         attention: (B, h, w), each map summing to 1.
-        masks: (B, 1, R, R) in [0, 1], R a multiple of h and w.
+        masks: (B, 1, R, R) in [0, 1], R a multiple of h and w. Grey masks weigh: a place of 0.5 counts half, so that no
+            threshold has to be chosen (EmotionROI's maps are means over people).
 
     Returns:
-        (B,) in [0, 1]. For attention that is the same everywhere it is the mask's share of the area.
+        (B,) in [0, 1]. For attention that is the same everywhere it is the mask's mean.
     """
     height, width = attention.shape[-2:]
     inside = F.adaptive_avg_pool2d(masks.float(), (height, width))[:, 0]  # (B, h, w) share of each patch
@@ -52,14 +54,15 @@ def overlay(images: Tensor, attention: Tensor) -> Tensor:
 class AttentionMaps(L.Callback):
     """Draw attention maps over images and log how much of the attention lies on the object.
 
-    Where the data has object masks, ``coverage/scene`` and ``coverage/object`` are the mean shares of each query set's
-    attention inside the mask, and ``coverage/area`` is the share of the area that the mask takes: what attention
-    without a preference would get.
+    Where the data has masks (where the object is, or where people looked), ``coverage/scene`` and ``coverage/object``
+    are the mean shares of each query set's attention inside the mask, and ``coverage/area`` is the mask's mean: what
+    attention without a preference would get. Images without a mask take no part. Each sample counts once, however many
+    ranks there are.
 
     Args:
         every_n_epochs: during fit, in every n-th epoch's validation; 0 for none.
         images: images in the picture.
-        val_images: most validation images that the shares are measured on; in test it is all.
+        val_images: the shares are measured on so many first validation images; in test on all.
     """
 
     def __init__(self, every_n_epochs: int = 1, images: int = 8, val_images: int = 256) -> None:
@@ -72,15 +75,12 @@ class AttentionMaps(L.Callback):
         self._reset()
 
     def _reset(self) -> None:
-        self._shares: dict[str, list[Tensor]] = {}
+        self._shares: SplitMean | None = None
+        self._names: list[str] = []  # of the columns of the shares
         self._pictures: dict[str, list[Tensor]] = {}
         self._seen = 0
 
     def on_validation_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Start anew."""
-        self._reset()
-
-    def on_test_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Start anew."""
         self._reset()
 
@@ -93,37 +93,28 @@ class AttentionMaps(L.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Look at the first images."""
-        if self._due(trainer) and self._seen < self.val_images:
-            self._look(pl_module, batch)
-
-    def on_test_batch_end(
-        self,
-        trainer: L.Trainer,
-        pl_module: L.LightningModule,
-        outputs: object,
-        batch: EmotionBatch,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Look at every image."""
-        self._look(pl_module, batch)
+        """Look at the images, in validation at the first ones."""
+        limit = None if trainer.testing else self.val_images
+        if self._due(trainer) and (limit is None or self._seen * trainer.world_size < limit):
+            self._look(pl_module, batch, limit)
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Log and draw."""
-        self._finish(trainer, pl_module, "val")
+        self._finish(trainer, pl_module, "test" if trainer.testing else "val")
 
-    def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Log and draw."""
-        self._finish(trainer, pl_module, "test")
+    on_test_epoch_start = on_validation_epoch_start
+    on_test_batch_end = on_validation_batch_end
+    on_test_epoch_end = on_validation_epoch_end
 
     def _due(self, trainer: L.Trainer) -> bool:
-        """Whether this validation is one of those to look at."""
+        """Whether this evaluation is one of those to look at."""
+        if trainer.testing:
+            return True
         if trainer.sanity_checking or self.every_n_epochs == 0:
             return False
         return trainer.state.fn != "fit" or (trainer.current_epoch + 1) % self.every_n_epochs == 0
 
-    def _look(self, module: L.LightningModule, batch: EmotionBatch) -> None:
+    def _look(self, module: L.LightningModule, batch: EmotionBatch, limit: int | None) -> None:
         """Collect shares and pictures of a batch."""
         drawn = sum(len(part) for part in self._pictures.get("image", []))
         if not isinstance(module, Attends) or (batch.masks is None and drawn >= self.images):
@@ -133,10 +124,12 @@ class AttentionMaps(L.Callback):
         if not maps:
             return
         if batch.masks is not None:
+            if self._shares is None:
+                self._shares, self._names = SplitMean(limit).to(batch.images.device), [*maps, "area"]
+            columns = [coverage(attention, batch.masks) for attention in maps.values()]
+            shares = torch.stack([*columns, batch.masks.float().mean(dim=(1, 2, 3))], dim=1)  # (B, K)
             there = batch.masks.flatten(1).any(dim=1)  # images whose mask the tree lacks have an empty one
-            for name, attention in maps.items():
-                self._shares.setdefault(name, []).append(coverage(attention, batch.masks)[there])
-            self._shares.setdefault("area", []).append(batch.masks.float().mean(dim=(1, 2, 3))[there])
+            self._shares.update(shares.masked_fill(~there[:, None], torch.nan), batch.sample_id)
         if drawn < self.images:
             few = slice(0, self.images - drawn)
             pictures = denormalise(batch.images[few]).cpu()
@@ -146,10 +139,10 @@ class AttentionMaps(L.Callback):
 
     def _finish(self, trainer: L.Trainer, module: L.LightningModule, split: str) -> None:
         """Log the shares and write the picture."""
-        for name, parts in self._shares.items():
-            values = torch.cat(parts)
-            if len(values):
-                module.log(f"{split}/coverage/{name}", values.mean(), batch_size=len(values), sync_dist=True)
+        if self._shares is not None:
+            for name, value in zip(self._names, self._shares.compute(), strict=True):
+                if not value.isnan():
+                    module.log(f"{split}/coverage/{name}", value)
         if self._pictures and trainer.is_global_zero:
             rows = {name: torch.cat(parts) for name, parts in self._pictures.items()}
             name = f"{split}_attention"

@@ -40,8 +40,8 @@ class BestCheckpoint(_RunFolderCheckpoint):
     Args:
         monitor: logged figure that decides.
         mode: "max" or "min".
-        standard_errors: how many standard errors below the best so far still count as equal, the figure taken as a share
-            of the validation images; 0 asks for a better figure.
+        standard_errors: how many standard errors below the best so far still count as equal, the figure taken as a
+            share of the validation images; 0 asks for a better figure.
 
     Raises:
         UniEmoError: ``standard_errors`` below 0, or above 0 where smaller is better.
@@ -50,7 +50,8 @@ class BestCheckpoint(_RunFolderCheckpoint):
     def __init__(self, monitor: str = "val/accuracy", mode: str = "max", standard_errors: float = 0.0) -> None:
         if standard_errors < 0 or (standard_errors > 0 and mode != "max"):
             raise UniEmoError(
-                f"best_checkpoint.standard_errors must be at least 0, and 0 with mode min; got {standard_errors} and {mode}"
+                "best_checkpoint.standard_errors must be at least 0, and 0 with mode min; "
+                f"got {standard_errors} and {mode}"
             )
         super().__init__(
             filename="best", monitor=monitor, mode=mode, save_weights_only=True, enable_version_counter=False

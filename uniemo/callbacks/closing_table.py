@@ -6,11 +6,17 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, Literal
 
 import lightning as L
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from torch import Tensor
 
+from uniemo.callbacks.protocol import Maps
+from uniemo.data.batch import EmotionBatch
 from uniemo.resources import atomic_write
+
+_LOSS = "loss/"  # of the names under which modules log their losses
 
 
 def format_table(figures: Mapping[str, float], title: str) -> str:
@@ -40,12 +46,45 @@ def format_table(figures: Mapping[str, float], title: str) -> str:
 class ClosingTable(L.Callback):
     """Print the last figures when fit, validate or test ends, and save those of validate and test as JSON.
 
-    The file is ``<validate|test>.json`` in the run folder.
+    Losses are means over the last epoch's training images. The files are ``<validate|test>.json`` and, with what was
+    taken for what, ``<validate|test>_confusion.json`` in the run folder.
     """
 
+    def __init__(self) -> None:
+        self._sums: dict[str, Tensor] = {}
+        self._count = 0
+        self._means: dict[str, float] = {}
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Start the epoch's means."""
+        self._sums, self._count = {}, 0
+
+    def on_train_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: object,
+        batch: EmotionBatch | None,
+        batch_idx: int,
+    ) -> None:
+        """Add the batch's losses, weighted by its images."""
+        if batch is None:  # nothing of it could be read (data.on_error: skip)
+            return
+        self._count += len(batch)
+        for name, value in trainer.callback_metrics.items():
+            if name.startswith(_LOSS):  # no .item(): it would wait for the device at every step
+                self._sums[name] = self._sums.get(name, 0.0) + value.detach() * len(batch)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Keep the epoch's means, over all ranks."""
+        self._means = {
+            name: float(trainer.strategy.reduce(total / max(1, self._count), reduce_op="mean"))
+            for name, total in sorted(self._sums.items())
+        }
+
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Print what was logged last, and where the checkpoints are."""
-        figures = _plain(trainer.callback_metrics)
+        """Print the figures of the last epoch, and where the checkpoints are."""
+        figures = _plain(trainer.callback_metrics) | self._means
         epochs = trainer.current_epoch
         lines = [format_table(figures, f"\nend of fit, {epochs} epochs, {trainer.global_step} steps")]
         lines += [
@@ -57,12 +96,12 @@ class ClosingTable(L.Callback):
 
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Print and save the test figures."""
-        _close(trainer, "test")
+        _close(trainer, pl_module, "test", "test")
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Print and save the figures of a validation on its own (not those inside fit)."""
         if trainer.state.fn == "validate":
-            _close(trainer, "validate")
+            _close(trainer, pl_module, "validate", "val")
 
 
 def _plain(metrics: Mapping[str, object]) -> dict[str, float]:
@@ -74,14 +113,27 @@ def _plain(metrics: Mapping[str, object]) -> dict[str, float]:
     }
 
 
-def _close(trainer: L.Trainer, name: str) -> None:
-    """Print the table and write ``<name>.json``."""
+def _close(trainer: L.Trainer, module: L.LightningModule, name: str, split: Literal["val", "test"]) -> None:
+    """Print the table and write the files."""
     figures = _plain(trainer.callback_metrics)
     _say(format_table(figures, f"\nend of {name}"))
-    if trainer.is_global_zero:
-        values = {key: value if math.isfinite(value) else None for key, value in sorted(figures.items())}
-        with atomic_write(Path(trainer.default_root_dir) / f"{name}.json") as path:
-            path.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+    if not trainer.is_global_zero:
+        return
+    folder = Path(trainer.default_root_dir)
+    values: dict[str, Any] = {key: value if math.isfinite(value) else None for key, value in sorted(figures.items())}
+    if isinstance(module, Maps) and (counts := module.confusion(split)) is not None:
+        labels = module.label_map()
+        if not labels.same_classes:
+            values["label_map"] = labels.describe()
+        table = {"emotions": labels.target, "rows": "labels", "columns": "answers", "counts": counts.tolist()}
+        _write(folder / f"{name}_confusion.json", {"label_map": labels.describe(), **table})
+    _write(folder / f"{name}.json", values)
+
+
+def _write(path: Path, values: dict[str, Any]) -> None:
+    """Write JSON."""
+    with atomic_write(path) as temporary:
+        temporary.write_text(json.dumps(values, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 @rank_zero_only

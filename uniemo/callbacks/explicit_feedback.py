@@ -13,7 +13,7 @@ from torch import Tensor
 
 from uniemo.callbacks.generation_metrics import VIEWS
 from uniemo.callbacks.image_grid import image_grid, log_picture
-from uniemo.callbacks.protocol import Generates, TakesFeedback
+from uniemo.callbacks.protocol import Generates, TakesFeedback, names_for_clarity
 from uniemo.data.base import EmotionDataModule
 from uniemo.errors import UniEmoError
 from uniemo.feedback.drawing import draw_images, plan_images
@@ -87,6 +87,14 @@ class ExplicitFeedback(L.Callback):
                 "explicit_feedback.start_epoch must be at least 1 without model.init_from; got 0: "
                 "give --model.init_from runs/joint/best.ckpt"
             )
+        if not self._active(module, data) or self.criteria == "emo_a":
+            return
+        names = names_for_clarity(data.vocabulary, module.vocabulary)
+        if not (names.scenes or names.objects):
+            raise UniEmoError(
+                "explicit_feedback.criteria must be emo_a on data without the scene and object names of Sem-C; "
+                f"got {self.criteria}: set --explicit_feedback.criteria emo_a"
+            )
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Have the training loader made again each epoch, so that images can join."""
@@ -133,7 +141,8 @@ class ExplicitFeedback(L.Callback):
             shown = self._draw(folder, module, progress=trainer.progress_bar_callback is not None)
             networks = EvaluationNetworks(self.clip).to(module.device)
             classifier, _ = emotion_classifier(networks.clip, data, VIEWS)
-            score_index(folder, networks, classifier, data.vocabulary, self.batch_size)
+            names = names_for_clarity(data.vocabulary, module.vocabulary)
+            score_index(folder, networks, classifier, names, self.batch_size)
             counts = filter_index(folder, folder / "kept.jsonl", self.low, self.high, self.scope, self.criteria)
             log_picture(trainer, image_grid(shown), "feedback_generated")
             kept, total = sum(counts.values()), self.num_per_emotion * len(data.vocabulary.emotions)

@@ -11,13 +11,15 @@ import torch
 from torch import Tensor
 
 from uniemo.callbacks.image_grid import image_grid, log_picture
-from uniemo.callbacks.protocol import Generates
+from uniemo.callbacks.protocol import Generates, names_for_clarity
 from uniemo.data.base import EmotionDataModule, Split
 from uniemo.errors import UniEmoError
 from uniemo.metrics.emotion_classifier import EmotionClassifier, emotion_classifier
-from uniemo.metrics.generation import RealStatistics, evaluate_images, images_by_emotion, real_statistics
+from uniemo.metrics.fid import FeatureStatistics
+from uniemo.metrics.generation import evaluate_images, images_by_emotion, real_statistics
 from uniemo.metrics.networks import EvaluationNetworks
 from uniemo.resources import atomic_write
+from uniemo.vocabulary import Vocabulary
 
 VIEWS: tuple[Literal["image", "target"], ...] = ("image", "target")  # Emo-A also sees the generator's resolution
 
@@ -27,6 +29,8 @@ class GenerationMetrics(L.Callback):
 
     Figures are named after the network that saw the images, for example ``val/FID[miniature-clip]``. Real images of the
     same split are what FID compares with; in test, the figures of some real images stand beside as ``test/real/…``.
+    On data with other emotions than the module's nothing is measured, since no classifier could tell whether an image
+    evokes what it should; where the data has no scene and object names, Sem-C looks for those that the module knows.
 
     Args:
         clip: the frozen CLIP that looks at the images.
@@ -70,7 +74,7 @@ class GenerationMetrics(L.Callback):
         self.seed = seed
         self._networks: EvaluationNetworks | None = None
         self._classifier: EmotionClassifier | None = None
-        self._real: dict[str, RealStatistics] = {}
+        self._real: dict[str, FeatureStatistics] = {}
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Measure when the epoch is due."""
@@ -90,11 +94,21 @@ class GenerationMetrics(L.Callback):
         count = self.images[split]
         if count == 0 or not isinstance(module, Generates):
             return
+        known, present = module.vocabulary, trainer.datamodule.vocabulary
+        if set(known.emotions) != set(present.emotions):
+            if trainer.is_global_zero:
+                print(
+                    f"generation figures are left out: Emo-A needs data with the model's emotions; this data has "
+                    f"{', '.join(present.emotions)}",
+                    flush=True,
+                )
+            return
+        names = names_for_clarity(present, known)
         images = self.draw(module, count)
         if trainer.is_global_zero and self.grid_images:
             name = f"{split}_generated" + (f"_epoch{trainer.current_epoch:03d}" if trainer.state.fn == "fit" else "")
             log_picture(trainer, image_grid({name: part[: self.grid_images] for name, part in images.items()}), name)
-        generated, real = self._figures(trainer.datamodule, device, images, split)
+        generated, real = self._figures(trainer.datamodule, device, images, split, names)
         for name, value in generated.items():
             if "/" not in name or (split == "test" and name.startswith("Emo-A[")):  # single emotions: Emo-A in test
                 log(f"{split}/{name}", value)
@@ -105,18 +119,25 @@ class GenerationMetrics(L.Callback):
             self._save(Path(trainer.default_root_dir), {"generated": generated, "real": real})
 
     def _figures(
-        self, data: EmotionDataModule, device: torch.device, images: dict[str, Tensor], split: Split
+        self,
+        data: EmotionDataModule,
+        device: torch.device,
+        images: dict[str, Tensor],
+        split: Split,
+        names: Vocabulary,
     ) -> tuple[dict[str, float], dict[str, float]]:
         """Return the figures of generated images and, in test, those of as many real ones."""
         networks, classifier = self._evaluators(data, device)
         if split not in self._real:
-            self._real[split] = real_statistics(networks, data.evaluation_loader(split))
-        generated = evaluate_images(networks, classifier, images, self._real[split], data.vocabulary)
+            self._real[split] = real_statistics(networks, data.evaluation_loader(split), names)
+        generated = evaluate_images(networks, classifier, images, self._real[split], names)
         if split != "test":
             return generated, {}
-        some = images_by_emotion(data.evaluation_loader(split, self.images[split]), data.vocabulary)
+        some = images_by_emotion(data.evaluation_loader(split, self.images[split]), names)
         some = {name: part for name, part in some.items() if len(part) > 1}
-        return generated, evaluate_images(networks, classifier, some, None, data.vocabulary)
+        if not some:
+            return generated, {}
+        return generated, evaluate_images(networks, classifier, some, None, names)
 
     def draw(self, module: Generates, count: int) -> dict[str, Tensor]:
         """Return ``count`` images (n, 3, H, W) in [0, 1] by emotion name."""

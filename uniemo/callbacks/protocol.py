@@ -7,6 +7,7 @@ from typing import Literal, Protocol, runtime_checkable
 
 from torch import Tensor
 
+from uniemo.data.emotions import LabelMap
 from uniemo.vocabulary import Vocabulary
 
 
@@ -21,6 +22,19 @@ class Classifies(Protocol):
 
     def classify(self, images: Tensor) -> Tensor:
         """Return (B, C) probabilities for CLIP-normalised images (B, 3, R, R)."""
+        ...
+
+
+@runtime_checkable
+class Maps(Classifies, Protocol):
+    """Answers in the classes of data that has others than its own."""
+
+    def label_map(self) -> LabelMap:
+        """Return how its classes become the data's; UniEmoError where no mapping is known."""
+        ...
+
+    def confusion(self, split: Literal["val", "test"]) -> Tensor | None:
+        """Return (C, C) counts of the split evaluated last, rows are the data's labels; None before that."""
         ...
 
 
@@ -75,3 +89,13 @@ class Completes(Protocol):
     def complete_checkpoint(self, path: Path) -> None:
         """Rewrite a checkpoint with what is too costly to compute each time one is written."""
         ...
+
+
+def names_for_clarity(data: Vocabulary, model: Vocabulary) -> Vocabulary:
+    """Return the names with which generated images are scored: the data's, with the model's attributes for lack of any.
+
+    Sem-C looks for scenes and objects; on data without such names those that the model was trained on will do.
+    """
+    if data.scenes or data.objects:
+        return data
+    return Vocabulary(data.emotions, model.scenes, model.objects)

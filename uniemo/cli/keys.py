@@ -10,6 +10,7 @@ import typing
 from typing import Any
 
 from uniemo.cli.parsing import near
+from uniemo.data.catalog import DATASETS
 
 _UNKNOWN = (
     re.compile(r"unrecognized arguments?: (?P<words>.+)", re.DOTALL),
@@ -46,8 +47,8 @@ def explain(message: str, parser: Any) -> str:  # noqa: ANN401 - jsonargparse is
     )
     if "class_path" in message and missing is not None:
         path = ".".join(part for part in missing.groups() if part)
-        names = ("uniemo.modules.UnderstandingModule", "uniemo.modules.JointModule", "uniemo.modules.FeedbackModule")
-        return f"class_path must name a class that exists; got {path!r}{near(path, [*names, 'uniemo.data.EmoSet'])}"
+        names = [f"uniemo.modules.{stage}Module" for stage in ("Understanding", "Joint", "Feedback")]
+        return f"class_path must name a class that exists; got {path!r}{near(path, [*names, *DATASETS.values()])}"
     return _wrong_value(message)
 
 
@@ -81,11 +82,12 @@ def _near_key(key: str, known: list[str]) -> str:
 
 def known_keys(parser: Any) -> list[str]:  # noqa: ANN401
     """Return dotted names of everything that a configuration may set."""
-    from uniemo.data import EmoSet
+    import uniemo.data
     from uniemo.modules import JointModule, UnderstandingModule
 
     keys = set(_options(parser))
-    for prefix, kind in (("model", UnderstandingModule), ("model", JointModule), ("data", EmoSet)):
+    datasets = [getattr(uniemo.data, name) for name in DATASETS]
+    for prefix, kind in (("model", UnderstandingModule), ("model", JointModule), *(("data", own) for own in datasets)):
         keys |= set(_signature(prefix, kind))
     return sorted(keys)
 

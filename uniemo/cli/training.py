@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import lightning as L
+import yaml
 from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import TensorBoardLogger
@@ -21,14 +22,21 @@ from uniemo.callbacks.generation_metrics import GenerationMetrics
 from uniemo.callbacks.predictions import PredictionWriter
 from uniemo.callbacks.progress import LossProgressBar
 from uniemo.checkpoint import CheckpointInfo, check_stage, read_checkpoint
+from uniemo.cli.devices import check_devices, cpu_cores, on_cpu
 from uniemo.cli.keys import explain
 from uniemo.cli.words import prepare
 from uniemo.data.base import EmotionDataModule
+from uniemo.data.tree import SPLIT_FILE, first_process
 from uniemo.errors import UniEmoError
 from uniemo.modules import UniEmoModule
+from uniemo.modules.transfer import check_names
 
 _RUN_KEYS = ("run_dir", "resume", "overwrite", "ckpt_path", "weights_only", "verbose", "return_predictions")
-_WRITTEN = ("*.ckpt", "events.out.tfevents.*", "images/*.png", "test*.json", "validate.json", "predictions.jsonl")
+_WRITTEN = (
+    *("*.ckpt", "events.out.tfevents.*", "images/*.png", "test*.json", "validate*.json", "predictions.jsonl"),
+    *(SPLIT_FILE, "skipped.jsonl"),
+)
+_SAME_DATA = ("root", "layout", "fold", "folds", "val_fraction", "agreement")  # with the seed, what decides splits
 _LEFTOVERS = (
     "config.yaml",
     "hparams.yaml",
@@ -46,6 +54,7 @@ _EXAMPLES = """examples:
   uniemo fit --config joint.yaml --config data/emoset.yaml --config model/vit_b32.yaml --config model/sd15.yaml
   uniemo fit --config joint.yaml --resume
   uniemo test --ckpt runs/joint/best.ckpt --data.root /data/EmoSet
+  uniemo test --ckpt runs/joint/best.ckpt --data FI --data.root /data/FI
 what can be set: --model.help JointModule, --data.help EmoSet, and below
 """
 
@@ -109,6 +118,7 @@ class TrainingCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Settle the run folder and the checkpoint before anything is built."""
         config = self.config[self.config.subcommand]
+        check_devices(config.trainer.devices, on_cpu(str(config.trainer.accelerator)), cpu_cores())
         stage = str(config.model.class_path).rpartition(".")[2].removesuffix("Module").lower()
         given = config.run_dir or config.trainer.default_root_dir
         if self.config.subcommand == "fit":
@@ -117,12 +127,31 @@ class TrainingCLI(LightningCLI):
         else:
             if self.checkpoint is None:
                 raise UniEmoError(f"uniemo {self.config.subcommand} needs --ckpt; give runs/<stage>/best.ckpt")
-            self.run_dir = Path(config.run_dir or self.checkpoint.path.parent).expanduser()
+            self.run_dir = Path(config.run_dir or self._folder_beside(self.checkpoint, config)).expanduser()
             config.model.init_args.init_from = None  # the checkpoint holds the weights
         if self.checkpoint is not None:
             check_stage(self.checkpoint, (stage,))
             config.ckpt_path = str(self.checkpoint.path)
+            self._take_splits(self.checkpoint, config)
         config.trainer.default_root_dir = str(self.run_dir)
+
+    @staticmethod
+    def _take_splits(checkpoint: CheckpointInfo, config: Namespace) -> None:
+        """Use the splits that the checkpoint was trained with, where they lie beside it and the data is the same."""
+        stored = (yaml.safe_load(checkpoint.config) or {}).get("data", {})
+        before, now = stored.get("init_args", {}), config.data.init_args
+        same = stored.get("class_path") == config.data.class_path
+        same = same and all(before.get(name) == now.get(name) for name in _SAME_DATA)
+        beside = checkpoint.path.parent / SPLIT_FILE
+        if same and now.get("split_file") is None and beside.is_file():
+            now.split_file = str(beside)
+
+    @staticmethod
+    def _folder_beside(checkpoint: CheckpointInfo, config: Namespace) -> Path:
+        """Return the checkpoint's folder; for another dataset one in it, so that no figures are overwritten."""
+        stored = (yaml.safe_load(checkpoint.config) or {}).get("data", {}).get("class_path", "")
+        trained, given = (str(name).rpartition(".")[2] for name in (stored, config.data.class_path))
+        return checkpoint.path.parent if trained in ("", given) else checkpoint.path.parent / given
 
     def _settle_fit(self, config: Namespace) -> None:
         """Refuse a folder that holds a run, unless it is to go on."""
@@ -178,6 +207,8 @@ class TrainingCLI(LightningCLI):
         starting = command == "fit" and self.checkpoint is None
         if starting:
             self.model.check()
+        if first_process():
+            print(self.datamodule.describe())
         config = self.config[command].clone()
         for key in _RUN_KEYS:
             config.pop(key, None)
@@ -185,7 +216,15 @@ class TrainingCLI(LightningCLI):
         self.model.config_text = self._parser(command).dump(
             config, skip_link_targets=True, skip_none=False, skip_validation=True
         )
-        self.model.prepare(self.datamodule, initialise=starting)
+        self.model.prepare(
+            self.datamodule,
+            initialise=starting,
+            vocabulary=None if self.checkpoint is None else self.checkpoint.vocabulary,
+        )
+        if command in ("validate", "test"):
+            self.model.label_map()  # or there is nothing to measure
+        if command == "fit":
+            check_names(self.model.vocabulary, self.datamodule.vocabulary)
         for callback in self.trainer.callbacks:
             if command == "fit" and isinstance(callback, ExplicitFeedback):
                 callback.check(self.model, self.datamodule)

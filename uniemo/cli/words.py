@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import yaml
+
 from uniemo.checkpoint import CheckpointInfo, read_checkpoint
 from uniemo.cli.configs import check_yaml, find_config
+from uniemo.cli.parsing import near
+from uniemo.data.catalog import DATASETS
 from uniemo.errors import UniEmoError
 
 _FLAGS = ("--resume", "--overwrite")  # may stand without a value
+_CLASS = ("--data", "--data.class_path")
+# What a checkpoint's configuration says about loading, whatever the dataset; the rest belongs to the one it names.
+_LOADING = ("image_size", "diffusion_size", "batch_size", "eval_batch_size", "num_workers", "crop_scale")
 
 
 def prepare(words: list[str]) -> tuple[list[str], CheckpointInfo | None]:
     """Turn a user's words into LightningCLI's.
 
     ``--ckpt X`` (or ``--ckpt_path X``) is read; where no ``--config`` is given, or for all commands but fit, the
-    configuration stored in it comes first, so that everything on the command line wins over it. ``--config`` names are
-    looked up.
+    configuration stored in it comes first, so that everything on the command line wins over it; where that names
+    another dataset, nothing of the stored dataset remains but sizes and loading. ``--config`` names are looked up, and
+    ``--data FI`` is short for ``--data uniemo.data.FI``.
 
     Args:
         words: the command and its options.
@@ -29,6 +39,7 @@ def prepare(words: list[str]) -> tuple[list[str], CheckpointInfo | None]:
     out: list[str] = []
     path: str | None = None
     configured = False
+    dataset: str | None = None
     position = 0
     while position < len(rest):
         word = rest[position]
@@ -50,8 +61,16 @@ def prepare(words: list[str]) -> tuple[list[str], CheckpointInfo | None]:
             if name.startswith("--ckpt"):
                 path = value
             else:
-                out.append(f"--config={check_yaml(find_config(value))}")
+                file = check_yaml(find_config(value))
+                out.append(f"--config={file}")
+                dataset = _class_in(file) or dataset
                 configured = True
+        elif name in _CLASS and (equals or position < len(rest)):
+            if not equals:
+                value = rest[position]
+                position += 1
+            dataset = _class_path(value)
+            out.append(f"{name}={dataset}")
         else:
             out.append(word)
     info: CheckpointInfo | None = None
@@ -60,9 +79,63 @@ def prepare(words: list[str]) -> tuple[list[str], CheckpointInfo | None]:
     elif path is not None:
         _, info = read_checkpoint(path)
     if info is not None and info.config and (command != "fit" or not configured):
-        out.insert(0, f"--config={info.config}")
+        stored = _without_other_data(info.config, dataset)
+        if stored != info.config and not _gives_root(out):
+            raise UniEmoError(
+                f"--data {dataset} needs its folder, {info.path} was trained on other data: add --data.root"
+            )
+        out.insert(0, f"--config={stored}")
     elif info is not None and not configured:
         raise UniEmoError(f"{info.path} holds no configuration, it was written from Python: give --config too")
     elif command == "fit" and not configured:
         raise UniEmoError("uniemo fit needs a recipe: add --config understanding.yaml, joint.yaml or feedback.yaml")
     return [command, *out], info
+
+
+def _class_path(name: str) -> str:
+    """Return the import path of the data module that ``--data`` names, short names in any case included.
+
+    Raises:
+        UniEmoError: a short name that no dataset has.
+    """
+    known = {short.lower(): path for short, path in DATASETS.items()}
+    if "." in name:
+        return name
+    if name.lower() not in known:
+        raise UniEmoError(
+            f"--data must be {', '.join(DATASETS)} or the import path of a data module; got {name!r}"
+            f"{near(name, DATASETS)}"
+        )
+    return known[name.lower()]
+
+
+def _gives_root(words: list[str]) -> bool:
+    """Whether the words, or a configuration file among them, say where the data is."""
+    for word in words:
+        name, _, value = word.partition("=")
+        if name in ("--data.root", "--data.init_args.root"):
+            return True
+        if name == "--config":
+            section = (yaml.safe_load(Path(value).read_text(encoding="utf-8")) or {}).get("data")
+            if isinstance(section, dict) and "root" in section.get("init_args", {}):
+                return True
+    return False
+
+
+def _class_in(path: Path) -> str | None:
+    """Return the data module's class that a configuration file names, None where it names none."""
+    section = (yaml.safe_load(path.read_text(encoding="utf-8")) or {}).get("data")
+    name = section.get("class_path") if isinstance(section, dict) else section
+    return name if isinstance(name, str) else None
+
+
+def _without_other_data(config: str, dataset: str | None) -> str:
+    """Return a stored configuration with the sizes alone of its dataset when ``dataset`` names another class."""
+    content = yaml.safe_load(config) or {}
+    section = content.get("data") or {}
+    stored = str(section.get("class_path", ""))
+    if dataset is None or dataset.rpartition(".")[2] == stored.rpartition(".")[2]:
+        return config
+    kept = {name: value for name, value in (section.get("init_args") or {}).items() if name in _LOADING}
+    content["data"] = {"class_path": stored, "init_args": kept}
+    return yaml.safe_dump(content, sort_keys=False)

@@ -122,7 +122,7 @@ def score_index(
         index: ``.jsonl`` file or its folder.
         networks: the frozen CLIP that reads the images.
         classifier: Emo-A on that CLIP's features.
-        vocabulary: emotions, scenes and objects.
+        vocabulary: emotions, scenes and objects; without the latter two ``sem_c`` is null.
         batch_size: images at a time.
 
     Returns:
@@ -136,15 +136,15 @@ def score_index(
     index = find_index(index)
     rows = read_index(index)
     emotion = torch.from_numpy(emotion_labels(rows, vocabulary))
-    reader = ClarityReader(networks.clip, vocabulary)
+    reader = ClarityReader(networks.clip, vocabulary) if vocabulary.scenes or vocabulary.objects else None
     scored: list[dict[str, Any]] = []
     for start in range(0, len(rows), batch_size):
         part = rows[start : start + batch_size]
         features = networks.clip.features(load_images([index.parent / row["file"] for row in part]))
         intended = emotion[start : start + len(part)].to(features.device)
         probability = classifier.probabilities(features).gather(1, intended[:, None]).squeeze(1)  # (n,)
-        clarity = reader(features)
-        for row, emo_a, sem_c in zip(part, probability.tolist(), clarity.tolist(), strict=True):
+        clarity = [None] * len(part) if reader is None else reader(features).tolist()
+        for row, emo_a, sem_c in zip(part, probability.tolist(), clarity, strict=True):
             scored.append({**row, "emo_a": emo_a, "sem_c": sem_c, "network": networks.clip.name})
     write_index(index, scored)
     return scored
@@ -205,7 +205,9 @@ def filter_index(
     names = [intended_emotion(row) for row in rows]
     emotions = sorted(set(names))
     labels = np.array([emotions.index(name) for name in names], dtype=np.int64)
-    emo_a, sem_c = ([_number(row[key]) for row in rows] for key in ("emo_a", "sem_c"))
+    emo_a, sem_c = (  # a score that does not decide may be null
+        [_number(row[key]) if criteria in ("both", key) else 0.0 for row in rows] for key in ("emo_a", "sem_c")
+    )
     kept = dual_metric_filter(emo_a, sem_c, low, high, labels if ranking == "emotion" else None, criteria)
     if num is not None:
         if num > len(kept):

@@ -69,7 +69,7 @@ class AttributeBank(nn.Module):
     ) -> AttributeBank:
         """Embed attribute names, underscores as spaces, with a function from N strings to (N, E)."""
         names = [attribute_text(name) for name in (*scenes, *objects)]
-        embedded = text_encode(names) if names else torch.zeros(0, 1)
+        embedded = text_encode(names or ["none"])[: len(names)]  # (0, E) without names, as a checkpoint's
         return cls(embedded[: len(scenes)], embedded[len(scenes) :], num_emotions)
 
     @classmethod

@@ -4,24 +4,36 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import lightning as L
 import torch
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from torch import Tensor
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
 from uniemo import __version__
-from uniemo.checkpoint import PREFIX, check_backbones, check_stage, fingerprint, plain_config, read_checkpoint
+from uniemo.checkpoint import (
+    PREFIX,
+    CheckpointInfo,
+    check_backbones,
+    check_stage,
+    fingerprint,
+    plain_config,
+    read_checkpoint,
+)
 from uniemo.data.batch import EmotionBatch
+from uniemo.data.emotions import LabelMap, label_map
 from uniemo.errors import UniEmoError
+from uniemo.models.attributes import Kind
 from uniemo.models.uniemo import UniEmoModel
-from uniemo.modules.accuracy import SplitAccuracy
+from uniemo.modules.accuracy import Examination, sum_classes
 from uniemo.modules.config import ModelConfig
 from uniemo.modules.noise import mixed_seed
-from uniemo.modules.optim import OptimizerConfig, freeze, parameter_groups, schedule
+from uniemo.modules.optim import OptimizerConfig, freeze, model_parameters, parameter_groups, schedule
 from uniemo.modules.terms import LossConfig
+from uniemo.modules.transfer import Transfer, check_names, check_sizes, transfer
 from uniemo.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -32,6 +44,10 @@ class UniEmoModule(L.LightningModule):
     """A stage of training around a :class:`uniemo.models.uniemo.UniEmoModel`.
 
     The model is built in ``setup``, when the data's vocabulary is known. Subclasses say which losses they sum.
+
+    The module keeps the names that it was trained on. Data whose emotions are others can be evaluated: probabilities
+    are summed into the data's classes by :func:`uniemo.data.emotions.label_map`. On data without scene or object names
+    there is no L_S or no L_O.
 
     Args:
         config: the model's parts.
@@ -57,7 +73,8 @@ class UniEmoModule(L.LightningModule):
         self.seed = seed
         self.clip_tuned = False  # whether the CLIP tower differs from its public weights and belongs in checkpoints
         self._vocabulary: Vocabulary | None = None
-        self._accuracy: dict[str, SplitAccuracy] = {}
+        self._data_names: Vocabulary | None = None
+        self._examination: Examination | None = None
         self._total_steps = 1
         plain = config.plain() | {"optimizer": plain_config(optimizer), "loss": plain_config(loss)}
         self.save_hyperparameters(
@@ -68,10 +85,25 @@ class UniEmoModule(L.LightningModule):
 
     @property
     def vocabulary(self) -> Vocabulary:
-        """Names of emotions, scenes and objects."""
+        """Names of emotions, scenes and objects that the model knows."""
         if self._vocabulary is None:
             raise UniEmoError("the vocabulary is known after setup; call trainer.fit, validate, test or predict first")
         return self._vocabulary
+
+    @property
+    def attribute_kinds(self) -> tuple[Kind, ...]:
+        """Which kinds of attributes the data has; the others have no contrastive loss."""
+        names = self._data_names or self.vocabulary
+        kinds: tuple[tuple[Kind, tuple[str, ...]], ...] = (("scene", names.scenes), ("object", names.objects))
+        return tuple(kind for kind, known in kinds if known)
+
+    def label_map(self) -> LabelMap:
+        """Return how the model's emotions become those of the data.
+
+        Raises:
+            UniEmoError: no mapping between the two label spaces is known.
+        """
+        return label_map(self.vocabulary.emotions, (self._data_names or self.vocabulary).emotions)
 
     def check(self) -> None:
         """Raise UniEmoError for what can be found wrong before any work."""
@@ -85,31 +117,30 @@ class UniEmoModule(L.LightningModule):
         Args:
             stage: ``fit``, ``validate``, ``test`` or ``predict``.
         """
+        data = self.trainer.datamodule
         if not hasattr(self, "model"):
-            self.prepare(self.trainer.datamodule, initialise=stage == "fit")
+            self.prepare(data, initialise=stage == "fit")
+        self._data_names = data.vocabulary
+        self._examination = None
+        if stage == "fit":
+            check_names(self.vocabulary, data.vocabulary)
 
-    def prepare(self, data: EmotionDataModule, initialise: bool) -> None:
+    def prepare(self, data: EmotionDataModule, initialise: bool, vocabulary: Vocabulary | None = None) -> None:
         """Build the model for the data and load ``init_from``; mistakes in the configuration show here.
 
         Args:
             data: gives the vocabulary and the size of images.
             initialise: load ``init_from``, where it is set.
+            vocabulary: names of a checkpoint whose weights will be loaded; None takes the data's.
         """
-        self.build(data.vocabulary)
-        size, given = self.model.encoder.image_size, data.image_size
-        if size != given:
-            raise UniEmoError(
-                f"data.image_size must be {size}, what {self.config.encoder.clip} takes; got {given}: "
-                f"set --data.image_size {size}"
-            )
-        drawn = None if self.model.diffusion is None else self.model.diffusion.image_size
-        if drawn is not None and drawn != data.diffusion_size:
-            raise UniEmoError(
-                f"data.diffusion_size must be {drawn}, what {self.config.backbones()['diffusion']} draws; "
-                f"got {data.diffusion_size}: set --data.diffusion_size {drawn}"
-            )
+        self._data_names = data.vocabulary
+        content, info = None, None
         if initialise and self.init_from is not None:
-            self._initialise(self.init_from)
+            content, info = read_checkpoint(self.init_from, self.init_stages)
+        self.build(vocabulary or self._starting_names(data.vocabulary, info))
+        check_sizes(self.model, data, self.config)
+        if content is not None and info is not None:
+            self._initialise(content["state_dict"], info)
 
     def build(self, vocabulary: Vocabulary) -> None:
         """Build the model, its first weights decided by ``seed`` alone, and freeze what does not learn."""
@@ -118,19 +149,25 @@ class UniEmoModule(L.LightningModule):
         config = self.config
         model = UniEmoModel.build(vocabulary, config.encoder, config.head, config.attributes, config.generation())
         self.model = model
-        freeze(self.parameters_by_group(), self.optimizer)
+        freeze(model_parameters(model), self.optimizer)
+        for kind, projection in (("scene", model.scene_projection), ("object", model.object_projection)):
+            if projection is not None and kind not in self.attribute_kinds:
+                projection.requires_grad_(False)  # no loss would hold it in CLIP's text space
         self.clip_tuned = self.optimizer.lr_clip > 0
 
-    def _initialise(self, path: str) -> None:
-        """Load the weights of an earlier stage."""
-        content, info = read_checkpoint(path, self.init_stages)
-        if info.vocabulary != self.vocabulary:
-            raise UniEmoError(
-                f"model.init_from must have been trained on the same emotions and attributes as this data has; "
-                f"{path} was not: start without it"
-            )
+    def _starting_names(self, data: Vocabulary, info: CheckpointInfo | None) -> Vocabulary:
+        """Return the names to train on: the data's, unless a subclass keeps some of the checkpoint ``init_from``."""
+        return data
+
+    def _initialise(self, state: dict[str, Tensor], info: CheckpointInfo) -> Transfer:
+        """Load the weights of an earlier stage; what does not fit this data's names starts anew and is named."""
         check_backbones(info, self.config.backbones())
-        self._load(content["state_dict"], shared_only=True)
+        names = {name.removeprefix(PREFIX): value for name, value in state.items()}
+        fitted = transfer(names, self.model.trained_state_dict(), info.vocabulary, self.vocabulary)
+        self._load(fitted.state, shared_only=True)
+        if fitted.note:
+            _say(f"init_from {info.path}: {fitted.note}")
+        return fitted
 
     def _load(self, state: dict[str, Tensor], shared_only: bool = False) -> None:
         """Load a checkpoint's state dict; a tuned CLIP tower in it will be in later checkpoints too."""
@@ -138,31 +175,12 @@ class UniEmoModule(L.LightningModule):
         self.model.load_trained_state_dict(names, shared_only)
         self.clip_tuned |= any(name.startswith("encoder.visual.") for name in names)
 
-    def parameters_by_group(self) -> dict[str, list[torch.nn.Parameter]]:
-        """Return the model's own parameters by optimiser group; frozen backbones are in none."""
-        model = self.model
-        groups: dict[str, list[torch.nn.Parameter]] = {
-            "clip": list(model.encoder.clip_parameters()),
-            "query": list(model.encoder.query_parameters()),
-            "head": list(model.head.parameters()),
-            "fusion": [],
-        }
-        members: dict[str, tuple[torch.nn.Module | None, ...]] = {
-            "query": (model.scene_projection, model.object_projection),
-            "fusion": (model.fusion, model.condition_loss),
-        }
-        for group, parts in members.items():
-            groups[group] += [parameter for part in parts if part is not None for parameter in part.parameters()]
-        if model.diffusion is not None:  # adapters, where there are any
-            groups["fusion"] += [parameter for parameter in model.diffusion.parameters() if parameter.requires_grad]
-        return groups
-
     # Optimising.
 
     def configure_optimizers(self) -> dict[str, Any]:
         """AdamW by group; warm-up and one cosine, per step."""
         self._total_steps = self._expected_steps()
-        optimizer = AdamW(parameter_groups(self.parameters_by_group(), self.optimizer))
+        optimizer = AdamW(parameter_groups(model_parameters(self.model), self.optimizer))
 
         def factor(step: int) -> float:
             return schedule(step, self._total_steps, self.optimizer.warmup, self.optimizer.final)
@@ -203,45 +221,74 @@ class UniEmoModule(L.LightningModule):
         self.log_dict(named, prog_bar=True, batch_size=len(batch))
         return total
 
+    def on_validation_start(self) -> None:
+        """Say how emotions are matched, where that is not plain."""
+        if self.trainer.state.fn == "validate":
+            self._announce()
+
+    def on_test_start(self) -> None:
+        """Say how emotions are matched, where that is not plain."""
+        self._announce()
+
     def validation_step(self, batch: EmotionBatch, batch_idx: int) -> None:
         """Count right answers."""
-        self._count("val", batch)
+        self.examination.add("val", self(batch.images), batch)
 
     def on_validation_epoch_end(self) -> None:
-        """Log ``val/accuracy``."""
-        self._log_accuracy("val", per_emotion=False)
+        """Log ``val/accuracy`` and ``val/balanced_accuracy``."""
+        self._log_accuracy("val", by_class=self.trainer.state.fn == "validate")
 
     def test_step(self, batch: EmotionBatch, batch_idx: int) -> None:
         """Count right answers."""
-        self._count("test", batch)
+        self.examination.add("test", self(batch.images), batch)
 
     def on_test_epoch_end(self) -> None:
-        """Log ``test/accuracy`` and that of each emotion."""
-        self._log_accuracy("test", per_emotion=True)
+        """Log ``test/accuracy``, ``test/balanced_accuracy`` and the accuracy of each of the data's emotions."""
+        self._log_accuracy("test", by_class=True)
 
     def predict_step(self, batch: EmotionBatch, batch_idx: int) -> dict[str, Any]:
-        """Return names, sample ids and (B, C) probabilities."""
-        return {"names": batch.names, "sample_id": batch.sample_id, "probabilities": self.classify(batch.images)}
+        """Return names, sample ids, (B, C) probabilities and, where the data has other classes, ``mapped`` ones."""
+        probabilities = self.classify(batch.images)
+        result = {"names": batch.names, "sample_id": batch.sample_id, "probabilities": probabilities}
+        try:
+            labels = self.label_map()
+        except UniEmoError:
+            return result  # images can be predicted on whatever they are labelled with
+        if not labels.same_classes:
+            result["mapped"] = sum_classes(labels, probabilities)  # (B, T)
+        return result
 
     def forward(self, images: Tensor) -> Tensor:
         """Return (B, C) emotion logits of CLIP-normalised images (B, 3, R, R)."""
         model = self.model
         return model.logits(model.features(images))
 
-    def _count(self, split: str, batch: EmotionBatch) -> None:
-        """Add a batch to the split's accuracy."""
-        if split not in self._accuracy:
-            self._accuracy[split] = SplitAccuracy(len(self.vocabulary.emotions)).to(self.device)
-        self._accuracy[split].update(self(batch.images), batch.emotion, batch.sample_id)
+    def confusion(self, split: Literal["val", "test"]) -> Tensor | None:
+        """Return (C, C) counts of the split evaluated last, rows are the data's labels; None before that."""
+        return self.examination.confusion.get(split)
 
-    def _log_accuracy(self, split: str, per_emotion: bool) -> None:
-        """Log the split's accuracy and forget it."""
-        accuracy, by_emotion = self._accuracy[split].compute()
-        self._accuracy[split].reset()
-        self.log(f"{split}/accuracy", accuracy, prog_bar=True)
-        if per_emotion:
-            for name, value in zip(self.vocabulary.emotions, by_emotion, strict=True):
-                self.log(f"{split}/accuracy/{name}", value)
+    @property
+    def examination(self) -> Examination:
+        """The answers so far, in the data's classes."""
+        if self._examination is None:
+            self._examination = Examination(self.label_map())
+        return self._examination
+
+    def _log_accuracy(self, split: str, by_class: bool) -> None:
+        """Log the split's figures."""
+        for name, value in self.examination.figures(split, by_class).items():
+            self.log(f"{split}/{name}", value, prog_bar=name == "accuracy")
+
+    def _announce(self) -> None:
+        """Print and log how the model's emotions become the data's."""
+        labels = self.label_map()
+        if labels.trivial:
+            return
+        _say(labels.describe())
+        for logger in self.loggers:
+            add_text = getattr(logger.experiment, "add_text", None)
+            if add_text is not None:
+                add_text("label_map", labels.describe())
 
     # What callbacks ask for (callbacks/protocol.py).
 
@@ -291,13 +338,11 @@ class UniEmoModule(L.LightningModule):
                 f"checkpoint must be of stage {self.stage}; it is of stage {about['stage']}: give another"
             )
         vocabulary = Vocabulary.from_dict(about["vocabulary"])
-        if not hasattr(self, "model"):
-            self.build(vocabulary)
-        if vocabulary != self.vocabulary:
-            raise UniEmoError(
-                "checkpoint and data must name the same emotions and attributes; they differ: "
-                "give --data.root of the data it was trained on"
-            )
+        if self._data_names is not None and self.trainer.state.fn == "fit":
+            check_names(vocabulary, self._data_names)
+        if not hasattr(self, "model") or vocabulary != self.vocabulary:
+            self.build(vocabulary)  # the module goes on with the names it was trained on, whatever the data's are
+            self._examination = None
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:  # noqa: ANN401
         """Load by the model's own rules: frozen backbones are not in ``state_dict``, everything else must fit.
@@ -312,3 +357,9 @@ class UniEmoModule(L.LightningModule):
 
 
 _INSTANTIATOR = "lightning.pytorch.cli.instantiate_module"  # rebuilds configuration dataclasses in load_from_checkpoint
+
+
+@rank_zero_only
+def _say(text: str) -> None:
+    """Print once, whatever the number of ranks."""
+    print(text, flush=True)

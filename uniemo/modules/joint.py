@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from uniemo.checkpoint import GENERATING, JOINT, PREFIX, UNDERSTANDING, read_checkpoint
+from uniemo.checkpoint import GENERATING, JOINT, PREFIX, UNDERSTANDING, CheckpointInfo, read_checkpoint
 from uniemo.data.batch import EmotionBatch
 from uniemo.errors import UniEmoError
 from uniemo.models.attributes import AttributeConfig, tables_from_file
@@ -23,7 +23,9 @@ from uniemo.models.losses import ConditionLossConfig
 from uniemo.modules.base import ModelConfig, UniEmoModule
 from uniemo.modules.optim import OptimizerConfig
 from uniemo.modules.terms import LossConfig, generation_terms, joint_loss, understanding_terms
+from uniemo.modules.transfer import Transfer, keeps_attributes
 from uniemo.resources import atomic_write, resolve
+from uniemo.vocabulary import Vocabulary
 
 _ENCODER, _HEAD, _ATTRIBUTES, _FUSION = EncoderConfig(), HeadConfig(), AttributeConfig(), FusionConfig()
 _CONDITION, _DIFFUSION, _SPACE = ConditionLossConfig(), DiffusionConfig(), EmotionSpaceConfig()
@@ -83,19 +85,31 @@ class JointModule(UniEmoModule):
         features = self.model.features(batch.images)
         logits = self.model.logits(features)
         step = self.global_step
-        terms = understanding_terms(self.model, features, logits, batch, self.loss, self.seed, step)
+        kinds = self.attribute_kinds
+        terms = understanding_terms(self.model, features, logits, batch, self.loss, self.seed, step, kinds)
         terms |= generation_terms(self.model, features, logits, batch, self.seed, step)
         return joint_loss(terms, self.loss), terms
 
     # P(emotion | attribute) and emotion space.
 
-    def _initialise(self, path: str) -> None:
-        """Load an earlier stage; a generating one brings its tables along."""
-        super()._initialise(path)
-        _, info = read_checkpoint(path)
-        self.pretrained = self._tables_known = info.stage in GENERATING
-        if self.pretrained:
+    def _starting_names(self, data: Vocabulary, info: CheckpointInfo | None) -> Vocabulary:
+        """Keep the checkpoint's scenes and objects on data without any, where P(emotion | attribute) can be known.
+
+        That is so when the checkpoint brings it, or when it comes from the names themselves. Otherwise the model has no
+        attributes and α is 1.
+        """
+        if info is None or not (info.stage in GENERATING or self.config.attributes.source in ("text", "table")):
+            return data
+        return keeps_attributes(info.vocabulary, data) or data
+
+    def _initialise(self, state: dict[str, Tensor], info: CheckpointInfo) -> Transfer:
+        """Load an earlier stage; a generating one brings its tables along, where they fit the names."""
+        fitted = super()._initialise(state, info)
+        self.pretrained = info.stage in GENERATING
+        self._tables_known = self.pretrained and fitted.tables
+        if self.pretrained and fitted.space:
             self._space_step = 0  # the checkpoint's emotion space fits until the first step
+        return fitted
 
     def on_fit_start(self) -> None:
         """Find P(emotion | attribute), once: it is kept in the checkpoint."""
@@ -104,8 +118,13 @@ class JointModule(UniEmoModule):
             self._tables_known = True
 
     def _find_tables(self) -> None:
-        """Set the attribute bank's tables from the configured source (eq. 5)."""
+        """Set the attribute bank's tables from the configured source (eq. 5).
+
+        Without attributes there is nothing to find: no a* can be retrieved, and α is 1.
+        """
         config = self.config.attributes
+        if not (self.vocabulary.scenes or self.vocabulary.objects):
+            return
         if config.source == "table":
             if config.table is None:
                 raise UniEmoError("model.attributes.table must name a file for source table; got null")

@@ -10,6 +10,7 @@ from typing import Any
 from torch import nn
 
 from uniemo.errors import UniEmoError
+from uniemo.models.uniemo import UniEmoModel
 
 GROUPS = ("clip", "query", "head", "fusion")
 
@@ -52,6 +53,25 @@ class OptimizerConfig:
             raise UniEmoError(f"optimizer.warmup must be at least 0; got {self.warmup}")
         if not 0 <= self.final <= 1:
             raise UniEmoError(f"optimizer.final must lie in [0, 1]; got {self.final}")
+
+
+def model_parameters(model: UniEmoModel) -> dict[str, list[nn.Parameter]]:
+    """Return the model's own parameters by optimiser group; frozen backbones are in none."""
+    groups: dict[str, list[nn.Parameter]] = {
+        "clip": list(model.encoder.clip_parameters()),
+        "query": list(model.encoder.query_parameters()),
+        "head": list(model.head.parameters()),
+        "fusion": [],
+    }
+    members: dict[str, tuple[nn.Module | None, ...]] = {
+        "query": (model.scene_projection, model.object_projection),
+        "fusion": (model.fusion, model.condition_loss),
+    }
+    for group, parts in members.items():
+        groups[group] += [parameter for part in parts if part is not None for parameter in part.parameters()]
+    if model.diffusion is not None:  # adapters, where there are any
+        groups["fusion"] += [parameter for parameter in model.diffusion.parameters() if parameter.requires_grad]
+    return groups
 
 
 def freeze(parameters: Mapping[str, Iterable[nn.Parameter]], config: OptimizerConfig) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from uniemo.data.batch import EmotionBatch
 from uniemo.errors import UniEmoError
+from uniemo.models.attributes import Kind
 from uniemo.models.encoder import EmotionFeatures
 from uniemo.models.losses import Condition, contrastive_loss, draw_object
 from uniemo.models.uniemo import UniEmoModel
@@ -62,11 +64,12 @@ def understanding_terms(
     config: LossConfig,
     seed: int,
     step: int,
+    kinds: Collection[Kind] = ("scene", "object"),
 ) -> dict[str, Tensor]:
     """Return the terms of L_U: "scene" and "object" (eq. 4), "emotion" (cross entropy).
 
     Generated images have no attributes and so take no part in the first two. A query set that the encoder lacks has no
-    term.
+    term, nor has a kind of attribute that the data lacks; the weights of the others stay as configured.
 
     Args:
         model: gives projections and text embeddings.
@@ -76,15 +79,16 @@ def understanding_terms(
         config: temperature and forms.
         seed: of the run.
         step: optimiser step; with the seed it decides which of several objects is drawn.
+        kinds: attributes that the data has.
     """
     terms = {}
-    projected = model.project("scene", features.scene)
+    projected = model.project("scene", features.scene) if "scene" in kinds else None
     if projected is not None:
         scene = torch.where(batch.generated, -1, batch.scene)
         terms["scene"] = contrastive_loss(
             projected, model.bank.scene_text, scene, config.tau, config.duplicates, config.form
         )
-    projected = model.project("object", features.object)
+    projected = model.project("object", features.object) if "object" in kinds else None
     if projected is not None:
         drawn = draw_object(batch.objects, generator(seed, step, _OBJECT_DRAW, int(batch.sample_id[0])))
         drawn = torch.where(batch.generated, -1, drawn)

@@ -18,7 +18,7 @@ _OPTIMIZER, _LOSS = OptimizerConfig(), LossConfig()
 
 
 class UnderstandingModule(UniEmoModule):
-    """Train encoder and head with L_U = λ1·L_S + λ2·L_O + λ3·L_cls.
+    """Train encoder and head with L_U = λ1·L_S + λ2·L_O + λ3·L_cls; L_S and L_O only on data with scenes and objects.
 
     Args:
         encoder: CLIP, queries and interactive blocks.
@@ -49,5 +49,6 @@ class UnderstandingModule(UniEmoModule):
         """Return L_U and its terms."""
         features = self.model.features(batch.images)
         logits = self.model.logits(features)
-        terms = understanding_terms(self.model, features, logits, batch, self.loss, self.seed, self.global_step)
+        step, kinds = self.global_step, self.attribute_kinds
+        terms = understanding_terms(self.model, features, logits, batch, self.loss, self.seed, step, kinds)
         return understanding_loss(terms, self.loss), terms

@@ -1,0 +1,81 @@
+"""Two processes measure what one measures."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from tests.other_trees import painted
+from tests.tiny_runs import assets, recipe, trained
+from tests.trees import painted_emoset
+from uniemo.checkpoint import read_checkpoint
+from uniemo.cli import main
+from uniemo.cli.devices import cpu_cores
+from uniemo.data import EmoSet
+
+pytestmark = pytest.mark.skipif(cpu_cores() < 2, reason="two processes need two cores")
+
+TWO = ["--trainer.accelerator", "cpu", "--trainer.devices", "2", "--trainer.strategy", "ddp_fork"]
+
+
+@pytest.fixture(autouse=True)
+def quiet_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("UNIEMO_CACHE", str(assets() / "cache"))
+    monkeypatch.chdir(tmp_path)
+
+
+def figures(folder, command):
+    """Return the figures and the confusion that a command has written."""
+    values = json.loads((folder / f"{command}.json").read_text())
+    return values, json.loads((folder / f"{command}_confusion.json").read_text())
+
+
+def one_and_two(tmp_path, command, *words):
+    """Run a command on one rank and on two; return what each has written."""
+    content, _ = read_checkpoint(trained("understanding") / "best.ckpt")
+    state = content["state_dict"]
+    for layer in ("fc0", "fc1"):  # a head that does not always answer the same
+        weight = state[f"model.head.{layer}.weight"]
+        state[f"model.head.{layer}.weight"] = 5 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(1))
+    torch.save(content, tmp_path / "varied.ckpt")
+    ckpt = str(tmp_path / "varied.ckpt")
+    assert main([command, "--ckpt", ckpt, *words, "--run_dir", "one"]) == 0
+    assert main([command, "--ckpt", ckpt, *words, "--run_dir", "two", *TWO]) == 0
+    return figures(tmp_path / "one", command), figures(tmp_path / "two", command)
+
+
+@pytest.mark.parametrize(("dataset", "odd"), [("EmoSet", True), ("EmotionROI", False)])
+def test_every_test_sample_counts_once(tmp_path, dataset, odd):
+    root = painted_emoset("tree", 8, 8, 13, size=32) if odd else painted(dataset)
+    words = ["--data", dataset, "--data.root", str(root), "--data.eval_batch_size", "4"]
+    (one, first), (two, second) = one_and_two(tmp_path, "test", *words)
+    assert first == second
+    assert sum(map(sum, second["counts"])) % 2 == odd  # of an odd number the sampler of two ranks repeats one
+    assert sum(map(any, zip(*second["counts"], strict=True))) > 1  # more than one answer is given
+    assert set(one) == set(two)
+    assert {"test/balanced_accuracy", "test/coverage/object"} <= set(one)
+    for name, value in one.items():
+        assert two[name] == (pytest.approx(value, rel=1e-5) if isinstance(value, float) else value), name
+
+
+def test_validation_looks_at_the_same_first_images(tmp_path):
+    words = ["--data.eval_batch_size", "3", "--attention_maps.val_images", "7"]
+    (one, first), (two, second) = one_and_two(tmp_path, "validate", *words)
+    assert first == second
+    for name, value in one.items():
+        assert two[name] == pytest.approx(value, rel=1e-5), name
+    # by hand: the mask's share of the first 7 validation images
+    data = EmoSet(str(assets() / "tree"), image_size=32, diffusion_size=None)
+    assert (np.diff(data.records("val").sample_id) > 0).all()
+    masks = torch.cat([batch.masks for batch in data.evaluation_loader("val")])[:7]
+    area = masks.mean(dim=(1, 2, 3))
+    assert one["val/coverage/area"] == pytest.approx(area[masks.flatten(1).any(dim=1)].mean().item())
+
+
+def test_fit_on_two_ranks_without_attributes(tmp_path, capfd):
+    words = ["--data", "TwitterII", "--data.root", painted("TwitterII"), "--run_dir", "run", "--data.batch_size", "8"]
+    assert main([*recipe("understanding"), *words, *TWO]) == 0  # a parameter without gradient would stop it
+    out = capfd.readouterr().out
+    assert out.count("end of fit") == 1
+    assert "loss/scene" not in out

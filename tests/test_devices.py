@@ -1,0 +1,23 @@
+import pytest
+
+from uniemo.cli.devices import check_devices, cpu_cores, on_cpu
+from uniemo.errors import UniEmoError
+
+
+@pytest.mark.parametrize("devices", [3, "3", 64])
+def test_more_processes_than_cores_are_refused(devices):
+    with pytest.raises(UniEmoError, match=r"set --trainer\.devices 2 or less") as found:
+        check_devices(devices, cpu=True, cores=2)
+    assert "\n" not in str(found.value)
+
+
+@pytest.mark.parametrize("devices", [1, 2, "2", "auto", [0, 1]])
+def test_what_fits(devices):
+    check_devices(devices, cpu=True, cores=2)
+
+
+def test_accelerators_are_lightnings_business():
+    check_devices(8, cpu=False, cores=2)
+    assert on_cpu("cpu")
+    assert not on_cpu("cuda")
+    assert cpu_cores() >= 1

@@ -1,0 +1,150 @@
+"""Whether model, checkpoint and data fit each other; of a checkpoint with other names, what is kept, by name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from uniemo.data.emotions import LabelMap, label_map
+from uniemo.errors import UniEmoError
+from uniemo.models.uniemo import UniEmoModel
+from uniemo.modules.accuracy import sum_classes
+from uniemo.modules.config import ModelConfig
+from uniemo.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from uniemo.data.base import EmotionDataModule
+
+_ROWS = ("head.fc1.", "condition_loss.")  # one row per emotion
+_PER_EMOTION = ("head.", "condition_loss.")
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """A checkpoint's state, made to fit a model of other names.
+
+    Attributes:
+        state: loads into the model.
+        tables: whether P(emotion | attribute) is the checkpoint's.
+        space: whether the emotion space is the checkpoint's.
+        note: one line that says what starts anew; empty when nothing does.
+    """
+
+    state: dict[str, Tensor]
+    tables: bool
+    space: bool
+    note: str
+
+
+def transfer(state: dict[str, Tensor], own: dict[str, Tensor], source: Vocabulary, target: Vocabulary) -> Transfer:
+    """Fit a checkpoint's state to a model of other names.
+
+    The same emotions in another order are reordered. For other emotions the head and the condition loss start anew,
+    and so do the emotion space (it is built from training images) and, where no mapping between the two label spaces
+    is known, P(emotion | attribute). Attributes of another vocabulary are embedded anew; the projections into CLIP's
+    text space do not depend on names and are kept.
+
+    Args:
+        state: the checkpoint's, without the module's prefix.
+        own: the new model's, as it is initialised.
+        source: names that the checkpoint was trained with.
+        target: names of the new model.
+    """
+    result = dict(state)
+    notes: list[str] = []
+    emotions = _mapping(source.emotions, target.emotions)
+    if emotions is None or not emotions.same_classes:
+        _renew(result, own, _PER_EMOTION)
+        parts = "emotion head and condition loss start" if _has(state, "condition_loss.") else "emotion head starts"
+        notes.append(f"the {parts} anew for {', '.join(target.emotions)}")
+    elif not emotions.trivial:
+        rows = [source.emotions.index(name) for name in target.emotions]
+        for name in result:
+            if name.startswith(_ROWS):
+                result[name] = state[name][rows]
+    space = source.emotions == target.emotions
+    if not space:
+        _renew(result, own, ("space.",))
+    tables = True
+    for kind, before, now in (("scene", source.scenes, target.scenes), ("object", source.objects, target.objects)):
+        table = f"bank.{kind}_table"
+        if before != now:
+            _renew(result, own, (f"bank.{kind}_text", table))
+            if before and now:
+                notes.append(f"{kind} names are those of the data")
+        elif emotions is None:
+            _renew(result, own, (table,))
+        else:
+            result[table] = sum_classes(emotions, state[table])
+            continue
+        tables = tables and not now
+    return Transfer(result, tables, space, "; ".join(notes))
+
+
+def keeps_attributes(source: Vocabulary, target: Vocabulary) -> Vocabulary | None:
+    """Return the data's names with the checkpoint's attributes, for data without any.
+
+    Returns:
+        None where the data has attributes, the checkpoint has none, or its emotions cannot be mapped to the data's.
+    """
+    if target.scenes or target.objects or not (source.scenes or source.objects):
+        return None
+    if _mapping(source.emotions, target.emotions) is None:
+        return None
+    return Vocabulary(target.emotions, source.scenes, source.objects)
+
+
+def check_names(names: Vocabulary, data: Vocabulary) -> None:
+    """Raise UniEmoError unless a model of ``names`` can be trained on the data: its labels are class indices.
+
+    Data without attributes does for any; a model may know attributes that its data lacks.
+    """
+    attributes = (names.scenes, names.objects) == (data.scenes, data.objects)
+    if names.emotions != data.emotions or not (attributes or not (data.scenes or data.objects)):
+        raise UniEmoError(
+            "training must go on with the emotions and attributes it began with, in their order; the checkpoint has "
+            f"{_summary(names)}, the data {_summary(data)}: start a new run with --model.init_from instead"
+        )
+
+
+def check_sizes(model: UniEmoModel, data: EmotionDataModule, config: ModelConfig) -> None:
+    """Raise UniEmoError unless the data's images have the size that the networks take."""
+    size, given = model.encoder.image_size, data.image_size
+    if size != given:
+        raise UniEmoError(
+            f"data.image_size must be {size}, what {config.encoder.clip} takes; got {given}: "
+            f"set --data.image_size {size}"
+        )
+    drawn = None if model.diffusion is None else model.diffusion.image_size
+    same = set(model.vocabulary.emotions) == set(data.vocabulary.emotions)  # else nothing is drawn for this data
+    if drawn is not None and same and drawn != data.diffusion_size:
+        raise UniEmoError(
+            f"data.diffusion_size must be {drawn}, what {config.backbones()['diffusion']} draws; "
+            f"got {data.diffusion_size}: set --data.diffusion_size {drawn}"
+        )
+
+
+def _summary(names: Vocabulary) -> str:
+    return f"{', '.join(names.emotions)} with {len(names.scenes)} scenes and {len(names.objects)} objects"
+
+
+def _mapping(source: tuple[str, ...], target: tuple[str, ...]) -> LabelMap | None:
+    """Return the mapping between two label spaces, None where none is known that reaches every target."""
+    try:
+        found = label_map(source, target)
+    except UniEmoError:
+        return None
+    return found if set(found.names.values()) == set(target) else None
+
+
+def _has(state: dict[str, Tensor], prefix: str) -> bool:
+    return any(name.startswith(prefix) for name in state)
+
+
+def _renew(state: dict[str, Tensor], own: dict[str, Tensor], prefixes: tuple[str, ...]) -> None:
+    """Put the model's own tensors in the place of the checkpoint's."""
+    for name in [name for name in state if name.startswith(prefixes)]:
+        del state[name]
+    state.update({name: value for name, value in own.items() if name.startswith(prefixes)})
