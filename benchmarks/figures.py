@@ -13,7 +13,8 @@ from torch import Tensor
 from uniemo.checkpoint import load_model
 from uniemo.data.emoset import EmoSet
 from uniemo.metrics.emotion_classifier import EmotionClassifier, emotion_classifier
-from uniemo.metrics.generation import RealStatistics, evaluate_images, images_by_emotion, real_statistics
+from uniemo.metrics.fid import FeatureStatistics
+from uniemo.metrics.generation import evaluate_images, images_by_emotion, real_statistics
 from uniemo.metrics.networks import EvaluationNetworks
 
 SIZES = {"image_size": 64, "diffusion_size": 32}
@@ -28,11 +29,11 @@ def data() -> EmoSet:
 
 
 @cache
-def judge() -> tuple[EvaluationNetworks, EmotionClassifier, RealStatistics]:
+def judge() -> tuple[EvaluationNetworks, EmotionClassifier, FeatureStatistics]:
     """Return the networks, the Emo-A classifier and the statistics of the real test paintings at 32 px."""
     networks = EvaluationNetworks("miniature:clip")
     classifier, _ = emotion_classifier(networks.clip, data(), VIEWS)
-    return networks, classifier, real_statistics(networks, data().evaluation_loader("test"))
+    return networks, classifier, real_statistics(networks, data().evaluation_loader("test"), data().vocabulary)
 
 
 def _short(figures: dict[str, float]) -> dict[str, float]:

@@ -12,6 +12,7 @@ from uniemo.metrics import (
     ClarityReader,
     EmotionAccuracy,
     EmotionClassifier,
+    FeatureStatistics,
     FrechetDistance,
     PairwiseDistance,
     SemanticDiversity,
@@ -19,6 +20,8 @@ from uniemo.metrics import (
     images_by_emotion,
     real_statistics,
 )
+from uniemo.metrics.pairs import plan_evaluation
+from uniemo.metrics.protocols import Protocol
 from uniemo.vocabulary import Vocabulary
 
 
@@ -35,7 +38,7 @@ def classifier(networks):
 
 @pytest.fixture(scope="module")
 def real(networks, data):
-    return real_statistics(networks, data.evaluation_loader("test"))
+    return real_statistics(networks, data.evaluation_loader("test"), data.vocabulary)
 
 
 def test_figures_are_those_of_the_metrics(networks, classifier, data, real):
@@ -52,9 +55,16 @@ def test_figures_are_those_of_the_metrics(networks, classifier, data, real):
     for batch in data.evaluation_loader("test"):
         fid.update(networks.clip.features((batch.targets + 1) / 2), real=True)
     fid.update(output.features, real=False)
-    lpips, diversity = PairwiseDistance(8, 3, 7), SemanticDiversity(8, 3, 7)
-    lpips.update(output.blocks, emotion, torch.arange(8))
-    diversity.update(output.features, emotion, torch.arange(8))
+    lpips, diversity = PairwiseDistance(8), SemanticDiversity(8)
+    order = {name: [f"{name}/{row:06d}" for row in range(4)] for name in images}
+    plan = plan_evaluation(order, data.vocabulary.emotions, [Protocol("strict", pairs=3)], seed=7)
+    chosen = plan.pairs["strict"]
+    row = [(0 if name.startswith("fear") else 4) + int(name[-6:]) for name in plan.names]
+    first, second = ([row[position] for position in side] for side in (chosen.first, chosen.second))
+    assert len(first) == 6
+    assert (emotion[first] == emotion[second]).all()
+    lpips.update(output.blocks[first], output.blocks[second], emotion[first])
+    diversity.update(output.features[first], output.features[second], emotion[first])
     clarity = ClarityReader(networks.clip, data.vocabulary)(output.features)
     for name, expected in (
         ("FID", fid.compute()),
@@ -64,7 +74,7 @@ def test_figures_are_those_of_the_metrics(networks, classifier, data, real):
         ("Sem-C", clarity.mean()),
         ("Sem-D", diversity.compute()),
     ):
-        assert figures[f"{name}[tiny-clip]"] == pytest.approx(float(expected), rel=1e-3), name
+        assert figures[f"{name}[tiny-clip]"] == pytest.approx(float(expected), rel=1e-5), name
     assert figures["Sem-C[tiny-clip]/fear"] == pytest.approx(float(clarity[:4].mean()), rel=1e-5)
     assert {key.partition("/")[2] for key in figures} == {"", "fear", "awe"}
 
@@ -79,15 +89,15 @@ def test_pair_figures_are_block_distances(networks, classifier, data):
 
 def test_real_images_against_themselves(networks, classifier, data, real):
     images = images_by_emotion(data.evaluation_loader("test"), data.vocabulary)
-    assert sum(map(len, images.values())) == real.count == 16
+    assert sum(map(len, images.values())) == int(real.count.sum()) == 16
     figures = evaluate_images(networks, classifier, images, real, data.vocabulary)
     assert figures["FID[tiny-clip]"] == pytest.approx(0, abs=1e-5)
     assert figures["FID[tiny-clip]/awe"] == pytest.approx(0, abs=1e-5)
 
 
 def test_view_decides_the_resolution(networks, data, real):
-    other = real_statistics(networks, data.evaluation_loader("test"), view="image")
-    assert not torch.allclose(other.mean, real.mean)
+    other = real_statistics(networks, data.evaluation_loader("test"), data.vocabulary, view="image")
+    assert not torch.allclose(other.total, real.total)
 
 
 def test_refusals(networks, classifier, data, real):
@@ -98,7 +108,7 @@ def test_refusals(networks, classifier, data, real):
         evaluate_images(networks, classifier, {}, None, data.vocabulary)
     with pytest.raises(UniEmoError, match="boredom"):
         evaluate_images(networks, classifier, {"boredom": torch.rand(2, 3, 32, 32)}, None, data.vocabulary)
-    foreign = type(real)("other", real.mean, real.covariance, real.count, real.by_emotion)
+    foreign = FeatureStatistics.from_state(real.state(), "another network")
     with pytest.raises(UniEmoError, match="same network"):
         evaluate_images(networks, classifier, {"awe": torch.rand(2, 3, 32, 32)}, foreign, data.vocabulary)
 

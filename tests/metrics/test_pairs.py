@@ -5,88 +5,136 @@ import pytest
 import torch
 
 from uniemo.errors import UniEmoError
-from uniemo.metrics import PairwiseDistance, SemanticDiversity
-from uniemo.metrics.pairs import pair_distances, random_pairs
+from uniemo.metrics import EMOGEN, STRICT, PairwiseDistance, Protocol, SemanticDiversity, plan_evaluation
+from uniemo.metrics.pair_store import PairStore
+from uniemo.metrics.pairs import ring_pairs
+
+EMOTIONS = ("awe", "fear", "anger")
 
 
-def _data(n=30, size=6, classes=3):
-    generator = torch.Generator().manual_seed(0)
-    vectors = torch.randn(n, size, generator=generator).half().float()
-    return vectors, torch.randint(classes, (n,), generator=generator), torch.arange(n) * 3 + 5
+def _names(*counts):
+    return {emotion: [f"{emotion}{k}" for k in range(n)] for emotion, n in zip(EMOTIONS, counts, strict=False)}
 
 
-def _reference(vectors, emotion, label):
-    members = [v.double() for v, e in zip(vectors, emotion, strict=True) if e == label]
-    return np.mean([float(((a - b) ** 2).sum()) for a, b in itertools.combinations(members, 2)])
+def _set(i, j):
+    return {frozenset(pair) for pair in zip(i.tolist(), j.tolist(), strict=True)}
 
 
-@pytest.mark.parametrize("count", [2, 3, 10, 200])
+@pytest.mark.parametrize("count", [2, 3, 4, 10, 45])
 def test_all_pairs_when_fewer_exist(count):
-    i, j = random_pairs(count, 10**6, 0)
-    assert set(zip(i.tolist(), j.tolist(), strict=True)) == set(itertools.combinations(range(count), 2))
+    i, j = ring_pairs(count, 10**6)
+    assert len(i) == count * (count - 1) // 2
+    assert _set(i, j) == set(map(frozenset, itertools.combinations(range(count), 2)))
 
 
-def test_random_pairs_are_distinct_seeded_and_uniform():
-    i, j = random_pairs(50, 300, 1)
-    assert len(set(zip(i.tolist(), j.tolist(), strict=True))) == 300
-    assert (i < j).all()
-    np.testing.assert_array_equal(i, random_pairs(50, 300, 1)[0])
-    assert not np.array_equal(i, random_pairs(50, 300, 2)[0])
-    counts = np.zeros(5)
-    for seed in range(2000):
-        first, second = random_pairs(5, 1, seed)
-        counts[[first[0], second[0]]] += 1
-    assert np.abs(counts / 4000 - 0.2).max() < 0.03
+@pytest.mark.parametrize(("count", "pairs"), [(50, 300), (200, 1000), (6, 15), (6, 14), (1000, 1000), (2000, 1000)])
+def test_ring_pairs_are_distinct_and_near(count, pairs):
+    i, j = ring_pairs(count, pairs)
+    assert len(_set(i, j)) == len(i) == pairs
+    assert ((j - i) % count).max() <= -(-pairs // count)
+    assert ring_pairs(1, 5)[0].size == 0
 
 
-def test_all_pairs_agree_with_the_reference():
-    vectors, emotion, ids = _data()
-    expected = [_reference(vectors, emotion, label) for label in range(3)]
-    np.testing.assert_allclose(pair_distances(vectors, emotion, ids, 3), expected, rtol=1e-6)
-    metric = PairwiseDistance(3, average="none")
-    diversity = SemanticDiversity(3)
-    for part in range(0, 30, 7):
-        rows = slice(part, part + 7)
-        metric.update(vectors[rows], emotion[rows], ids[rows])
-        diversity.update(vectors[rows], emotion[rows], ids[rows])
-    np.testing.assert_allclose(metric.compute(), expected, rtol=1e-6)
-    assert float(diversity.compute()) == pytest.approx(np.mean(expected) / 6, rel=1e-6)
+def test_each_pair_is_equally_likely():
+    counts = np.zeros((5, 5))
+    for seed in range(1500):
+        plan = plan_evaluation(_names(5), EMOTIONS, [Protocol("strict", pairs=3)], seed)
+        for i, j in zip(plan.pairs["strict"].first, plan.pairs["strict"].second, strict=True):
+            a, b = sorted((int(plan.names[i][-1]), int(plan.names[j][-1])))
+            counts[a, b] += 1
+    upper = counts[np.triu_indices(5, 1)] / 4500
+    assert np.abs(upper - 0.1).max() < 0.02
 
 
-def test_order_and_repeated_samples_do_not_matter():
-    vectors, emotion, ids = _data()
-    order = torch.randperm(30, generator=torch.Generator().manual_seed(1))
-    repeated = torch.cat([order, order[:5]])
-    expected = pair_distances(vectors, emotion, ids, 3, pairs=10, seed=4)
-    got = pair_distances(vectors[repeated], emotion[repeated], ids[repeated], 3, pairs=10, seed=4)
-    torch.testing.assert_close(got, expected)
-    assert not torch.equal(expected, pair_distances(vectors, emotion, ids, 3, pairs=10, seed=5))
+def test_plan_depends_on_names_and_seed_only():
+    plan = plan_evaluation(_names(6, 4), EMOTIONS, [STRICT, EMOGEN])
+    turned = {emotion: part[::-1] for emotion, part in reversed(_names(6, 4).items())}
+    again = plan_evaluation(turned, EMOTIONS, [STRICT, EMOGEN])
+    assert plan.names == again.names
+    for name in ("strict", "emogen"):
+        np.testing.assert_array_equal(plan.pairs[name].first, again.pairs[name].first)
+        np.testing.assert_array_equal(plan.pairs[name].second, again.pairs[name].second)
+    assert plan.names != plan_evaluation(_names(6, 4), EMOTIONS, [STRICT], seed=1).names
+    assert plan.counts == {"awe": 6, "fear": 4}
 
 
-def test_pairs_stay_inside_one_emotion():
-    vectors = torch.tensor([[0.0], [0.0], [100.0], [100.0]])
-    assert pair_distances(vectors, torch.tensor([0, 0, 1, 1]), torch.arange(4), 2).tolist() == [0.0, 0.0]
+def test_pairs_stay_inside_one_emotion_unless_the_pool_accumulates():
+    plan = plan_evaluation(_names(8, 8, 8), EMOTIONS, [Protocol("strict", pairs=30), EMOGEN])
+    strict, emogen = plan.pairs["strict"], plan.pairs["emogen"]
+    assert (plan.emotion[strict.first] == strict.emotion).all()
+    assert (plan.emotion[strict.second] == strict.emotion).all()
+    assert (plan.emotion[emogen.first] <= emogen.emotion).all()
+    assert (emogen.first != emogen.second).all()
+    assert (plan.emotion[emogen.first] < emogen.emotion).any()
+    assert np.bincount(emogen.emotion).tolist() == [10, 10, 10]
 
 
-def test_identical_images_have_no_distance():
-    metric = PairwiseDistance(1)
-    metric.update(torch.ones(4, 3), torch.zeros(4, dtype=torch.long), torch.arange(4))
-    assert float(metric.compute()) == 0
+def test_plan_refusals():
+    for names, match in (
+        (_names(3, 1), "at least 2 images of each emotion; got fewer of fear"),
+        ({"awe": ["a", "b"], "fear": []}, "fewer of fear"),
+        ({}, "fewer of all"),
+        ({"boredom": ["a", "b"]}, "'boredom'"),
+        ({"awe": ["a", "b"], "fear": ["c", "a"]}, "'a' comes more than once"),
+    ):
+        with pytest.raises(UniEmoError, match=match):
+            plan_evaluation(names, EMOTIONS, [STRICT])
+    with pytest.raises(UniEmoError, match="pairs must be at least 1"):
+        Protocol("x", pairs=0)
+    with pytest.raises(UniEmoError, match="lpips_range must be one of signed, unit; got 'both'"):
+        Protocol("x", lpips_range="both")
+    with pytest.raises(UniEmoError, match="accumulated pool"):
+        Protocol("x", pool="accumulated")
+
+
+@pytest.mark.parametrize(("draw", "batch"), [("ring", 4), ("ring", 40), ("independent", 4), ("independent", 1)])
+def test_store_gives_every_distance(draw, batch):
+    generator = torch.Generator().manual_seed(0)
+    vectors = torch.randn(30, 50, generator=generator)
+    vectors[7] = vectors[3]  # the same picture twice
+    vectors[9] = vectors[4] + 1e-4  # nearly
+    protocol = Protocol("p", pairs=60, draw=draw, pool="accumulated" if draw == "independent" else "emotion")
+    plan = plan_evaluation(_names(18, 12), EMOTIONS, [protocol]).pairs["p"]
+    store = PairStore(plan.first, plan.second)
+    for rows in torch.arange(30).split(batch):
+        assert store.add(rows.tolist(), vectors[rows])
+    both = vectors.double()
+    expected = (both[plan.first] - both[plan.second]).square().sum(1)
+    np.testing.assert_allclose(store.distance, expected, rtol=1e-4, atol=1e-12)
+    assert not store.kept
+    assert store.wanted(range(30)) == []
+
+
+def test_close_vectors_lose_nothing():
+    vectors = torch.ones(2, 5000) + torch.tensor([[0.0], [1e-4]])
+    store = PairStore(np.array([0]), np.array([1]))
+    assert store.add([0, 1], vectors)
+    assert store.distance[0] == pytest.approx(float((vectors[0] - vectors[1]).double().square().sum()), rel=1e-5)
+    assert store.distance[0] > 0
+
+
+def test_metrics_agree_with_numpy():
+    generator = torch.Generator().manual_seed(0)
+    vectors, emotion = torch.randn(30, 6, generator=generator), torch.arange(30) % 3
+    i, j = map(
+        torch.tensor, zip(*((a, b) for a, b in itertools.combinations(range(30), 2) if a % 3 == b % 3), strict=True)
+    )
+    squares = ((vectors[i].double() - vectors[j].double()) ** 2).sum(1).numpy()
+    expected = [squares[(emotion[i] == label).numpy()].mean() for label in range(3)]
+    lpips, diversity = PairwiseDistance(3, average="none"), SemanticDiversity(4)
+    for rows in torch.arange(len(i)).split(50):
+        lpips.update(vectors[i[rows]], vectors[j[rows]], emotion[i[rows]])
+        diversity.update(vectors[i[rows]], vectors[j[rows]], emotion[i[rows]])
+    np.testing.assert_allclose(lpips.compute(), expected, rtol=1e-6)
+    assert float(diversity.compute()) == pytest.approx(np.mean(expected) / 6, rel=1e-6)  # the fourth has no pairs
+    assert {tuple(x.shape) for x in lpips._defaults.values()} == {(3,)}
+    assert all(reduction.__name__ == "dim_zero_sum" for reduction in lpips._reductions.values())
 
 
 @pytest.mark.filterwarnings("ignore:The ``compute`` method")
-def test_too_few():
-    vectors, emotion, ids = torch.ones(2, 3), torch.tensor([0, 1]), torch.arange(2)
-    assert pair_distances(vectors, emotion, ids, 2).isnan().all()
+def test_metric_refusals():
     metric = SemanticDiversity(2)
     with pytest.raises(UniEmoError, match="at least 2 images"):
         metric.compute()
-    metric.update(vectors, emotion, ids)
-    with pytest.raises(UniEmoError, match="at least 2 images"):
-        metric.compute()
-    with pytest.raises(UniEmoError, match="pairs"):
-        PairwiseDistance(2, pairs=0)
-
-
-def test_states_gather_over_ranks():
-    assert all(reduction.__name__ == "dim_zero_cat" for reduction in PairwiseDistance(2)._reductions.values())
+    with pytest.raises(UniEmoError, match=r"finite features.*pair 1"):
+        metric.update(torch.tensor([[0.0], [torch.nan]]), torch.ones(2, 1), torch.zeros(2, dtype=torch.long))

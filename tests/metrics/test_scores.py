@@ -1,12 +1,15 @@
 import doctest
 import importlib
 
+import numpy as np
 import pytest
 import torch
 
+from uniemo.data.emotions import MIKELS_8
 from uniemo.errors import UniEmoError
 from uniemo.metrics import ClarityReader, EmotionAccuracy, SemanticClarity
-from uniemo.metrics.semantic_clarity import semantic_clarity
+from uniemo.metrics.emotion_accuracy import emotion_scores, polarities, two_class_hits
+from uniemo.metrics.semantic_clarity import semantic_clarity, zero_shot
 from uniemo.vocabulary import Vocabulary
 
 
@@ -33,26 +36,35 @@ def test_emotion_accuracy_by_hand():
     with pytest.raises(UniEmoError, match="at least 1 image"):
         metric.compute()
     assert all(reduction.__name__ == "dim_zero_sum" for reduction in metric._reductions.values())
+    with pytest.raises(UniEmoError, match=r"finite.*image 1"):
+        metric.update(torch.tensor([[0.5, 0.5, 0.0], [torch.nan, 0.5, 0.5]]), torch.tensor([0, 1]))
 
 
 @pytest.mark.filterwarnings("ignore:The ``compute`` method")
 def test_semantic_clarity_by_hand():
     generator = torch.Generator().manual_seed(0)
-    features, scenes, objects = (torch.randn(n, 4, generator=generator) for n in (5, 3, 6))
-    expected = []
-    for feature in features:
-        best = 0.0
-        for names in (scenes, objects):
-            cosines = torch.stack([feature @ name / feature.norm() / name.norm() for name in names])
-            best = max(best, float(torch.softmax(20 * cosines, 0).max()))
-        expected.append(best)
-    torch.testing.assert_close(semantic_clarity(features, [scenes, objects], 20.0), torch.tensor(expected))
-    metric = SemanticClarity(scenes, objects, 20.0)
-    metric.update(features[:2])
-    metric.update(features[2:] * 7)  # the length of a feature does not matter
-    assert float(metric.compute()) == pytest.approx(sum(expected) / 5, rel=1e-6)
+    scenes, objects = (torch.randn(5, n, generator=generator).softmax(1) for n in (3, 6))
+    expected = np.maximum(scenes.numpy().max(axis=1), objects.numpy().max(axis=1))
+    np.testing.assert_allclose(semantic_clarity([scenes, objects]), expected)
+    metric = SemanticClarity()
+    metric.update(scenes[:2], objects[:2])
+    metric.update(scenes[2:], objects[2:])
+    assert float(metric.compute()) == pytest.approx(expected.mean(), rel=1e-6)
     with pytest.raises(UniEmoError, match="at least 1 image"):
-        SemanticClarity(scenes, objects, 20.0).compute()
+        SemanticClarity().compute()
+    with pytest.raises(UniEmoError, match="finite"):
+        metric.update(scenes * torch.nan)
+    assert all(reduction.__name__ == "dim_zero_sum" for reduction in metric._reductions.values())
+
+
+def test_zero_shot_by_hand():
+    generator = torch.Generator().manual_seed(0)
+    features, names = (torch.randn(n, 4, generator=generator).double() for n in (5, 3))
+    a, b = features.numpy(), names.numpy()
+    cosines = (a / np.linalg.norm(a, axis=1, keepdims=True)) @ (b / np.linalg.norm(b, axis=1, keepdims=True)).T
+    expected = np.exp(20 * cosines) / np.exp(20 * cosines).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(zero_shot(features, names, 20.0), expected)
+    np.testing.assert_allclose(zero_shot(7 * features, names, 20.0), expected)  # lengths do not matter
 
 
 def test_clarity_reader(networks):
@@ -60,7 +72,19 @@ def test_clarity_reader(networks):
     reader = ClarityReader(networks.clip, vocabulary)
     features = torch.randn(4, networks.clip.embed_dim, generator=torch.Generator().manual_seed(0))
     texts = [networks.clip.text(["amusement park", "beach"]), networks.clip.text(["balloon", "cake", "eagle"])]
-    torch.testing.assert_close(reader(features), semantic_clarity(features, texts, networks.clip.logit_scale))
+    parts = [zero_shot(features, text, networks.clip.logit_scale) for text in texts]
+    torch.testing.assert_close(reader.probabilities(features), torch.cat(parts, dim=1))
+    torch.testing.assert_close(reader(features), semantic_clarity(parts))
     assert not reader.state_dict()
     with pytest.raises(UniEmoError, match="scene or object names"):
         ClarityReader(networks.clip, Vocabulary(("awe",)))
+
+
+def test_two_class_version():
+    negative = polarities(MIKELS_8)
+    assert negative.tolist() == [False] * 4 + [True] * 4
+    assert polarities(("awe", "fear")) is None
+    probabilities = torch.tensor([[0.4, 0.0, 0.0, 0.0, 0.3, 0.3, 0.0, 0.0], [0.2, 0.2, 0.2, 0.0, 0.4, 0.0, 0.0, 0.0]])
+    assert emotion_scores(probabilities, torch.tensor([4, 1]))[0].tolist() == [False, False]
+    assert two_class_hits(probabilities, torch.tensor([4, 1]), negative).tolist() == [True, True]
+    assert two_class_hits(probabilities, torch.tensor([0, 7]), negative).tolist() == [False, False]

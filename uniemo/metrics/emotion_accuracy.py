@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torchmetrics import Metric
 
+from uniemo.data.emotions import EIGHT_TO_TWO
 from uniemo.errors import UniEmoError
+from uniemo.metrics.fid import check_finite
 
 
 def emotion_scores(probabilities: Tensor, emotion: Tensor) -> tuple[Tensor, Tensor]:
@@ -17,6 +21,25 @@ def emotion_scores(probabilities: Tensor, emotion: Tensor) -> tuple[Tensor, Tens
         emotion: (B,) intended class index.
     """
     return probabilities.argmax(dim=1) == emotion, probabilities.gather(1, emotion[:, None]).squeeze(1)
+
+
+def polarities(emotions: Sequence[str]) -> Tensor | None:
+    """Return for each emotion whether it is negative, (C,) bool; None where the names are not Mikels' eight."""
+    if set(emotions) != set(EIGHT_TO_TWO):
+        return None
+    return torch.tensor([EIGHT_TO_TWO[name] == "negative" for name in emotions])
+
+
+def two_class_hits(probabilities: Tensor, emotion: Tensor, negative: Tensor) -> Tensor:
+    """Return whether the four emotions of the intended polarity have more than half of the probability, (B,) bool.
+
+    Args:
+        probabilities: (B, C) in [0, 1], rows that sum to 1.
+        emotion: (B,) intended class index.
+        negative: (C,) bool, see :func:`polarities`.
+    """
+    same = negative[None, :] == negative[emotion][:, None]  # (B, C)
+    return (probabilities * same).sum(dim=1) > 0.5
 
 
 class EmotionAccuracy(Metric):
@@ -51,7 +74,11 @@ class EmotionAccuracy(Metric):
         Args:
             probabilities: (B, C) of an emotion classifier.
             emotion: (B,) intended class index.
+
+        Raises:
+            UniEmoError: a probability that is not finite.
         """
+        check_finite(probabilities, "probabilities")
         hit, probability = emotion_scores(probabilities, emotion)
         self.hits.index_add_(0, emotion, hit.double())
         self.mass.index_add_(0, emotion, probability.double())

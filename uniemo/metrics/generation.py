@@ -1,79 +1,77 @@
-"""All five figures of generated images in one pass over them."""
+"""All five figures of images in memory, seen through one small CLIP; the engine is the evaluator's."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from uniemo.data.batch import EmotionSample
-from uniemo.errors import UniEmoError
-from uniemo.metrics.emotion_accuracy import emotion_scores
+from uniemo.metrics.clip_networks import MiniatureNetwork
 from uniemo.metrics.emotion_classifier import EmotionClassifier, View, view_of
-from uniemo.metrics.fid import frechet_distance, gaussian
+from uniemo.metrics.evaluator import Evaluator
+from uniemo.metrics.fid import FeatureStatistics
 from uniemo.metrics.networks import EvaluationNetworks
-from uniemo.metrics.pairs import mean_over_emotions, pair_distances
+from uniemo.metrics.pairs import plan_evaluation
+from uniemo.metrics.protocols import (
+    Protocol,
+    ProtocolReadings,
+    Reading,
+    clarity_readings,
+    emotion_reading,
+    protocol_readings,
+)
 from uniemo.metrics.semantic_clarity import ClarityReader
 from uniemo.vocabulary import Vocabulary
 
 FIGURES: tuple[str, ...] = ("FID", "LPIPS", "Emo-A", "Emo-A probability", "Sem-C", "Sem-D")
 
 
-@dataclass(frozen=True)
-class RealStatistics:
-    """Feature statistics of real images, for FID.
+def miniature_readings(
+    networks: EvaluationNetworks, classifier: EmotionClassifier, vocabulary: Vocabulary, protocol: Protocol
+) -> ProtocolReadings:
+    """Return what the figures read where one small CLIP stands for all networks.
 
-    Attributes:
-        network: name of the network that saw them.
-        mean: (E,) float64 over all images.
-        covariance: (E, E) float64.
-        count: number of images.
-        by_emotion: the same three for each class index with at least two images.
+    Args:
+        networks: the CLIP, on its device.
+        classifier: Emo-A on its image features.
+        vocabulary: scene and object names for Sem-C; without any there is no Sem-C.
+        protocol: whose figures.
     """
-
-    network: str
-    mean: Tensor
-    covariance: Tensor
-    count: int
-    by_emotion: dict[int, tuple[Tensor, Tensor, int]]
-
-
-def _sums(features: Tensor) -> tuple[Tensor, Tensor, int]:
-    """Return the sums that :func:`gaussian` takes."""
-    features = features.double().cpu()
-    return features.sum(dim=0), features.T @ features, len(features)
-
-
-def feature_statistics(features: Tensor, emotion: Tensor, network: str) -> RealStatistics:
-    """Return statistics of features (N, E) with labels (N,); UniEmoError with fewer than two images."""
-    mean, covariance = gaussian(*_sums(features), what="real")
-    by_emotion = {}
-    for label in emotion.unique().tolist():
-        part = features[emotion == label]
-        if len(part) >= 2:
-            by_emotion[int(label)] = (*gaussian(*_sums(part)), len(part))
-    return RealStatistics(network, mean, covariance, len(features), by_emotion)
+    network = MiniatureNetwork(networks.clip)
+    named = vocabulary.scenes or vocabulary.objects
+    reader = ClarityReader(networks.clip, vocabulary) if named else None
+    return protocol_readings(
+        protocol,
+        fid=network,
+        lpips=network,
+        clip=network,
+        emotion=(emotion_reading(network, classifier.probabilities),),
+        clarity=clarity_readings(clip=network, reader=reader.probabilities) if reader else (),
+    )
 
 
 @torch.no_grad()
 def real_statistics(
-    networks: EvaluationNetworks, loader: DataLoader[EmotionSample], view: View = "target"
-) -> RealStatistics:
+    networks: EvaluationNetworks, loader: DataLoader[EmotionSample], vocabulary: Vocabulary, view: View = "target"
+) -> FeatureStatistics:
     """Return the statistics of a loader's images.
 
     Args:
         networks: on their device.
         loader: real images, for example the test split's.
+        vocabulary: whose emotions number the loader's labels.
         view: ``target`` compares at the resolution of the generator, ``image`` at the encoder's.
     """
-    features, emotion = [], []
+    clip = networks.clip
+    statistics = FeatureStatistics(
+        len(vocabulary.emotions), clip.embed_dim, Reading(MiniatureNetwork(clip), "strict", "features").identity
+    )
     for batch in loader:
-        features.append(networks.clip.features(view_of(batch, view)).cpu())
-        emotion.append(batch.emotion)
-    return feature_statistics(torch.cat(features), torch.cat(emotion), networks.name)
+        statistics.update(clip.features(view_of(batch, view)), batch.emotion)
+    return statistics
 
 
 def images_by_emotion(
@@ -89,18 +87,17 @@ def images_by_emotion(
     return {name: part for name, part in parts.items() if len(part)}
 
 
-@torch.no_grad()
 def evaluate_images(
     networks: EvaluationNetworks,
     classifier: EmotionClassifier,
     images: Mapping[str, Tensor],
-    real: RealStatistics | None,
+    real: FeatureStatistics | None,
     vocabulary: Vocabulary,
     pairs: int = 1000,
     seed: int = 0,
     batch_size: int = 64,
 ) -> dict[str, float]:
-    """Return the figures of generated images.
+    """Return the figures of generated images, by the strict protocol.
 
     Args:
         networks: on their device; each image goes through them once.
@@ -120,56 +117,23 @@ def evaluate_images(
     Raises:
         UniEmoError: an unknown emotion, fewer than two images of one, or real statistics of another network.
     """
-    few = [name for name, part in images.items() if len(part) < 2]
-    if few or not images:
-        raise UniEmoError(
-            f"generation figures need at least 2 images of each emotion; got fewer of {', '.join(few) or 'all'}: "
-            "generate more"
-        )
-    if real is not None and real.network != networks.name:
-        raise UniEmoError(
-            f"FID needs real statistics of the same network, {networks.name}; got those of {real.network}: "
-            "compute them again"
-        )
-    present = {vocabulary.emotion_index(name): part for name, part in images.items()}
-    device = networks.clip.mean.device
-    features, blocks = [], []
-    for part in present.values():
-        for chunk in part.split(batch_size):
-            output = networks(chunk.to(device))
-            features.append(output.features)
-            blocks.append(output.blocks.half())
-    feature = torch.cat(features)  # (N, E)
-    emotion = torch.cat([torch.full((len(part),), label) for label, part in present.items()]).to(device)  # (N,)
-
-    values: dict[str, Tensor] = {}  # (N,) per image
-    hit, probability = emotion_scores(classifier.probabilities(feature), emotion)
-    values["Emo-A"], values["Emo-A probability"] = hit.double(), probability.double()
-    if vocabulary.scenes or vocabulary.objects:
-        values["Sem-C"] = ClarityReader(networks.clip, vocabulary)(feature).double()
-    by_emotion: dict[str, dict[int, float]] = {
-        name: {label: float(value[emotion == label].mean()) for label in present} for name, value in values.items()
+    protocol = Protocol("strict", pairs=pairs)
+    names = {
+        vocabulary.emotions[vocabulary.emotion_index(name)]: [f"{name}/{row:06d}" for row in range(len(part))]
+        for name, part in images.items()
     }
-    figures = {name: float(value.mean()) for name, value in values.items()}
-
-    ids, classes = torch.arange(len(feature)), len(vocabulary.emotions)
-    distances = {
-        "LPIPS": pair_distances(torch.cat(blocks), emotion, ids, classes, pairs, seed),
-        "Sem-D": pair_distances(feature, emotion, ids, classes, pairs, seed) / feature.shape[1],
-    }
-    for name, distance in distances.items():
-        figures[name] = float(mean_over_emotions(distance, name))
-        by_emotion[name] = {label: float(distance[label]) for label in present}
-
+    plan = plan_evaluation(names, vocabulary.emotions, [protocol], seed)
+    evaluator = Evaluator(plan, {"strict": miniature_readings(networks, classifier, vocabulary, protocol)}, batch_size)
     if real is not None:
-        figures["FID"] = float(frechet_distance(real.mean, real.covariance, *gaussian(*_sums(feature))))
-        by_emotion["FID"] = {
-            label: float(frechet_distance(*real.by_emotion[label][:2], *gaussian(*_sums(feature[emotion == label]))))
-            for label in present
-            if label in real.by_emotion
-        }
-    result = {f"{name}[{networks.name}]": figures[name] for name in FIGURES if name in figures}
+        evaluator.use_real("strict", real)
+    for start in range(0, len(plan.names), batch_size):
+        part = plan.names[start : start + batch_size]
+        rows = [name.rpartition("/") for name in part]
+        evaluator.add([images[emotion][int(row)] for emotion, _, row in rows], part)
+    figures = evaluator.result(intervals=False)["strict"].figures
+    result = {f"{name}[{networks.name}]": figures[name].value for name in FIGURES if name in figures}
     for name in FIGURES:
-        for label, figure in by_emotion.get(name, {}).items():
-            result[f"{name}[{networks.name}]/{vocabulary.emotions[label]}"] = figure
+        if name in figures:
+            for emotion, part_figure in figures[name].by_emotion.items():
+                result[f"{name}[{networks.name}]/{emotion}"] = part_figure.value
     return result

@@ -1,4 +1,4 @@
-"""How much images of one emotion differ to the eye (LPIPS-style)."""
+"""How much images of one emotion differ to the eye (LPIPS)."""
 
 from __future__ import annotations
 
@@ -6,24 +6,24 @@ from uniemo.metrics.pairs import PairMetric
 
 
 class PairwiseDistance(PairMetric):
-    """Mean perceptual distance of random pairs inside one emotion; higher is more diverse.
+    """Mean perceptual distance of pairs of images of one emotion; higher is more diverse.
 
-    The vectors are :func:`uniemo.metrics.networks.block_vectors`, whose squared Euclidean distance is LPIPS-style.
+    The vectors are the ``maps`` of a network of role ``lpips`` (their squared Euclidean distance is LPIPS) or
+    :func:`uniemo.metrics.networks.block_vectors` (an LPIPS-style distance).
 
     Args:
         num_emotions: C.
-        pairs: pairs of each emotion; all where fewer exist.
-        seed: of the draw.
         average: ``mean`` over emotions, each with the same weight, or ``none`` for (C,) values.
 
     Example:
         >>> import torch
         >>> metric = PairwiseDistance(num_emotions=1)
-        >>> metric.update(torch.eye(3), torch.zeros(3, dtype=torch.long), torch.arange(3))
+        >>> metric.update(torch.eye(3), torch.eye(3).roll(1, 0), torch.zeros(3, dtype=torch.long))
         >>> metric.compute()
         tensor(2., dtype=torch.float64)
     """
 
-    def weight(self, size: int) -> float:
-        """Return 1: the vectors hold the averages over positions and blocks already."""
+    @staticmethod
+    def weight(size: int) -> float:
+        """Return 1: the vectors hold the averages over positions and layers already."""
         return 1.0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,7 +12,28 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from uniemo.errors import UniEmoError
+from uniemo.metrics.weights import weights_hash
 from uniemo.models.clip import load_clip
+
+
+def check_images(images: Tensor) -> None:
+    """Refuse what is not a batch of [0, 1] images.
+
+    Args:
+        images: (B, 3, H, W) in [0, 1].
+
+    Raises:
+        UniEmoError: another shape, integers, values outside [0, 1] or not finite.
+    """
+    if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
+        raise UniEmoError(
+            f"images must be floats of shape (B, 3, H, W) in [0, 1]; got {images.dtype} {tuple(images.shape)}"
+        )
+    if not images.numel():
+        return
+    low, high = (float(x) for x in images.aminmax())  # NaN if any value is
+    if not (low >= -1e-4 and high <= 1 + 1e-4):
+        raise UniEmoError(f"images must lie in [0, 1]; got {low:.3f} to {high:.3f}: convert the range first")
 
 
 def network_name(name: str) -> str:
@@ -37,6 +57,7 @@ class FrozenClip(nn.Module):
         super().__init__()
         parts = load_clip(name)
         self.name = network_name(name)
+        self.source = name
         self.visual = parts.visual.eval().requires_grad_(False)
         self.image_size = parts.image_size
         self.embed_dim = parts.embed_dim
@@ -52,11 +73,7 @@ class FrozenClip(nn.Module):
     @cached_property
     def hash(self) -> str:
         """12 hex digits of the SHA-256 of the image tower's weights."""
-        digest = hashlib.sha256()
-        for name, value in sorted(self.visual.state_dict().items()):
-            digest.update(name.encode())
-            digest.update(value.detach().float().cpu().contiguous().numpy().tobytes())
-        return digest.hexdigest()[:12]
+        return weights_hash(self.visual)
 
     def preprocess(self, images: Tensor) -> Tensor:
         """Resize the shorter edge (antialiased bicubic), cut out the centre and normalise.
@@ -70,23 +87,23 @@ class FrozenClip(nn.Module):
         Raises:
             UniEmoError: another shape, integers, or values outside [0, 1].
         """
-        if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
-            raise UniEmoError(
-                f"images must be floats of shape (B, 3, H, W) in [0, 1]; got {images.dtype} {tuple(images.shape)}"
-            )
-        if images.numel() and (images.amin() < -1e-4 or images.amax() > 1 + 1e-4):
-            raise UniEmoError(
-                f"images must lie in [0, 1]; got {images.amin():.3f} to {images.amax():.3f}: convert the range first"
-            )
-        images = images.to(self.mean)
+        check_images(images)
+        return self.normalise(self.resize(images.to(self.mean)))
+
+    def resize(self, images: Tensor) -> Tensor:
+        """Resize the shorter edge of images (B, 3, H, W) to R and cut out the centre, (B, 3, R, R)."""
         height, width = images.shape[-2:]
         size = self.image_size
-        if (height, width) != (size, size):
-            scale = size / min(height, width)
-            target = (max(size, round(height * scale)), max(size, round(width * scale)))
-            images = F.interpolate(images, target, mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
-            top, left = (target[0] - size) // 2, (target[1] - size) // 2
-            images = images[..., top : top + size, left : left + size]
+        if (height, width) == (size, size):
+            return images
+        scale = size / min(height, width)
+        target = (max(size, round(height * scale)), max(size, round(width * scale)))
+        images = F.interpolate(images, target, mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
+        top, left = (target[0] - size) // 2, (target[1] - size) // 2
+        return images[..., top : top + size, left : left + size]
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """Subtract this CLIP's mean from images (B, 3, R, R) and divide by its standard deviation."""
         return (images - self.mean) / self.std
 
     @torch.no_grad()
@@ -109,6 +126,11 @@ class FrozenClip(nn.Module):
         Returns:
             Image features (B, E), not normalised, and the patch tokens (B, P, D) after each block.
         """
+        return self.run_with_blocks(self.preprocess(images))
+
+    @torch.no_grad()
+    def run_with_blocks(self, inputs: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Do the same on what :meth:`preprocess` made, (B, 3, R, R)."""
         blocks: list[Tensor] = []
 
         def keep(_module: nn.Module, _inputs: object, output: Tensor) -> None:
@@ -116,7 +138,7 @@ class FrozenClip(nn.Module):
 
         handles = [block.register_forward_hook(keep) for block in self.visual.transformer.resblocks]
         try:
-            features = self.features(images)
+            features = self.visual(inputs).float()
         finally:
             for handle in handles:
                 handle.remove()

@@ -1,6 +1,8 @@
-"""How clearly an image shows some scene or object (Sem-C), by CLIP's zero-shot softmax."""
+"""How clearly an image shows some scene or object (Sem-C)."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -8,31 +10,36 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 
 from uniemo.errors import UniEmoError
+from uniemo.metrics.fid import check_finite
 from uniemo.metrics.networks import FrozenClip
 from uniemo.vocabulary import Vocabulary, attribute_text
 
 
-def semantic_clarity(features: Tensor, texts: list[Tensor], logit_scale: float) -> Tensor:
-    """Return the largest zero-shot probability of each image over several sets of names.
+def semantic_clarity(probabilities: Sequence[Tensor]) -> Tensor:
+    """Return the largest probability of each image over several sets of classes.
 
     Args:
-        features: (B, E) image features, normalised or not.
-        texts: one (V, E) tensor of text features for each set of names, each with its own softmax.
-        logit_scale: CLIP's inverse temperature.
+        probabilities: (B, K) softmax over each set, for example the 365 scenes of Places and ImageNet's 1000 objects.
 
     Returns:
         (B,) in (0, 1].
     """
-    images = F.normalize(features, dim=-1)
-    best = [
-        (logit_scale * images @ F.normalize(text, dim=-1).T).softmax(dim=-1).amax(dim=-1)  # (B,)
-        for text in texts
-    ]
-    return torch.stack(best).amax(dim=0)
+    return torch.stack([part.amax(dim=1) for part in probabilities]).amax(dim=0)
+
+
+def zero_shot(features: Tensor, text: Tensor, logit_scale: float) -> Tensor:
+    """Return CLIP's zero-shot softmax (B, V).
+
+    Args:
+        features: (B, E) image features, normalised or not.
+        text: (V, E) text features of the names.
+        logit_scale: CLIP's inverse temperature.
+    """
+    return (logit_scale * F.normalize(features, dim=-1) @ F.normalize(text, dim=-1).T).softmax(dim=-1)
 
 
 class ClarityReader(nn.Module):
-    """Sem-C of image features, for a vocabulary's scenes and objects.
+    """Sem-C of a CLIP's image features, by its zero-shot softmax over a vocabulary's scenes and over its objects.
 
     Args:
         clip: whose features are read; its text tower runs once, here.
@@ -54,51 +61,42 @@ class ClarityReader(nn.Module):
             names = [attribute_text(name) for name in getattr(vocabulary, kind)]
             self.register_buffer(kind, clip.text(names), persistent=False)  # (V, E)
 
-    @property
-    def texts(self) -> list[Tensor]:
-        """Text features (V, E) of each set of names."""
-        return [getattr(self, kind) for kind in self.kinds]
+    def probabilities(self, features: Tensor) -> Tensor:
+        """Return both softmaxes side by side, (B, S + O), of image features (B, E)."""
+        parts = [zero_shot(features, getattr(self, kind), self.logit_scale) for kind in self.kinds]
+        return torch.cat(parts, dim=1)
 
     def forward(self, features: Tensor) -> Tensor:
         """Return Sem-C (B,) of image features (B, E)."""
-        return semantic_clarity(features, self.texts, self.logit_scale)
+        return semantic_clarity([self.probabilities(features)])
 
 
 class SemanticClarity(Metric):
-    """Mean over images of the larger of the best scene's and the best object's zero-shot probability.
-
-    Args:
-        scene_text: (S, E) text features of scene names.
-        object_text: (O, E) text features of object names.
-        logit_scale: CLIP's inverse temperature.
+    """Mean over images of the larger of the best scene's and the best object's probability.
 
     Example:
         >>> import torch
-        >>> metric = SemanticClarity(torch.eye(2), torch.eye(2), logit_scale=0.0)
-        >>> metric.update(torch.ones(5, 2))
+        >>> metric = SemanticClarity()
+        >>> metric.update(torch.tensor([[0.7, 0.3]]), torch.tensor([[0.1, 0.8, 0.1]]))
         >>> metric.compute()
-        tensor(0.5000, dtype=torch.float64)
+        tensor(0.8000, dtype=torch.float64)
     """
 
     is_differentiable = False
     higher_is_better = True
     full_state_update = False
-    scene_text: Tensor
-    object_text: Tensor
     total: Tensor
     count: Tensor
 
-    def __init__(self, scene_text: Tensor, object_text: Tensor, logit_scale: float) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("scene_text", scene_text, persistent=False)
-        self.register_buffer("object_text", object_text, persistent=False)
-        self.logit_scale = logit_scale
         self.add_state("total", torch.tensor(0.0, dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("count", torch.tensor(0), dist_reduce_fx="sum")
 
-    def update(self, features: Tensor) -> None:
-        """Add images by their features (B, E), normalised or not."""
-        scores = semantic_clarity(features, [self.scene_text, self.object_text], self.logit_scale)
+    def update(self, *probabilities: Tensor) -> None:
+        """Add images by their softmaxes (B, K), one for each set of classes; UniEmoError for NaN."""
+        scores = semantic_clarity(probabilities)
+        check_finite(scores[:, None], "probabilities")
         self.total += scores.double().sum()
         self.count += len(scores)
 

@@ -1,0 +1,115 @@
+"""A tiny feature network with both views, pictures that say which they are, and a whole evaluation around them."""
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from uniemo.data.emotions import MIKELS_8
+from uniemo.metrics.evaluator import Evaluator
+from uniemo.metrics.feature_network import FeatureNetwork, NetworkInfo
+from uniemo.metrics.pairs import plan_evaluation
+from uniemo.metrics.protocols import EMOGEN, STRICT, clarity_readings, emotion_reading, protocol_readings
+
+
+class SmallNetwork(FeatureNetwork):
+    """Images pooled to 4 x 4; ``emogen`` sees them darker. The corner pixel, in thousandths, is the image's number."""
+
+    views = ("strict", "emogen")
+
+    def __init__(self, features=6, seed=0, name="small"):
+        super().__init__()
+        generator = torch.Generator().manual_seed(seed)
+        self.register_buffer("weight", torch.randn(48, features, generator=generator))
+        self.register_buffer("classes", torch.randn(features, 8, generator=generator))
+        self.info = NetworkInfo("small", name, f"seed {seed}", f"{seed:012d}")
+        self.seen = []  # (view, number) of each image, in the order of passes
+        self.broken = None  # number of the image whose output is NaN
+        self.register_forward_pre_hook(self._record, with_kwargs=True)
+
+    @staticmethod
+    def _record(network, inputs, keywords):
+        view = keywords.get("view") or (inputs[1] if len(inputs) > 1 else "strict")
+        network.numbers = (inputs[0][:, 0, 0, 0] * 1000).round().long().tolist()
+        network.seen += [(view, number) for number in network.numbers]
+
+    def describe(self, view="strict"):
+        return f"pooled, {view}"
+
+    def prepare(self, images, view):
+        pooled = F.adaptive_avg_pool2d(images, 4).flatten(1)
+        return pooled / 2 if view == "emogen" else pooled
+
+    def read(self, inputs):
+        features = inputs @ self.weight
+        if self.broken in self.numbers:
+            features[self.numbers.index(self.broken)] = torch.nan
+        return {"features": features, "maps": features.cos(), "probabilities": (3 * features).softmax(dim=1)}
+
+    def head(self, features):
+        """Return emotion probabilities."""
+        return (features @ self.classes).softmax(dim=1)
+
+
+def pictures(count, size=8, seed=0):
+    """Return pictures (count, 3, size, size) in [0, 1] with their number in the corner."""
+    images = torch.rand(count, 3, size, size, generator=torch.Generator().manual_seed(seed))
+    images[:, 0, 0, 0] = torch.arange(count) / 1000
+    return images
+
+
+def names_of(counts):
+    """Return names by emotion for (n_1, …) images of Mikels' first emotions, and all of them in a row."""
+    names = {emotion: [f"{emotion}/{k:03d}" for k in range(n)] for emotion, n in zip(MIKELS_8, counts, strict=False)}
+    return names, [name for part in names.values() for name in part]
+
+
+def readings_of(network, second=None, protocols=(STRICT, EMOGEN)):
+    """Return readings of every figure for each protocol, all of one network."""
+    emotion = [emotion_reading(network, network.head)]
+    if second is not None:
+        emotion.append(emotion_reading(second, second.head))
+    return {
+        protocol.name: protocol_readings(
+            protocol,
+            fid=network,
+            lpips=network,
+            clip=network,
+            emotion=tuple(emotion),
+            clarity=clarity_readings(network),
+        )
+        for protocol in protocols
+    }
+
+
+def evaluate(network, names, images, real=None, order=None, batch=7, protocols=(STRICT, EMOGEN), second=None, seed=0):
+    """Return the result of an evaluation.
+
+    Args:
+        network: see above.
+        names: by emotion.
+        images: by name.
+        real: images and class indices.
+        order: names in the order they are handed in; None takes the plan's.
+        batch: images at a time.
+        protocols: to follow.
+        second: another network with its classifier.
+        seed: of pairs and intervals.
+    """
+    plan = plan_evaluation(names, MIKELS_8, protocols, seed)
+    evaluator = Evaluator(plan, readings_of(network, second, protocols), batch)
+    if real is not None:
+        evaluator.add_real(*real)
+    order = list(order or plan.names)
+    for start in range(0, len(order), batch):
+        part = order[start : start + batch]
+        evaluator.add([images[name] for name in part], part)
+    return evaluator.result(seed)
+
+
+def values(result):
+    """Return all values and ends of intervals in one array."""
+    rows = []
+    for figures in result.values():
+        for figure in figures.figures.values():
+            rows += [(part.value, part.low, part.high) for part in (figure, *figure.by_emotion.values())]
+    return np.array(rows)

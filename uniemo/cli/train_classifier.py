@@ -1,0 +1,229 @@
+"""``uniemo train-classifier``: the Emo-A classifier on a frozen CLIP's features, as a file that measures others."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from uniemo.cli.classifier_report import measured, origin_of, summary
+from uniemo.cli.parsing import Parser, add_device, natural, pick_device, positive
+from uniemo.data.catalog import DATASETS, recognise
+from uniemo.data.listing import SPLITS
+from uniemo.errors import UniEmoError
+from uniemo.resources import MINIATURE, atomic_write, resolve
+
+if TYPE_CHECKING:
+    from uniemo.data.base import EmotionDataModule
+    from uniemo.data.listing import Split
+    from uniemo.metrics.emotion_classifier import ClassifierConfig, View
+
+_DESCRIPTION = """Train the classifier behind Emo-A: two fully connected layers on frozen CLIP image features.
+
+It learns on the training split and stops on the validation split; the test split is looked at once, at the end, for
+accuracy and calibration. Each image goes through the CLIP once: features are kept, so that another seed or head costs
+seconds, and what was interrupted goes on. The weights (safetensors) carry emotions, CLIP, its hash and the figures; a
+JSON file beside them has seeds, counts and versions too.
+
+A second classifier to check the first with is another run: another CLIP first of all, else --head and --seed."""
+
+_EXAMPLES = """examples:
+  uniemo train-classifier --data.root /data/EmoSet --clip ViT-L-14 --output emo_a.safetensors
+  uniemo train-classifier --data.root /data/EmoSet --clip ViT-B-16/laion2b_s34b_b88k --output second.safetensors
+  uniemo train-classifier --data.root miniature:emoset --clip miniature:clip --hidden 256 --output mini.safetensors
+"""
+
+
+def _parser() -> Parser:
+    """Return the options."""
+    parser = Parser("uniemo train-classifier", _DESCRIPTION, _EXAMPLES)
+    parser.add_argument("--data.root", dest="root", required=True, help="folder of the dataset, or miniature:emoset")
+    parser.add_argument("--dataset", choices=tuple(DATASETS), help="which dataset it is (recognised when left out)")
+    parser.add_argument("--data.layout", dest="layout", help="take this layout without looking (recognised)")
+    parser.add_argument("--data.split_file", dest="split_file", help="file with the split of each image")
+    parser.add_argument("--data.fold", dest="fold", type=positive, help="which fold is the test split, from 1")
+    parser.add_argument("--data.seed", dest="data_seed", type=natural, default=0, help="of a split made anew (0)")
+    parser.add_argument(
+        "--data.diffusion_size",
+        dest="diffusion_size",
+        type=positive,
+        help="learn each image at this size as well: that of generated images, where the CLIP takes larger ones",
+    )
+    parser.add_argument(
+        "--data.on_error", dest="on_error", choices=("raise", "skip"), default="raise", help="unreadable images (raise)"
+    )
+    parser.add_argument("--clip", required=True, help="frozen CLIP: an open_clip name, a folder or miniature:clip")
+    parser.add_argument("--head", choices=("mlp", "linear"), default="mlp", help="two layers, or one as EmoGen's (mlp)")
+    parser.add_argument("--hidden", type=positive, help="width of the hidden layer (768)")
+    parser.add_argument("--dropout", type=_share, help="on the hidden layer, 0 to below 1 (0.5)")
+    parser.add_argument("--learning_rate", type=_rate, default=2e-3, help="of AdamW (0.002)")
+    parser.add_argument("--weight_decay", type=_rate, default=0.1, help="of AdamW (0.1)")
+    parser.add_argument("--epochs", type=positive, default=150, help="passes at most (150)")
+    parser.add_argument("--patience", type=positive, default=20, help="stop after so many without gain (20)")
+    parser.add_argument("--seed", type=natural, default=0, help="of weights, order and dropout (0)")
+    parser.add_argument("--temperature", action="store_true", help="calibrate: one temperature, fitted on validation")
+    parser.add_argument("--output", required=True, type=Path, help="file to write, .safetensors")
+    parser.add_argument("--overwrite", action="store_true", help="replace --output where it exists")
+    parser.add_argument("--features_cache", type=Path, help="folder for features (one in uniemo's cache)")
+    parser.add_argument("--batch_size", type=positive, default=64, help="images at a time through the CLIP (64)")
+    parser.add_argument("--num_workers", type=natural, default=0, help="processes that decode images (0)")
+    add_device(parser)
+    return parser
+
+
+def run(words: list[str]) -> int:
+    """Train; ``words`` begin with the command."""
+    options = _parser().parse_words(words[1:])
+    _check_files(options)
+    if not options.root.startswith(MINIATURE):  # the miniature's is painted where it is missing
+        _check_root(options)
+    device = pick_device(options.device)
+
+    from uniemo.metrics.clip_networks import load_clip_network
+    from uniemo.metrics.emotion_classifier import ClassifierOrigin, cached_features, train_emotion_classifier
+    from uniemo.metrics.weights import weights_hash
+
+    clip = load_clip_network("clip", options.clip).clip
+    data = _data(options, clip.image_size)
+    counts = _counts(data)
+    clip.to(device)
+    views: tuple[View, ...] = ("image",) if options.diffusion_size is None else ("image", "target")
+    print(f"{data.describe()}\n{clip.name} ({clip.hash}) on {device}", flush=True)
+    wanted: tuple[tuple[Split, tuple[View, ...]], ...] = (("train", views), ("val", views), ("test", ("image",)))
+    train, val, test = (
+        cached_features(clip, data.evaluation_loader(split), kept, options.features_cache, progress=True)
+        for split, kept in wanted
+    )
+    config = _config(options)
+    emotions = data.vocabulary.emotions
+    classifier, info = train_emotion_classifier(*train, *val, len(emotions), config, device, progress=True)
+    figures = measured(classifier, emotions, test, val)
+    about = origin_of(options, data, clip, config, info, views, counts, {"train": train, "val": val, "test": test})
+    brief = {key: figures["test"][key] for key in ("images", "accuracy", "balanced_accuracy", "ece", "brier", "nll")}
+    classifier.origin = ClassifierOrigin(emotions, clip.name, clip.hash, {"test": brief, "seed": options.seed})
+    classifier.save(options.output)
+    with atomic_write(_notes(options.output)) as temporary:
+        text = json.dumps({**about, "weights_hash": weights_hash(classifier), **figures}, indent=1, ensure_ascii=False)
+        temporary.write_text(text + "\n", encoding="utf-8")
+    print(summary(figures, info, config, data))
+    print(f"wrote {options.output} and {_notes(options.output)}")
+    return 0
+
+
+def _notes(output: Path) -> Path:
+    """Return the place of the JSON file."""
+    return output.with_suffix(".json")
+
+
+def _check_files(options: argparse.Namespace) -> None:
+    """Raise unless the output and the features can be written."""
+    output: Path = options.output
+    if output.is_dir():
+        raise UniEmoError(f"--output must be a file; {output} is a folder: give a file name in it")
+    if output.suffix != ".safetensors":
+        raise UniEmoError(f"--output must end in .safetensors; got {output}: name it {output.stem}.safetensors")
+    if not output.parent.is_dir():
+        raise UniEmoError(f"--output must lie in an existing folder; {output.parent} is none: make it first")
+    for path in (output, _notes(output)):
+        if path.exists() and not options.overwrite:
+            raise UniEmoError(f"--output must be new; {path} exists: give another name or add --overwrite")
+        if path.is_dir():
+            raise UniEmoError(f"--output must leave room for its notes; {path} is a folder: give another name")
+    if options.features_cache is not None and options.features_cache.exists() and not options.features_cache.is_dir():
+        raise UniEmoError(f"--features_cache must be a folder; {options.features_cache} is a file: give another")
+    if options.head == "linear":
+        for name in ("hidden", "dropout"):
+            if getattr(options, name) is not None:
+                raise UniEmoError(f"--{name} must be left out with --head linear, which has no hidden layer")
+
+
+def _check_root(options: argparse.Namespace) -> None:
+    """Raise unless a dataset is there; its images are looked at later."""
+    root: str = options.root
+    folder = resolve(root)
+    if not folder.is_dir():
+        raise UniEmoError(f"--data.root must be an existing folder; got {root}: correct the path")
+    if next(folder.iterdir(), None) is None:
+        raise UniEmoError(f"--data.root must hold a dataset; {root} is empty: correct the path")
+    recognise(folder, options.layout, options.dataset)
+
+
+def _config(options: argparse.Namespace) -> ClassifierConfig:
+    """Return how the classifier is to be made."""
+    from uniemo.metrics.emotion_classifier import ClassifierConfig
+
+    return ClassifierConfig(
+        hidden=(options.hidden or 768) if options.head == "mlp" else None,
+        dropout=0.5 if options.dropout is None else options.dropout,
+        learning_rate=options.learning_rate,
+        weight_decay=options.weight_decay,
+        max_epochs=options.epochs,
+        patience=options.patience,
+        seed=options.seed,
+        temperature=options.temperature,
+    )
+
+
+def _data(options: argparse.Namespace, image_size: int) -> EmotionDataModule:
+    """Return the data module, checked."""
+    import uniemo.data
+
+    folder = resolve(options.root)
+    dataset = options.dataset or recognise(folder, options.layout)[0].dataset
+    data: EmotionDataModule = getattr(uniemo.data, dataset)(
+        options.root,
+        image_size=image_size,
+        diffusion_size=options.diffusion_size,
+        batch_size=options.batch_size,
+        num_workers=options.num_workers,
+        seed=options.data_seed,
+        layout=options.layout,
+        split_file=options.split_file,
+        fold=options.fold,
+        on_error=options.on_error,
+    )
+    data.check(("train", "val", "test"))
+    return data
+
+
+def _counts(data: EmotionDataModule) -> dict[str, dict[str, int]]:
+    """Return the images of each split by emotion.
+
+    Raises:
+        UniEmoError: an emotion without training images, which could not be learnt, or an empty split.
+    """
+    import numpy as np
+
+    emotions = data.vocabulary.emotions
+    found: dict[str, dict[str, int]] = {}
+    for split in SPLITS:
+        numbers = np.bincount(data.records(split).emotion, minlength=len(emotions))
+        found[split] = {name: int(number) for name, number in zip(emotions, numbers, strict=True)}
+        if not numbers.sum():
+            raise UniEmoError(f"--data.root must have images in its {split} split; there are none: add some")
+    missing = [name for name, number in found["train"].items() if not number]
+    if missing:
+        raise UniEmoError(
+            f"--data.root must have training images of each emotion; there are none of {', '.join(missing)}: add some"
+        )
+    return found
+
+
+def _share(text: str) -> float:
+    """Read a number from 0 to below 1 (an argparse type)."""
+    value = _rate(text)
+    if value >= 1:
+        raise argparse.ArgumentTypeError(f"must be below 1; got {text!r}")
+    return value
+
+
+def _rate(text: str) -> float:
+    """Read a number of at least 0 (an argparse type)."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be a number of at least 0; got {text!r}")
+    return value

@@ -1,0 +1,161 @@
+"""How the Emo-A classifier is trained."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from tqdm import tqdm
+
+from uniemo.errors import UniEmoError
+from uniemo.metrics.calibration import fit_temperature
+from uniemo.metrics.classifier_head import EmotionClassifier
+
+
+@dataclass(frozen=True)
+class ClassifierConfig:
+    """How the classifier is made.
+
+    Attributes:
+        hidden: width of the hidden layer; None makes a linear probe.
+        dropout: on the hidden layer.
+        learning_rate: of AdamW.
+        weight_decay: of AdamW.
+        batch_size: features per step.
+        max_epochs: upper bound on passes over the features.
+        patience: passes without a lower validation loss before training stops.
+        seed: of initial weights, order and dropout.
+        temperature: whether logits are divided by the temperature that fits the validation split best.
+    """
+
+    hidden: int | None = 256
+    dropout: float = 0.5
+    learning_rate: float = 2e-3
+    weight_decay: float = 0.1
+    batch_size: int = 256
+    max_epochs: int = 150
+    patience: int = 20
+    seed: int = 0
+    temperature: bool = False
+
+
+@dataclass(frozen=True)
+class ClassifierInfo:
+    """How training went.
+
+    Attributes:
+        accuracy: on the validation features, in [0, 1].
+        loss: cross entropy there; the weights kept are those of the lowest.
+        epochs: passes until training stopped.
+        best_epoch: the pass whose weights were kept, from 1.
+    """
+
+    accuracy: float
+    loss: float
+    epochs: int
+    best_epoch: int
+
+
+def train_emotion_classifier(
+    features: Tensor,
+    labels: Tensor,
+    val_features: Tensor,
+    val_labels: Tensor,
+    num_emotions: int,
+    config: ClassifierConfig | None = None,
+    device: torch.device | str = "cpu",
+    progress: bool = False,
+) -> tuple[EmotionClassifier, ClassifierInfo]:
+    """Train the classifier; the same arguments give the same weights, and the global random state is left alone.
+
+    Args:
+        features: (N, E) training features, not normalised.
+        labels: (N,) class indices.
+        val_features: (M, E), for early stopping.
+        val_labels: (M,).
+        num_emotions: C.
+        config: how.
+        device: where to compute; a GPU's weights differ from the CPU's by more than rounding (its dropout is another).
+        progress: show a bar with a step for each pass.
+
+    Returns:
+        The classifier in eval mode, frozen, on the CPU, and how training went.
+
+    Raises:
+        UniEmoError: no training or no validation features, or features that are not finite.
+    """
+    config = config or ClassifierConfig()
+    device = torch.device(device)
+    if not len(features) or not len(val_features):
+        raise UniEmoError(
+            "emotion classifier needs training and validation features; "
+            f"got {len(features)} and {len(val_features)}: add images to both splits"
+        )
+    for name, part in (("training", features), ("validation", val_features)):
+        if not part.isfinite().all():
+            row = int((~part.isfinite()).any(dim=1).nonzero()[0])
+            raise UniEmoError(f"{name} features must be finite; row {row} is not: look at that image and at the CLIP")
+    gpus = [device] if device.type == "cuda" else []
+    # Lightning validates in inference mode: leave it, and copy what was computed there
+    with torch.inference_mode(False), torch.enable_grad(), torch.random.fork_rng(devices=gpus):
+        features, labels, val_features, val_labels = (
+            (x.clone() if x.is_inference() else x.detach()).to(device)
+            for x in (features.float(), labels, val_features.float(), val_labels)
+        )
+        torch.default_generator.manual_seed(config.seed)  # torch.manual_seed would touch every GPU
+        if gpus:
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(config.seed)
+        classifier = EmotionClassifier(features.shape[1], num_emotions, config.hidden, config.dropout)
+        classifier.mean.copy_(features.mean(dim=0))
+        classifier.std.copy_(features.std(dim=0, unbiased=False).clamp(min=1e-6))
+        classifier.to(device)
+        info = _fit(classifier, features, labels, val_features, val_labels, config, progress)
+        if config.temperature:
+            with torch.no_grad():
+                classifier.temperature.fill_(fit_temperature(classifier(val_features), val_labels))
+    return classifier.cpu().eval().requires_grad_(False), info
+
+
+def _fit(
+    classifier: EmotionClassifier,
+    features: Tensor,
+    labels: Tensor,
+    val_features: Tensor,
+    val_labels: Tensor,
+    config: ClassifierConfig,
+    progress: bool,
+) -> ClassifierInfo:
+    """Minimise the cross entropy with AdamW and leave the weights of the lowest validation loss in place."""
+    optimizer = torch.optim.AdamW(
+        classifier.layers.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
+    )
+    best = ClassifierInfo(0.0, float("inf"), 0, 0)
+    weights = copy.deepcopy(classifier.layers.state_dict())
+    epoch = 0
+    bar = tqdm(total=config.max_epochs, desc="training", unit="epoch", disable=not progress)
+    with bar:
+        for epoch in range(1, config.max_epochs + 1):
+            classifier.train()
+            for chosen in torch.randperm(len(features)).split(config.batch_size):
+                rows = chosen.to(features.device)
+                optimizer.zero_grad()
+                F.cross_entropy(classifier(features[rows]), labels[rows]).backward()
+                optimizer.step()
+            classifier.eval()
+            with torch.no_grad():
+                logits = classifier(val_features)
+            loss = float(F.cross_entropy(logits, val_labels))
+            if loss < best.loss:
+                accuracy = float((logits.argmax(dim=1) == val_labels).double().mean())
+                best = ClassifierInfo(accuracy, loss, epoch, epoch)
+                weights = copy.deepcopy(classifier.layers.state_dict())
+            elif epoch - best.best_epoch >= config.patience:
+                break
+            bar.set_postfix(val_loss=f"{best.loss:.4f}", val_accuracy=f"{best.accuracy:.1%}", refresh=False)
+            bar.update()
+    classifier.layers.load_state_dict(weights)
+    return ClassifierInfo(best.accuracy, best.loss, epoch, best.best_epoch)

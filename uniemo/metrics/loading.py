@@ -1,0 +1,69 @@
+"""Image files as batches: each file decoded once, in threads, while the networks run on the batch before."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from uniemo.data.images import read_image
+
+
+def read_bytes(path: str | Path, size: int | None = None) -> Tensor:
+    """Return a picture's bytes (3, H, W); see :func:`uniemo.data.images.read_image` for what it does and refuses.
+
+    Args:
+        path: file.
+        size: cut out the middle square and resize it to so many pixels, as evaluation data does; None leaves it as is.
+    """
+    image = read_image(path)
+    if size is not None and image.size != (size, size):
+        side = min(image.size)
+        left, upper = ((length - side) // 2 for length in image.size)
+        box = (left, upper, left + side, upper + side)
+        image = image.resize((size, size), Image.Resampling.BICUBIC, box=box, reducing_gap=3.0)
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
+
+
+def to_unit(images: Tensor) -> Tensor:
+    """Return images in [0, 1] of bytes; those in [0, 1] are returned as they are."""
+    return images.float().div_(255) if images.dtype == torch.uint8 else images
+
+
+def read_batches(
+    paths: Sequence[str | Path], batch_size: int = 32, threads: int = 2, size: int | None = None
+) -> Iterator[list[Tensor]]:
+    """Yield the pictures (3, H, W) of ``paths`` as bytes, in order, ``batch_size`` at a time.
+
+    At most one batch is decoded ahead, and bytes become floats only in the evaluator, a batch at a time, so that memory
+    does not grow with the files.
+
+    Args:
+        paths: files.
+        batch_size: pictures of a batch; the last may have fewer.
+        threads: that decode.
+        size: see :func:`read_bytes`.
+
+    Raises:
+        UniEmoError: a file that cannot be read; nothing stands in for it.
+    """
+    left = iter(paths)
+    with ThreadPoolExecutor(threads) as pool:
+        pending: deque[Future[Tensor]] = deque(
+            pool.submit(read_bytes, path, size) for path in islice(left, 2 * batch_size)
+        )
+        try:
+            while pending:
+                batch = [pending.popleft().result() for _ in range(min(batch_size, len(pending)))]
+                pending.extend(pool.submit(read_bytes, path, size) for path in islice(left, batch_size))
+                yield batch
+        finally:
+            for future in pending:
+                future.cancel()
