@@ -1,0 +1,235 @@
+"""``uniemo evaluate``: the five figures of generated images, by both protocols."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from uniemo.cli.parsing import Parser, add_device, check_new_file, natural, pick_device, positive
+from uniemo.errors import UniEmoError
+
+if TYPE_CHECKING:
+    from uniemo.evaluation.classifiers import CheckpointFacts, Classifier
+    from uniemo.evaluation.comparison import Comparison
+    from uniemo.evaluation.folders import ImageSet
+    from uniemo.evaluation.networks import NetworkSet
+
+_DESCRIPTION = """Measure generated images: FID, LPIPS, Emo-A, Sem-C and Sem-D, per emotion and in all.
+
+Two protocols stand side by side: "emogen" repeats the published scripts with their habits, "strict" is the one to rely
+on, with 95 % intervals; only strict has the second classifier. --real and --generated are folders with a folder for
+each emotion, datasets that uniemo knows (of --real the test split), or indexes (.jsonl) of uniemo generate and uniemo
+filter. The JSON result says everything that it takes to repeat the figures; pictures of the confusion matrices and of
+the memorisation check lie beside it. Each image is decoded once and goes through each network once."""
+
+_EXAMPLES = """networks:
+  auto takes the miniature's small CLIP for what the miniature painted or drew, else the published networks, whose
+  weights are downloaded once or must lie where the error says. --fid, --lpips, --clip, --imagenet and --places name
+  single ones: a registry name (alex, vgg, ViT-L-14 …), a path, random-NAME, or none to leave their figures out.
+
+examples:
+  uniemo evaluate --real miniature:emoset --generated out/ --output result.json
+  uniemo evaluate --real /data/EmoSet --generated out/ --classifier emo_a.safetensors --output result.json
+  uniemo evaluate --ckpt runs/joint/best.ckpt --generated out/ --train miniature:emoset --output result.json
+  torchrun --nproc_per_node 4 -m uniemo evaluate --real /data/EmoSet --generated out/ --output result.json
+"""
+
+_OVERRIDES = {  # option: (role, help)
+    "--fid": ("fid", "network for FID, of both protocols"),
+    "--fid_emogen": ("fid.emogen", "another one for protocol emogen"),
+    "--lpips": ("lpips", "alex, vgg or squeeze; alex@256 for images of 256 pixels"),
+    "--clip": ("clip", "CLIP for Sem-D, Emo-A and the memorisation check"),
+    "--imagenet": ("imagenet", "ResNet-50 of Sem-C's objects"),
+    "--places": ("places", "Places365 ResNet-50 of Sem-C's scenes"),
+}
+
+
+def _parser() -> Parser:
+    """Return the options."""
+    parser = Parser("uniemo evaluate", _DESCRIPTION, _EXAMPLES)
+    add = parser.add_argument
+    add("--generated", required=True, help="images to measure")
+    add("--real", help="images to compare with (with --ckpt: the data that it was trained on)")
+    add("--output", required=True, type=Path, metavar="FILE", help="JSON result to write")
+    add("--overwrite", action="store_true", help="replace an existing result")
+    add(
+        "--protocol", action="append", choices=("strict", "emogen"), help="one of the protocols; may be repeated (both)"
+    )
+    add("--split", choices=("train", "val", "test", "all"), help="of --real, where it is a dataset (test)")
+    add(
+        "--real_size",
+        type=positive,
+        metavar="PIXELS",
+        help="cut and resize real images to a square first (as they are)",
+    )
+    add("--pairs", type=positive, default=1000, help="pairs of each emotion in strict; all where fewer exist (1000)")
+    add("--seed", type=natural, default=0, help="of pairs, intervals and samples (0)")
+    add("--ckpt", type=Path, help="checkpoint: its data trains the classifiers, its names are Sem-C's")
+    add("--classifier", metavar="FILE", help="Emo-A's, of train-classifier or EmoGen's; none leaves Emo-A out")
+    add("--second_classifier", metavar="FILE", help="another one beside it in strict, trained independently")
+    add("--second_clip", metavar="NAME", help="CLIP that the second classifier reads (the first one's)")
+    add("--networks", default="auto", help="auto, published, miniature or random (auto)")
+    for option, (_, text) in _OVERRIDES.items():
+        add(option, metavar="NAME", help=text)
+    add("--train", metavar="DIR", help="training images: look up the nearest to a sample of generated ones")
+    add("--sample", type=positive, default=64, help="images of that sample (64)")
+    add("--batch_size", type=positive, default=32, help="images at a time (32)")
+    add("--workers", type=positive, default=min(8, os.cpu_count() or 1), help="threads that decode (cores, at most 8)")
+    add("--no_cache", action="store_true", help="neither read nor keep statistics of the real images")
+    add_device(parser)
+    return parser
+
+
+def run(words: list[str]) -> int:
+    """Evaluate; ``words`` begin with the command."""
+    options = _parser().parse_words(words[1:])
+    _check_output(options.output, options.overwrite)
+    if options.real is None and options.ckpt is None:
+        raise UniEmoError(
+            "--real must name the images to compare with; got none: give a folder, or --ckpt for its data"
+        )
+
+    import torch
+
+    from uniemo.evaluation.classifiers import read_facts
+    from uniemo.evaluation.comparison import Settings, prepare
+    from uniemo.evaluation.folders import label_space, read_images
+    from uniemo.evaluation.run import measure
+    from uniemo.metrics.protocols import PROTOCOLS, STRICT
+    from uniemo.metrics.ranks import rank_and_ranks
+
+    facts = None if options.ckpt is None else read_facts(options.ckpt)
+    generated = read_images(options.generated, option="--generated")
+    real = read_images(options.real or facts.arguments["root"], options.split, "--real")  # type: ignore[union-attr]
+    train = None if options.train is None else read_images(options.train, None, "--train", training=True)
+    chosen = [PROTOCOLS[name] for name in PROTOCOLS if name in (options.protocol or PROTOCOLS)]
+    settings = Settings(
+        tuple(dataclasses.replace(one, pairs=options.pairs) if one is STRICT else one for one in chosen),
+        options.seed,
+        options.batch_size,
+        options.workers,
+        options.real_size,
+        not options.no_cache,
+        _first_rank(),
+    )
+    device = _join_ranks(options.device)
+    comparison = prepare(real, generated, label_space(real, generated, preferred=real.classes), settings)
+    networks, classifiers, notes = _networks(options, comparison, facts, device)
+    evaluation = measure(comparison, networks, classifiers, settings)
+    if rank_and_ranks()[1] > 1:
+        torch.distributed.destroy_process_group()
+    if not _first_rank():
+        return 0
+    about: dict[str, Any] = {"command": ["uniemo", *words], "network_set": networks.name, "device": device}
+    if facts is not None:
+        about["checkpoint"] = facts.about
+    found = None if train is None else _memorisation(options, comparison, train, networks)
+    evaluation = dataclasses.replace(evaluation, notes=(*notes, *evaluation.notes))
+    _report(options.output, evaluation, settings, about, found)
+    return 0
+
+
+def _check_output(path: Path, overwrite: bool) -> None:
+    """Find out before any work whether the result can be written."""
+    check_new_file(path, "--output")
+    if path.exists() and not overwrite:
+        raise UniEmoError(f"--output must be a new file; {path} exists: choose another name, or give --overwrite")
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise UniEmoError(f"--output must lie in a folder that can be written to; {folder} is none: choose another")
+
+
+def _first_rank() -> bool:
+    """Whether this process is the one that writes."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def _join_ranks(wanted: str) -> str:
+    """Return the device; under torchrun join the other ranks, each on its GPU where there are GPUs."""
+    import torch
+
+    device = pick_device(wanted)
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not torch.distributed.is_initialized():
+        if device == "cuda":
+            device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+            torch.cuda.set_device(device)
+        torch.distributed.init_process_group("cpu:gloo,cuda:nccl" if device.startswith("cuda") else "gloo")
+    return device
+
+
+def _networks(
+    options: argparse.Namespace, comparison: Comparison, facts: CheckpointFacts | None, device: str
+) -> tuple[NetworkSet, list[Classifier], list[str]]:
+    """Return networks, classifiers and what is to be said about them."""
+    from uniemo.evaluation.classifiers import choose_classifiers, training_data
+    from uniemo.evaluation.networks import MINIATURE, NONE, RANDOM, choose_set, load_clip, load_set, names_for_clarity
+    from uniemo.metrics.protocols import PROTOCOLS
+
+    real, emotions = comparison.real, comparison.emotions
+    protocols = [PROTOCOLS[name] for name in comparison.plan.pairs]
+    wanted = choose_set(options.networks, real, facts)
+    values = {role: getattr(options, option[2:]) for option, (role, _) in _OVERRIDES.items()}
+    overrides = {role: name for role, name in values.items() if name is not None}
+    if "emogen" not in [one.name for one in protocols]:
+        overrides.pop("fid.emogen", None)
+    if _first_rank():
+        extra = "".join(f", {role} {name}" for role, name in overrides.items())
+        print(f"networks: {wanted}{extra}", flush=True)
+    networks = load_set(wanted, protocols, names_for_clarity(real, facts, emotions), overrides, device)
+    if networks.clip is None or options.classifier == NONE:
+        return networks, [], ["Emo-A is left out: no classifier was asked for"]
+    size = networks.clip.clip.image_size
+    classifiers, notes = choose_classifiers(
+        (options.classifier, options.second_classifier),
+        (networks.clip, load_clip(options.second_clip, device) if options.second_clip else networks.clip),
+        emotions,
+        lambda: training_data(facts, real, comparison.generated, size, wanted == MINIATURE),
+        random=wanted == RANDOM,
+        pixels=wanted == MINIATURE,
+    )
+    if len(classifiers) == 1 and "strict" in [one.name for one in protocols]:
+        notes.append("strict wants a second classifier, trained independently: --second_classifier FILE")
+    return networks, classifiers, notes
+
+
+def _memorisation(options: argparse.Namespace, comparison: Comparison, train: ImageSet, networks: NetworkSet) -> Any:  # noqa: ANN401
+    """Look up the nearest training images."""
+    from uniemo.evaluation.memorisation import check_memorisation
+
+    if networks.clip is None:
+        raise UniEmoError("--train needs a CLIP to compare images; got --clip none: name one")
+    return check_memorisation(
+        comparison.generated,
+        comparison.real,
+        train,
+        networks.clip,
+        options.sample,
+        options.seed,
+        options.batch_size,
+        options.workers,
+    )
+
+
+def _report(output: Path, evaluation: Any, settings: Any, about: dict[str, Any], found: Any) -> None:  # noqa: ANN401
+    """Write the result and its pictures, print the table."""
+    from uniemo.evaluation.memorisation import draw_memorisation
+    from uniemo.evaluation.report import draw_confusion, table
+    from uniemo.evaluation.result import as_result, write_result
+
+    result = as_result(evaluation, settings, about)
+    written = [output]
+    confusion = output.with_name(f"{output.stem}.confusion.png")
+    if draw_confusion(result, confusion):
+        written.append(confusion)
+    if found is not None:
+        result["memorisation"] = found.as_result()
+        written.append(output.with_name(f"{output.stem}.memorisation.png"))
+        draw_memorisation(found, evaluation.comparison.generated, written[-1])
+    write_result(output, result)
+    print(table(result))
+    if found is not None:
+        print(found.line())
+    print(f"wrote {', '.join(str(path) for path in written)}")

@@ -1,0 +1,284 @@
+"""The emotion classifiers of Emo-A: from files, or trained at first need on a dataset's training split."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from uniemo.data.images import read_image
+from uniemo.errors import UniEmoError
+from uniemo.evaluation.folders import ImageSet
+from uniemo.metrics.clip_networks import ClipNetwork, EmotionHead
+from uniemo.metrics.emotion_classifier import ClassifierConfig, EmotionClassifier, View, emotion_classifier
+from uniemo.metrics.feature_network import FeatureNetwork
+from uniemo.metrics.protocols import Reading, emotion_reading
+from uniemo.metrics.registry import load_network
+from uniemo.metrics.second_classifier import second_classifier
+from uniemo.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from uniemo.data.base import EmotionDataModule
+
+@dataclass(frozen=True)
+class Classifier:
+    """An emotion classifier and what a result says about it.
+
+    Attributes:
+        reading: what Emo-A reads.
+        about: where it comes from and how good it is, plain values.
+    """
+
+    reading: Reading
+    about: dict[str, Any]
+
+
+class OrderedHead:
+    """A head whose classes come in the order of the figures.
+
+    Args:
+        head: features (B, E) to probabilities (B, C).
+        own: its class names in its order.
+        wanted: the same names in the order of the figures.
+
+    Attributes:
+        info: of the head.
+    """
+
+    def __init__(self, head: FeatureNetwork, own: Sequence[str], wanted: Sequence[str]) -> None:
+        self.head = head
+        self.info = head.info
+        self.order = None if tuple(own) == tuple(wanted) else [list(own).index(name) for name in wanted]
+
+    def __call__(self, features: Tensor) -> Tensor:
+        """Return probabilities (B, C) of features (B, E)."""
+        probabilities: Tensor = self.head(features)["probabilities"]
+        return probabilities if self.order is None else probabilities[:, self.order]
+
+
+def choose_classifiers(
+    files: tuple[str | None, str | None],
+    clips: tuple[ClipNetwork, ClipNetwork],
+    emotions: Sequence[str],
+    training: Callable[[], tuple[EmotionDataModule, str] | None],
+    random: bool = False,
+    pixels: bool = False,
+) -> tuple[list[Classifier], list[str]]:
+    """Return the first and the second classifier as far as they can be had, and what is to be said about them.
+
+    Args:
+        files: of the first and of the second; None trains it.
+        clips: whose features they read.
+        emotions: class names in the order of the figures.
+        training: gives the data to train on and how results call it; None where there is none.
+        random: take random weights instead of training.
+        pixels: where no other CLIP is given for it, train the second one from pixels. Another head on the same CLIP is
+            no second opinion (see :mod:`uniemo.metrics.second_classifier`), so that it is left out otherwise.
+
+    Raises:
+        UniEmoError: a file that does not fit, or a second classifier without a first.
+    """
+    made = [
+        None if file is None else load_classifier(file, clip, emotions) for file, clip in zip(files, clips, strict=True)
+    ]
+    notes: list[str] = []
+    if random and made[0] is None:
+        made[0] = random_classifier(clips[0])
+    elif None in made and (found := training()) is not None:
+        data, source = found
+        if made[0] is None:
+            made[0] = train_classifier(clips[0], data, source, emotions)
+        if made[1] is None and clips[1] is not clips[0]:
+            made[1] = train_classifier(clips[1], data, source, emotions)
+        elif made[1] is None and pixels:
+            made[1] = train_on_pixels(data, source, emotions, clips[0].device)
+        notes.append(f"Emo-A's classifiers without a file were trained on {source}")
+    if made[0] is None:
+        way_out = "give --classifier FILE (uniemo train-classifier makes one), or --ckpt"
+        if made[1] is not None:
+            raise UniEmoError(f"--second_classifier stands beside a first one; got none: {way_out}")
+        notes.append(f"Emo-A is left out, it has no classifier: {way_out}")
+    return [one for one in made if one is not None], notes
+
+
+def load_classifier(path: str | Path, clip: ClipNetwork, emotions: Sequence[str]) -> Classifier:
+    """Load a classifier from a file.
+
+    Args:
+        path: of ``uniemo train-classifier``, or the published linear head.
+        clip: whose features it reads.
+        emotions: class names in the order of the figures.
+
+    Raises:
+        UniEmoError: no such file, neither kind of head, one that was trained on another CLIP or on other emotions.
+    """
+    head = load_network("emotion", str(path)).to(clip.device)
+    classifier = EmotionClassifier.load(path)
+    classifier.check_clip(clip.clip)
+    origin = classifier.origin
+    _check_emotions(origin.emotions, emotions, str(path))
+    about = {
+        "name": head.info.name,
+        "source": head.info.source,
+        "hash": head.info.hash,
+        "temperature": float(classifier.temperature),
+        "own_figures": origin.figures,
+    }
+    return Classifier(emotion_reading(clip, OrderedHead(head, origin.emotions, emotions)), about)
+
+
+def random_classifier(clip: ClipNetwork) -> Classifier:
+    """Return a linear head with random weights, for timing."""
+    head = load_network("emotion", random=True).to(clip.device)
+    about = {"name": head.info.name, "source": head.info.source, "hash": head.info.hash}
+    return Classifier(emotion_reading(clip, head), about)
+
+
+def _check_emotions(own: Sequence[str], wanted: Sequence[str], source: str) -> None:
+    """Raise unless a classifier knows the emotions of the figures."""
+    if set(own) != set(wanted):
+        raise UniEmoError(
+            f"classifier must know the images' emotions, {', '.join(wanted)}; {source} has {', '.join(own)}: give "
+            "another with --classifier FILE, or --classifier none to leave Emo-A out"
+        )
+
+
+def _views(data: EmotionDataModule) -> tuple[View, ...]:
+    """Return the views to learn: with a diffusion size that resolution too, as training's own figures do."""
+    return ("image",) if data.diffusion_size is None else ("image", "target")
+
+
+def train_on_pixels(
+    data: EmotionDataModule, source: str, emotions: Sequence[str], device: torch.device | str
+) -> Classifier:
+    """Train a classifier that shares nothing with any CLIP, or read it from the cache.
+
+    Args:
+        data: training split to train on, validation split to stop on.
+        source: how a result calls the data.
+        emotions: class names in the order of the figures.
+        device: where it is trained and runs.
+    """
+    _check_emotions(data.vocabulary.emotions, emotions, source)
+    network, info = second_classifier(data, _views(data), device=device, progress=True)
+    about = {
+        "name": network.info.name,
+        "source": f"trained on {source}",
+        "hash": network.info.hash,
+        "validation_accuracy": round(info.accuracy, 4),
+    }
+    return Classifier(Reading(network.reordered(emotions), "strict", "probabilities"), about)
+
+
+def train_classifier(clip: ClipNetwork, data: EmotionDataModule, source: str, emotions: Sequence[str]) -> Classifier:
+    """Train a classifier on a dataset's training split, or read it from the cache.
+
+    Args:
+        clip: whose features it reads.
+        data: training split to train on, validation split to stop on.
+        source: how a result calls the data.
+        emotions: class names in the order of the figures.
+    """
+    _check_emotions(data.vocabulary.emotions, emotions, source)
+    config = ClassifierConfig()
+    classifier, info = emotion_classifier(clip.clip, data, _views(data), config)
+    name = f"two-layer-{config.hidden}-seed{config.seed}"
+    head = EmotionHead(classifier, clip.clip.embed_dim, name, f"trained on {source}").to(clip.device)
+    about = {
+        "name": name,
+        "source": head.info.source,
+        "hash": head.info.hash,
+        "validation_accuracy": round(info.accuracy, 4),
+    }
+    return Classifier(emotion_reading(clip, OrderedHead(head, data.vocabulary.emotions, emotions)), about)
+
+
+def training_data(
+    checkpoint: CheckpointFacts | None, real: ImageSet, generated: ImageSet, image_size: int, miniature: bool
+) -> tuple[EmotionDataModule, str] | None:
+    """Return the data module whose training split classifiers learn, and how results call it; None where none is.
+
+    Without a checkpoint only the miniature's networks have classifiers trained: with published ones, on a large
+    dataset, it would take hours unasked.
+
+    Args:
+        checkpoint: its data, if one is given.
+        real: where it is a dataset, its own training split.
+        generated: the classifiers learn pictures at their resolution too.
+        image_size: that the CLIP takes.
+        miniature: whether the miniature's networks are in use; their painted dataset is the last resort.
+
+    Raises:
+        UniEmoError: the dataset cannot be used.
+    """
+    if checkpoint is not None:
+        return data_module(checkpoint.class_path, **checkpoint.arguments), str(checkpoint.arguments["root"])
+    if not miniature:
+        return None
+    dataset, root = (real.dataset, str(real.root)) if real.dataset else ("EmoSet", "miniature:emoset")
+    size = min(read_image(generated.files()[0]).size)
+    data = data_module(f"uniemo.data.{dataset}", root=root, image_size=image_size, diffusion_size=size)
+    return data, real.source if real.dataset else root
+
+
+def data_module(class_path: str, **arguments: Any) -> EmotionDataModule:  # noqa: ANN401
+    """Return a data module, its training and validation splits checked.
+
+    Args:
+        class_path: for example ``uniemo.data.EmoSet``.
+        arguments: as in :class:`uniemo.data.base.EmotionDataModule`.
+
+    Raises:
+        UniEmoError: the dataset cannot be used.
+    """
+    module, _, name = class_path.rpartition(".")
+    data: EmotionDataModule = getattr(importlib.import_module(module), name)(**arguments)
+    data.check(("train", "val"))
+    return data
+
+
+@dataclass(frozen=True)
+class CheckpointFacts:
+    """What a checkpoint says that an evaluation needs.
+
+    Attributes:
+        class_path: of the data module that it was trained on.
+        arguments: of that data module, without what concerns training alone.
+        clip: name of its CLIP.
+        vocabulary: names that it knows.
+        about: for the result.
+    """
+
+    class_path: str
+    arguments: dict[str, Any]
+    clip: str
+    vocabulary: Vocabulary
+    about: dict[str, str]
+
+
+def read_facts(path: str | Path) -> CheckpointFacts:
+    """Read what a checkpoint was trained on.
+
+    Raises:
+        UniEmoError: no checkpoint, or one that does not say what it was trained on.
+    """
+    import yaml
+
+    from uniemo.checkpoint import read_checkpoint
+
+    _, info = read_checkpoint(path)
+    stored = (yaml.safe_load(info.config) or {}).get("data", {}) if info.config else {}
+    training_alone = ("generated", "limit_train")
+    values = {key: value for key, value in stored.get("init_args", {}).items() if key not in training_alone}
+    if "root" not in values:
+        raise UniEmoError(f"--ckpt must say which data it was trained on; {path} does not: leave it out, give --train")
+    if values.get("crop_scale") is not None:
+        values["crop_scale"] = tuple(values["crop_scale"])
+    about = {"path": str(path), "stage": info.stage, "digest": info.digest(), "uniemo": info.version}
+    clip = str((info.model["encoder"] or {})["clip"])
+    return CheckpointFacts(str(stored.get("class_path", "uniemo.data.EmoSet")), values, clip, info.vocabulary, about)

@@ -1,0 +1,214 @@
+"""Does the generator repeat its training images? The nearest one to each of a sample of generated images, and a scale.
+
+How near is too near depends on the data; therefore real test images, which cannot have been copied, get their nearest
+training images too. Nearness is the cosine of CLIP's image features. The sample goes through CLIP here once more than
+in the evaluation's one pass; training images are streamed, memory does not grow with them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from tqdm import tqdm
+
+from uniemo.data.generated import balanced_choice
+from uniemo.data.images import read_image
+from uniemo.errors import UniEmoError
+from uniemo.evaluation.folders import ImageSet
+from uniemo.metrics.clip_networks import ClipNetwork
+from uniemo.metrics.fid import check_finite
+from uniemo.metrics.loading import read_batches, to_unit
+from uniemo.resources import atomic_write
+
+SAMPLE = 64
+_SHOWN = 16  # pairs in the picture
+_SHARE = 0.95  # of real test images that are less near than the scale's mark
+
+
+@dataclass(frozen=True)
+class Nearest:
+    """A sample of images and the training image nearest to each.
+
+    Attributes:
+        names: of the sample.
+        training: name of the nearest training image of each.
+        similarity: cosine of their features.
+    """
+
+    names: tuple[str, ...]
+    training: tuple[str, ...]
+    similarity: tuple[float, ...]
+
+    def pairs(self) -> list[dict[str, Any]]:
+        """Return the pairs as plain values, nearest first."""
+        order = sorted(range(len(self.names)), key=lambda row: -self.similarity[row])
+        return [
+            {"image": self.names[row], "training": self.training[row], "similarity": round(self.similarity[row], 4)}
+            for row in order
+        ]
+
+
+@dataclass(frozen=True)
+class Memorisation:
+    """The check's outcome.
+
+    Attributes:
+        generated: sample of generated images.
+        real: sample of real test images.
+        train: the training images.
+        network: name and hash of the CLIP.
+        seed: of the samples.
+    """
+
+    generated: Nearest
+    real: Nearest
+    train: ImageSet
+    network: str
+    seed: int
+
+    @property
+    def mark(self) -> float:
+        """The similarity below which 95 % of real test images stay."""
+        return float(np.quantile(self.real.similarity, _SHARE))
+
+    @property
+    def beyond(self) -> float:
+        """Share of generated images above the mark; about 5 % where nothing is repeated."""
+        return float(np.mean(np.array(self.generated.similarity) > self.mark))
+
+    def line(self) -> str:
+        """Say it in a line."""
+        ours, theirs = (float(np.median(one.similarity)) for one in (self.generated, self.real))
+        return (
+            f"memorisation: nearest of {len(self.train)} training images, median cosine {ours:.3f} for generated, "
+            f"{theirs:.3f} for real test images; {self.beyond:.0%} of {len(self.generated.names)} generated images are "
+            f"nearer than 95 % of real ones"
+        )
+
+    def as_result(self) -> dict[str, Any]:
+        """Return plain values for the result."""
+        both = {"generated": self.generated, "real": self.real}
+        return {
+            "network": self.network,
+            "seed": self.seed,
+            "train": {"source": self.train.source, "split": self.train.split, "images": len(self.train)},
+            "beyond_95_percent_of_real": round(self.beyond, 4),
+            **{f"{name}_median": round(float(np.median(one.similarity)), 4) for name, one in both.items()},
+            **{f"{name}_max": round(float(np.max(one.similarity)), 4) for name, one in both.items()},
+            **{f"{name}_pairs": one.pairs() for name, one in both.items()},
+        }
+
+
+def check_memorisation(
+    generated: ImageSet,
+    real: ImageSet,
+    train: ImageSet,
+    clip: ClipNetwork,
+    sample: int = SAMPLE,
+    seed: int = 0,
+    batch_size: int = 32,
+    workers: int = 2,
+    progress: bool = True,
+) -> Memorisation:
+    """Find the training image nearest to each of a sample of generated and of real images.
+
+    Args:
+        generated: to draw the sample from, evenly over emotions.
+        real: likewise; images that are not in ``train``.
+        train: what the generator was trained on.
+        clip: whose features are compared, on its device. Pictures are cut and resized to its size by Pillow.
+        sample: images of either kind; all where fewer exist.
+        seed: of the samples.
+        batch_size: images at a time.
+        workers: threads that decode.
+        progress: show a bar.
+
+    Raises:
+        UniEmoError: ``train`` holds an image of the real sample, or a file cannot be read.
+    """
+    chosen = [_sample(images, sample, seed) for images in (generated, real)]
+    files = [images.files(names) for images, names in zip((generated, real), chosen, strict=True)]
+    inside = {path.resolve() for path in train.files()} & {path.resolve() for path in files[1]}
+    if inside:
+        raise UniEmoError(
+            f"--train must hold none of the real images that it is compared with; {min(inside)} is in both: give the "
+            "training split alone"
+        )
+    wanted = torch.cat([part for group in files for part, _ in _features(group, clip, batch_size, workers)])
+    best = torch.full((len(wanted),), -2.0, device=wanted.device)
+    nearest = torch.zeros(len(wanted), dtype=torch.long, device=wanted.device)
+    with tqdm(total=len(train), desc="training images", unit="image", disable=not progress, delay=1) as bar:
+        for features, start in _features(train.files(), clip, batch_size, workers):
+            value, row = (wanted @ features.T).max(dim=1)
+            nearer = value > best
+            best = torch.where(nearer, value, best)
+            nearest = torch.where(nearer, row + start, nearest)
+            bar.update(len(features))
+    names = [train.names[row] for row in nearest.tolist()]
+    cut = len(chosen[0])
+    parts = [
+        Nearest(tuple(group), tuple(names[rows]), tuple(best[rows].tolist()))
+        for group, rows in zip(chosen, (slice(0, cut), slice(cut, None)), strict=True)
+    ]
+    return Memorisation(parts[0], parts[1], train, f"{clip.info.name} {clip.info.hash}", seed)
+
+
+def _sample(images: ImageSet, count: int, seed: int) -> list[str]:
+    """Return a seeded choice of names, evenly over emotions; the order of files does not matter."""
+    order = sorted(zip(images.names, images.emotions, strict=True))
+    labels = {name: label for label, name in enumerate(sorted(set(images.emotions)))}
+    emotion = np.array([labels[one] for _, one in order], dtype=np.int64)
+    return [order[row][0] for row in balanced_choice(emotion, min(count, len(order)), seed)]
+
+
+@torch.no_grad()
+def _features(files: Sequence[Path], clip: ClipNetwork, batch_size: int, workers: int) -> Iterator[tuple[Tensor, int]]:
+    """Yield unit features (B, E) and the number of the first file."""
+    start = 0
+    for images in read_batches(files, batch_size, workers, clip.clip.image_size):
+        features = clip(to_unit(torch.stack(images)))["features"]
+        check_finite(features, f"features of {clip.info.name}", [str(path) for path in files[start:]][: len(features)])
+        yield F.normalize(features, dim=1), start
+        start += len(features)
+
+
+def draw_memorisation(found: Memorisation, generated: ImageSet, path: Path) -> None:
+    """Draw the nearest pairs, generated left and training right, and both kinds' similarities below.
+
+    Args:
+        found: what the check found.
+        generated: where the generated images lie.
+        path: PNG to write.
+    """
+    from matplotlib.figure import Figure
+
+    pairs = found.generated.pairs()[:_SHOWN]
+    columns = min(4, len(pairs))
+    rows = -(-len(pairs) // columns)
+    picture = Figure(figsize=(2.6 * columns, 1.6 * rows + 2.6), layout="constrained")
+    top, bottom = picture.subfigures(2, 1, squeeze=False, height_ratios=(1.6 * rows, 2.6))[:, 0]
+    grid = top.subplots(rows, 2 * columns, squeeze=False)
+    for axes in grid.flat:
+        axes.axis("off")
+    for number, pair in enumerate(pairs):
+        row, column = divmod(number, columns)
+        left, right = grid[row, 2 * column : 2 * column + 2]
+        left.imshow(read_image(generated.root / pair["image"]))
+        right.imshow(read_image(found.train.root / pair["training"]))
+        left.set_title(f"{pair['similarity']:.3f}", size=8, loc="left")
+    top.suptitle("nearest pairs: generated, training", size=10)
+    axes = bottom.subplots()
+    both = [found.generated.similarity, found.real.similarity]
+    axes.hist(both, bins=24, label=["generated", "real test"], density=True)
+    axes.axvline(found.mark, color="k", linestyle=":", label="95 % of real test images are below")
+    axes.set(xlabel=f"cosine to the nearest of {len(found.train)} training images ({found.network})", yticks=[])
+    axes.legend(fontsize=8)
+    with atomic_write(path) as temporary:
+        picture.savefig(temporary, dpi=120, format="png")
