@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from uniemo.errors import UniEmoError
+from uniemo.models.clip_shapes import TOKENIZER, ClipShape, build_shape
 from uniemo.resources import MINIATURE, resolve
 
 RANDOM = "random:"
@@ -82,7 +83,9 @@ def load_clip(name: str) -> ClipParts:
             - an open_clip architecture such as ``"ViT-B-32"``, ``"ViT-B-16"``, ``"ViT-L-14"``: OpenAI's weights in the
               quick-GELU variant that they were trained with;
             - ``"architecture/tag"`` such as ``"ViT-B-32/laion2b_s34b_b79k"``: other weights, with their activation;
-            - any of these after ``"random:"``: the architecture with random weights.
+            - any of these after ``"random:"``: the architecture with random weights;
+            - ``"random:vit-w1024-l24-p14-r224-e768"``: width, layers, patch size, image size and embedding size of an
+              image tower with OpenAI's blocks, random weights (see :mod:`uniemo.models.clip_shapes`).
 
     Raises:
         UniEmoError: unknown name or tag, a folder with a file missing, weights that cannot be had, or an image tower
@@ -90,6 +93,9 @@ def load_clip(name: str) -> ClipParts:
     """
     random = name.startswith(RANDOM)
     wanted = name.removeprefix(RANDOM)
+    shape = ClipShape.from_name(wanted) if random else None
+    if shape is not None:
+        return take_apart(build_shape(shape), TOKENIZER, name)
     architecture, _, tag = wanted.partition("/")
     if not wanted.startswith(MINIATURE) and architecture in open_clip.list_models():
         architecture, tag = _variant(architecture, tag or "openai")

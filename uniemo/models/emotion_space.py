@@ -58,8 +58,8 @@ class EmotionSpace(nn.Module):
 
     @property
     def fitted(self) -> bool:
-        """Whether there is anything to draw from."""
-        return len(self.bank_emotion) > 0
+        """Whether there is anything to draw from: images, or a published space's means and deviations."""
+        return len(self.bank_emotion) > 0 or any(bool(getattr(self, f"std_{kind}").any()) for kind in self.kinds)
 
     @torch.no_grad()
     def fit(self, features: dict[str, Tensor], emotion: Tensor, bank_size: int = 256, seed: int = 0) -> None:
@@ -107,16 +107,23 @@ class EmotionSpace(nn.Module):
             (num, D) for each of ``kinds``.
 
         Raises:
-            UniEmoError: nothing fitted yet, or no training image had this emotion.
+            UniEmoError: nothing fitted yet, no training image had this emotion, or a bank without images.
         """
         members = torch.nonzero(self.bank_emotion == emotion).flatten()
-        if len(members) == 0:
+        rows = members[:0]
+        if len(members):
+            picks = [int(torch.randint(len(members), (1,), generator=generator)) for generator in generators]
+            rows = members[torch.tensor(picks, dtype=torch.int64, device=members.device)]
+        elif not any(bool(getattr(self, f"std_{name}")[emotion].any()) for name in self.kinds):
             raise UniEmoError(
                 f"the emotion space must hold images of emotion {emotion}; it has none, "
                 f"train a joint or feedback stage on images of it first"
             )
-        picks = [int(torch.randint(len(members), (1,), generator=generator)) for generator in generators]
-        rows = members[torch.tensor(picks, dtype=torch.int64, device=members.device)]
+        elif kind == "bank":  # a published emotion space
+            raise UniEmoError(
+                "an emotion space of means and deviations only can be drawn from as gaussian, not as bank: "
+                "take --space gaussian"
+            )
         drawn = {}
         for name in self.kinds:
             mean, std = getattr(self, f"mean_{name}")[emotion], getattr(self, f"std_{name}")[emotion]

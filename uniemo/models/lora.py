@@ -37,3 +37,12 @@ def add_lora(network: nn.Module, rank: int) -> None:
         parent, _, child = name.rpartition(".")
         owner = network.get_submodule(parent)
         setattr(owner, child, LoraLinear(getattr(owner, child), rank))
+
+
+@torch.no_grad()
+def merge_lora(network: nn.Module) -> None:
+    """Add each adapter's update to the layer that it adapts and take the adapter away, in place."""
+    for name, layer in [(name, layer) for name, layer in network.named_modules() if isinstance(layer, LoraLinear)]:
+        layer.base.weight += (layer.lora_up @ layer.lora_down).to(layer.base.weight)
+        parent, _, child = name.rpartition(".")
+        setattr(network.get_submodule(parent), child, layer.base)

@@ -1,0 +1,307 @@
+"""Released checkpoints of stage 1: the numbers, the sizes and what is refused."""
+
+import os
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from convert.released_files import classifier_state, reference, released_state, whole_file
+
+from uniemo.convert import load_released, read_released
+from uniemo.errors import UniEmoError
+
+SIZES = [  # width, layers, patch, image, queries, embed, hidden, emotions
+    (64, 3, 8, 32, 4, 32, 48, 8),
+    (128, 4, 16, 48, 1, 64, 16, 2),
+    (64, 5, 8, 16, 3, 24, 48, 6),
+    (192, 6, 7, 28, 5, 96, 768, 8),
+    (64, 12, 32, 224, 32, 512, 768, 8),
+]
+
+
+def save(path, content, **options):
+    torch.save(content, path, **options)
+    return path
+
+
+@pytest.fixture
+def file(tmp_path):
+    return save(tmp_path / "best.pth", whole_file(released_state(), classifier_state()))
+
+
+@pytest.mark.parametrize(("width", "layers", "patch", "image", "queries", "embed", "hidden", "emotions"), SIZES)
+def test_equals_the_plain_reference(tmp_path, width, layers, patch, image, queries, embed, hidden, emotions):
+    state = released_state(width, layers, patch, image, queries, embed, text=128, vocab=61)
+    classifier = classifier_state(width, hidden, emotions)
+    path = save(tmp_path / "best.pth", whole_file(state, classifier))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about depths that are no multiple of 3
+        model = load_released(path)
+    images = torch.randn(3, 3, image, image, generator=torch.Generator().manual_seed(2))
+    wanted = reference(state, images, classifier)
+    with torch.no_grad():
+        features = model.encoder(images)
+        logits = model.head(features.cls)
+    assert not model.training
+    for name in ("cls", "scene", "object", "patches"):
+        assert torch.allclose(getattr(features, name), wanted[name], rtol=0, atol=1e-5), name
+    assert torch.allclose(logits, wanted["logits"], rtol=0, atol=1e-5)
+
+    exact = reference({k: v.double() for k, v in state.items()}, images.double())
+    with torch.no_grad():
+        features = model.double().encoder(images.double())
+    for name in ("cls", "scene", "object", "patches"):
+        assert torch.allclose(getattr(features, name), exact[name], rtol=0, atol=1e-12), name
+
+    sizes = read_released(path).sizes
+    shape = sizes.shape
+    assert (shape.width, shape.layers, shape.patch, shape.image_size) == (width, layers, patch, image)
+    assert (sizes.heads, sizes.query_length, shape.embed_dim) == (width // 64, queries, embed)
+    assert (sizes.hidden, sizes.num_emotions) == (hidden, emotions)
+    assert (sizes.text_width, sizes.vocab_size) == (128, 61)
+
+
+def test_every_tensor_of_the_computation_matters(file):
+    """A reference that ignores a tensor would agree with a model that ignores it."""
+    state = released_state()
+    images = torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(2))
+    before = reference(state, images)
+    generator = torch.Generator().manual_seed(3)
+    for name, value in state.items():
+        if name.startswith("visual.") and not name.endswith(("query_alpha", "visual.proj")):
+            changed = reference({**state, name: value + 0.1 * torch.randn(value.shape, generator=generator)}, images)
+            assert any(not torch.equal(before[key], changed[key]) for key in ("cls", "scene", "object")), name
+
+
+def test_stages_are_whole_divisions():
+    assert [read_stages(layers) for layers in (3, 4, 5, 6, 12, 24)] == [(1, 2), (1, 2), (1, 3), (2, 4), (4, 8), (8, 16)]
+
+
+def read_stages(layers):
+    from uniemo.convert.layout import ReleasedSizes
+    from uniemo.models.clip_shapes import ClipShape
+
+    return ReleasedSizes(ClipShape(64, layers, 8, 32, 16), 1, 4, 8, 8, None, None).stages
+
+
+def test_other_depths_are_said(tmp_path):
+    path = save(tmp_path / "x.pth", {"model": released_state(layers=4), "Emo_classifier": classifier_state()})
+    with pytest.warns(UserWarning, match="no multiple of 3: the queries interact after layers 1 and 2"):
+        load_released(path)
+
+
+@pytest.mark.parametrize("prefix", ["module.", "module.module."])
+def test_data_parallel_prefix(tmp_path, file, prefix):
+    content = whole_file(*({prefix + k: v for k, v in s.items()} for s in (released_state(), classifier_state())))
+    wrapped = load_released(save(tmp_path / "wrapped.pth", content))
+    for name, value in load_released(file).state_dict().items():
+        assert torch.equal(value, wrapped.state_dict()[name])
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision(tmp_path, dtype):
+    states = [{k: v.to(dtype) for k, v in s.items()} for s in (released_state(), classifier_state())]
+    model = load_released(save(tmp_path / "half.pth", whole_file(*states)))
+    assert {value.dtype for value in model.parameters()} == {torch.float32}
+    images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(2))
+    wanted = reference(*[{k: v.float() for k, v in states[0].items()}, images])
+    with torch.no_grad():
+        assert torch.allclose(model.encoder(images).cls, wanted["cls"], rtol=0, atol=1e-5)
+
+
+def test_old_format_of_torch(tmp_path, file):
+    content = whole_file(released_state(), classifier_state())
+    old = save(tmp_path / "old.pth", content, _use_new_zipfile_serialization=False)
+    assert torch.equal(load_released(old).encoder.scene_query, load_released(file).encoder.scene_query)
+
+
+def test_about(file):
+    about = read_released(file).about
+    assert about["epoch"] == 9
+    assert about["max_accuracy"] == 71.5
+    assert about["config"]["query_len"] == 32
+
+
+def test_plain_values_of_other_kinds(tmp_path):
+    content = whole_file(released_state(), classifier_state()) | {"max_accuracy": np.float64(71.5)}
+    content["config"].output_dir = Path("runs/vit")
+    about = read_released(save(tmp_path / "x.pth", content)).about
+    assert about["max_accuracy"] == 71.5
+    assert str(about["config"]["output_dir"]) == "runs/vit"
+
+
+@pytest.mark.parametrize("bare", [False, True])
+def test_model_alone(tmp_path, bare):
+    state = released_state()
+    path = save(tmp_path / "x.pth", state if bare else {"model": state})
+    with pytest.warns(UserWarning, match="no Emo_classifier: the emotion head is untrained"):
+        model = load_released(path)
+    images = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        features = model.encoder(images)
+        assert torch.allclose(features.object, reference(state, images)["object"], rtol=0, atol=1e-5)
+        assert torch.equal(model.head(features.cls), torch.zeros(2, 8))
+    assert model.vocabulary.emotions[0] == "amusement"
+
+
+def test_without_text_tower(tmp_path):
+    path = save(tmp_path / "x.pth", whole_file(released_state(text=0), classifier_state()))
+    assert read_released(path).sizes.text_width is None
+    load_released(path)
+
+
+def test_extra_tensors_are_reported(tmp_path):
+    state = released_state() | {"visual.something.weight": torch.ones(2)}
+    path = save(tmp_path / "x.pth", whole_file(state, classifier_state()))
+    with pytest.warns(UserWarning, match=r"1 tensors that are not used, first 'visual.something.weight'"):
+        load_released(path)
+    assert read_released(path).unknown == ("visual.something.weight",)
+
+
+def test_random_numbers_of_the_caller_stay(file):
+    torch.manual_seed(5)
+    wanted = torch.rand(3)
+    torch.manual_seed(5)
+    load_released(file)
+    assert torch.equal(torch.rand(3), wanted)
+
+
+def broken(**changes):
+    state = released_state()
+    for name, value in changes.items():
+        if value is None:
+            del state[name]
+        else:
+            state[name] = value
+    return state
+
+
+NORM = "visual.ln_post.bias"
+LATER = "visual.transformer.visual_query_interact.0.query_decoder.1.norm1.weight"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"model": broken(**{NORM: None})}, r"lacks 1 tensors, first 'visual.ln_post.bias'"),
+        ({"model": broken(**{NORM: torch.ones(63)})}, r"visual.ln_post.bias .* must be \(64,\)"),
+        ({"model": broken(**{NORM: torch.full((64,), torch.nan)})}, "finite"),
+        ({"model": broken(**{LATER: torch.ones(64)})}, "two interactive blocks of one layer"),
+        ({"model": broken(**{"visual.positional_embedding": torch.ones(16, 64)})}, "15 patches"),
+        ({"model": broken(**{"visual.conv1.weight": torch.ones(60, 3, 8, 8)})}, "width 60"),
+        ({"model": broken(**{"visual.conv1.weight": torch.ones(64)})}, "4 dimensions"),
+        ({"model": released_state(layers=2)}, "at least 3 layers"),
+        ({"model": released_state(), "Emo_classifier": {"fc0.weight": torch.ones(4, 64)}}, r"first 'fc1.weight'"),
+        ({"model": released_state(), "Emo_classifier": classifier_state(width=32)}, r"fc0.weight .* must be"),
+        ({"model": [1, 2]}, "map names to tensors"),
+        ({"model": {}}, "map names to tensors"),
+        ({"weights": {}}, "must have the key model"),
+        ([1, 2], "must have the key model"),
+    ],
+)
+def test_refused(tmp_path, content, message):
+    with pytest.raises(UniEmoError, match=message) as caught:
+        load_released(save(tmp_path / "x.pth", content))
+    assert "\n" not in str(caught.value)
+
+
+class Malicious:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("where", ["model", "config", "optimizer"])
+def test_malicious_pickle_is_refused_and_not_run(tmp_path, where, zipped):
+    content = whole_file(released_state(), classifier_state()) | {where: Malicious(tmp_path / "made")}
+    path = save(tmp_path / "x.pth", content, _use_new_zipfile_serialization=zipped)
+    with pytest.raises(UniEmoError, match=r"asks for posix.mkdir: nothing in it was run") as caught:
+        load_released(path)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "made").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"junk", b"PK\x03\x04junk", b"\x80\x05K\x01."])
+def test_damaged(tmp_path, content):
+    (tmp_path / "x.pth").write_bytes(content)
+    with pytest.raises(UniEmoError, match="released checkpoint must"):
+        load_released(tmp_path / "x.pth")
+
+
+def test_cut_file(tmp_path, file):
+    (tmp_path / "x.pth").write_bytes(file.read_bytes()[:-5000])
+    with pytest.raises(UniEmoError, match="released checkpoint must"):
+        load_released(tmp_path / "x.pth")
+
+
+def test_no_file(tmp_path):
+    with pytest.raises(UniEmoError, match="does not exist"):
+        load_released(tmp_path / "x.pth")
+    with pytest.raises(UniEmoError, match=r"VIT_query.pth does not exist"):
+        load_released(tmp_path)
+
+
+def test_emotion_names(tmp_path, file):
+    assert load_released(file, emotions=list("ABCDEFGH")).vocabulary.emotions == tuple("abcdefgh")
+    with pytest.raises(UniEmoError, match="8 different names"):
+        load_released(file, emotions=["joy"])
+    three = save(tmp_path / "x.pth", whole_file(released_state(), classifier_state(emotions=3)))
+    assert load_released(three).vocabulary.emotions == ("emotion 0", "emotion 1", "emotion 2")
+
+
+def test_attributes_use_the_files_own_text_tower(tmp_path):
+    """Names are embedded by the tower in the file, features projected by its projection."""
+    import open_clip
+
+    state = released_state(vocab=49408, context=77)
+    path = save(tmp_path / "x.pth", whole_file(state, classifier_state()))
+    rows = {"dark_forest": [0.1] * 8, "beach": [0.2] * 8}
+    model = load_released(path, scenes=rows, objects={"Eagle": [0.3] * 8})
+    assert model.vocabulary.scenes == ("dark_forest", "beach")
+    ids = open_clip.get_tokenizer("ViT-B-32")(["dark forest", "beach", "eagle"])
+    wanted = unit(text_reference(state, ids))
+    assert torch.allclose(model.bank.scene_text, wanted[:2], atol=1e-5)
+    assert torch.allclose(model.bank.object_text, wanted[2:], atol=1e-5)
+    assert torch.allclose(model.bank.scene_table, torch.tensor(list(rows.values())))
+    x = torch.randn(5, 64)
+    assert torch.allclose(model.project("scene", x), x @ state["visual_query_scene_proj"], atol=1e-5)
+    assert torch.allclose(model.project("object", x), x @ state["visual_query_object_proj"], atol=1e-5)
+
+
+def unit(x):
+    return x / x.norm(dim=-1, keepdim=True)
+
+
+def text_reference(w, ids):
+    """OpenAI's text tower in plain functions; (N, E) at the end token."""
+    from convert.released_files import _linear, _norm, _quick_gelu
+
+    x = w["token_embedding.weight"][ids] + w["positional_embedding"]
+    mask = torch.full((ids.shape[1], ids.shape[1]), -torch.inf).triu(1)
+    for i in range(2):
+        name = f"transformer.resblocks.{i}"
+        y = _norm(w, f"{name}.ln_1", x)
+        y = torch.nn.functional.linear(y, w[f"{name}.attn.in_proj_weight"], w[f"{name}.attn.in_proj_bias"])
+        q, k, v = y.chunk(3, dim=-1)
+        y = torch.softmax(q @ k.transpose(1, 2) * 64**-0.5 + mask, dim=-1) @ v  # one head
+        x = x + _linear(w, f"{name}.attn.out_proj", y)
+        x = x + _linear(
+            w, f"{name}.mlp.c_proj", _quick_gelu(_linear(w, f"{name}.mlp.c_fc", _norm(w, f"{name}.ln_2", x)))
+        )
+    x = _norm(w, "ln_final", x)
+    return x[torch.arange(len(ids)), ids.argmax(dim=-1)] @ w["text_projection"]
+
+
+def test_attributes_need_a_text_tower(file):
+    with pytest.raises(UniEmoError, match=r"text tower, for OpenAI's tokenizer"):
+        load_released(file, scenes={"beach": [0.1] * 8})
+
+
+def test_paths_with_tilde(file, monkeypatch):
+    monkeypatch.setenv("HOME", str(file.parent))
+    assert isinstance(read_released("~/best.pth").path, Path)

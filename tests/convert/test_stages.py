@@ -1,0 +1,373 @@
+"""Released checkpoints as checkpoints of ours: both stages, the emotion space, the commands that take them."""
+
+import json
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from convert.released_files import classifier_state, reference, released_state, whole_file
+from PIL import Image
+
+from uniemo.checkpoint import load_model, read_checkpoint
+from uniemo.cli import main
+from uniemo.convert import convert_released
+from uniemo.data.emotions import MIKELS_8
+from uniemo.data.transforms import CLIP_MEAN, CLIP_STD
+from uniemo.errors import UniEmoError
+from uniemo.models.clip import load_clip
+
+TOKEN_WIDTH = 128  # of the miniature's text encoder
+
+
+@pytest.fixture(scope="module")
+def best(tmp_path_factory):
+    """A small best.pth that takes the miniature's images, and its states."""
+    state, classifier = released_state(64, 3, 8, 64, 4, 32, text=64, vocab=49408, context=77), classifier_state(64, 48)
+    path = tmp_path_factory.mktemp("released") / "best.pth"
+    torch.save(whole_file(state, classifier), path)
+    return path, state, classifier
+
+
+@pytest.fixture(scope="module")
+def converted(best):
+    output = best[0].with_name("x.ckpt")
+    assert main(["convert", "--from", "released", str(best[0]), "--output", str(output)]) == 0
+    return output
+
+
+def test_the_checkpoint_computes_the_same_and_names_no_download(best, converted):
+    model, info = load_model(converted)
+    assert info.stage == "understanding"
+    assert info.vocabulary.emotions == MIKELS_8
+    assert info.model["encoder"]["clip"] == "random:vit-w64-l3-p8-r64-e32"
+    assert info.model["encoder"]["stages"] == [1, 2]
+    images = torch.randn(2, 3, 64, 64)
+    wanted = reference(best[1], images, best[2])
+    with torch.no_grad():
+        features = model.encoder(images)
+        assert torch.allclose(model.head(features.cls), wanted["logits"], rtol=0, atol=1e-5)
+    assert torch.allclose(features.object, wanted["object"], rtol=0, atol=1e-5)
+
+
+def test_summary(best, tmp_path, capsys):
+    assert main(["convert", "--from", "released", str(best[0]), "--output", str(tmp_path / "x.ckpt")]) == 0
+    out = capsys.readouterr().out
+    assert "3 layers of width 64 with 1 heads, patches of 8 in 64 pixels" in out
+    assert "best accuracy 71.5" in out
+
+
+def test_classify(converted, tmp_path, capsys):
+    Image.new("RGB", (80, 70), "orange").save(tmp_path / "a.png")
+    output = tmp_path / "x.jsonl"
+    assert main(["classify", "--ckpt", str(converted), str(tmp_path / "a.png"), "--output", str(output)]) == 0
+    assert set(json.loads(output.read_text())["probabilities"]) == set(MIKELS_8)
+
+
+def test_test(converted, tmp_path, monkeypatch, capsys):
+    """``uniemo test`` goes by the configuration in the file; only the data's folder is the user's to give."""
+    from uniemo.miniature.dataset import synthesize_emoset
+
+    synthesize_emoset(tmp_path / "data", train=16, val=8, test=24, progress=False)
+    monkeypatch.chdir(tmp_path)
+    words = ["test", "--ckpt", str(converted), "--data.root", str(tmp_path / "data"), "--run_dir", "out"]
+    assert main([*words, "--trainer.accelerator", "cpu"]) == 0
+    assert "accuracy" in capsys.readouterr().out
+
+
+def test_a_later_stage_starts_from_it(converted, best):
+    """Its parts fit a model of the same sizes that has names and another CLIP."""
+    from uniemo.models.encoder import EncoderConfig
+    from uniemo.models.head import HeadConfig
+    from uniemo.models.uniemo import UniEmoModel
+    from uniemo.modules.transfer import transfer
+    from uniemo.vocabulary import Vocabulary
+
+    content, info = read_checkpoint(converted)
+    names = Vocabulary(MIKELS_8, ("beach",), ("cake",))
+    encoder = EncoderConfig(**{**info.model["encoder"], "stages": (1, 2)})
+    model = UniEmoModel.build(names, encoder, HeadConfig(hidden=48))
+    state = {name.removeprefix("model."): value for name, value in content["state_dict"].items()}
+    fitted = transfer(state, model.trained_state_dict(), info.vocabulary, names)
+    model.load_trained_state_dict(fitted.state, shared_only=True)
+    assert torch.equal(model.encoder.scene_query, best[1]["visual.visual_query_scene.weight"])
+
+
+@pytest.mark.parametrize(("pixels", "mean", "std"), [
+    ("imagenet", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    ("half", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+])  # fmt: skip
+def test_pixels(best, tmp_path, pixels, mean, std):
+    """On images normalised as ours are, the tower sees what it saw on images normalised as in its training."""
+    convert_released(best[0], tmp_path / "x.ckpt", pixels=pixels)
+    model, _ = load_model(tmp_path / "x.ckpt")
+    images = torch.rand(2, 3, 64, 64)
+
+    def normalise(mean, std):
+        return (images - torch.tensor(mean).reshape(3, 1, 1)) / torch.tensor(std).reshape(3, 1, 1)
+
+    wanted = reference(best[1], normalise(mean, std))
+    with torch.no_grad():
+        features = model.encoder(normalise(CLIP_MEAN, CLIP_STD))
+    for name in ("cls", "scene", "object", "patches"):
+        assert torch.allclose(getattr(features, name), wanted[name], rtol=0, atol=1e-5), name
+
+
+def test_clip_of_any_shape():
+    clip = load_clip("random:vit-w128-l4-p16-r48-e24")
+    assert (clip.width, clip.embed_dim, clip.image_size) == (128, 24, 48)
+    assert len(clip.visual.transformer.resblocks) == 4
+    assert clip.visual.transformer.resblocks[0].attn.num_heads == 2
+    assert clip.text(["beach", "cake"]).shape == (2, 24)
+    with pytest.raises(UniEmoError, match="multiple of 64"):
+        load_clip("random:vit-w100-l4-p16-r48-e24")
+
+
+# Stage 2.
+
+
+def mapper_state(width, out, seed, hidden=96):
+    generator = torch.Generator().manual_seed(seed)
+    return {
+        "mlp.0.weight": torch.randn(hidden, width, generator=generator) * width**-0.5,
+        "mlp.0.bias": torch.randn(hidden, generator=generator) * 0.1,
+        "mlp.2.weight": torch.randn(out, hidden, generator=generator) * hidden**-0.5,
+        "mlp.2.bias": torch.randn(out, generator=generator) * 0.1,
+    }
+
+
+def write_space(folder, width=64):
+    folder.mkdir()
+    generator = torch.Generator().manual_seed(4)
+    for emotion in MIKELS_8:
+        for kind in ("cls_fea", "scene", "object"):
+            torch.save(torch.randn(width, generator=generator), folder / f"{emotion}_{kind}_mean.pt")
+            torch.save(torch.rand(width, generator=generator), folder / f"{emotion}_{kind}_std.pt")
+
+
+@pytest.fixture
+def folder(best, tmp_path):
+    """A stage 2 folder whose mappers fit the miniature's diffusion model."""
+    folder = tmp_path / "stage2"
+    folder.mkdir()
+    torch.save({"model": best[1], "Emo_classifier": best[2]}, folder / "VIT_query.pth")
+    for seed, name in enumerate(("mapper", "mapper_scene", "mapper_object")):
+        torch.save(mapper_state(64, TOKEN_WIDTH, seed), folder / f"{name}.pth")
+    write_space(folder / "UniEmo_space")
+    return folder
+
+
+def convert(folder, output, *more):
+    words = ["convert", "--from", "released", str(folder), "--output", str(output)]
+    return main([*words, "--diffusion", "miniature:diffusion", *map(str, more)])
+
+
+def mapped(path, x):
+    w = torch.load(path, weights_only=True)
+    return F.linear(F.relu(F.linear(x, w["mlp.0.weight"], w["mlp.0.bias"])), w["mlp.2.weight"], w["mlp.2.bias"])
+
+
+def test_stage_2_conditions_are_the_mappers_sum(best, folder, tmp_path):
+    """c = mapper(cls) + α_s·mapper_scene(scene) + α_o·mapper_object(object), α out of the tables by emotion."""
+    tables = {name: tmp_path / f"{name}.pkl" for name in ("scenes", "objects")}
+    rows = torch.rand(5, 8).numpy()
+    names = ("beach", "forest"), ("cake", "eagle", "flame")
+    for path, part, row in zip(tables.values(), names, (rows[:2], rows[2:]), strict=True):
+        path.write_bytes(pickle.dumps(dict(zip(part, row, strict=True))))
+    output = tmp_path / "joint.ckpt"
+    assert convert(folder, output, "--scenes", tables["scenes"], "--objects", tables["objects"]) == 0
+    model, info = load_model(output, ("joint",), generation=True)
+    assert (info.vocabulary.scenes, info.vocabulary.objects) == names
+    images = torch.randn(4, 3, 64, 64)
+    wanted = reference(best[1], images)
+    weights = torch.tensor([0, 3, 5, 7])
+    with torch.no_grad():
+        condition = model.condition(model.features(images), weights)
+    alphas = []
+    for kind, table in (("scene", rows[:2]), ("object", rows[2:])):
+        projected = wanted[kind] @ best[1][f"visual_query_{kind}_proj"]
+        nearest = F.cosine_similarity(projected[:, None], model.bank.text(kind)[None], dim=-1).argmax(dim=1)
+        alphas.append(torch.tensor(table)[nearest, weights].unsqueeze(1))
+    total = mapped(folder / "mapper.pth", wanted["cls"])
+    total = total + alphas[0] * mapped(folder / "mapper_scene.pth", wanted["scene"])
+    total = total + alphas[1] * mapped(folder / "mapper_object.pth", wanted["object"])
+    assert torch.allclose(condition[0], total, rtol=0, atol=1e-5)
+
+
+def test_stage_2_space_draws_from_means_and_deviations(folder, tmp_path):
+    output = tmp_path / "joint.ckpt"
+    assert convert(folder, output) == 0
+    model, info = load_model(output, generation=True)
+    assert info.model["space"]["kind"] == "gaussian"
+    space = model.space
+    awe = MIKELS_8.index("awe")
+    for ours, theirs in (("cls", "cls_fea"), ("scene", "scene"), ("object", "object")):
+        mean = torch.load(folder / "UniEmo_space" / f"awe_{theirs}_mean.pt", weights_only=True)
+        std = torch.load(folder / "UniEmo_space" / f"awe_{theirs}_std.pt", weights_only=True)
+        assert torch.equal(getattr(space, f"mean_{ours}")[awe], mean)
+        drawn = space.sample(awe, [torch.Generator().manual_seed(i) for i in range(400)], "gaussian")[ours]
+        assert torch.allclose(drawn.mean(dim=0), mean, atol=0.25)
+        assert torch.allclose(drawn.std(dim=0), std, atol=0.2)
+    with pytest.raises(UniEmoError, match="gaussian, not as bank"):
+        space.sample(awe, [torch.Generator()], "bank")
+
+
+def test_stage_2_generates_and_classifies(folder, tmp_path):
+    output = tmp_path / "joint.ckpt"
+    assert convert(folder, output) == 0
+    words = ["generate", "--ckpt", str(output), "--emotion", "fear", "--num", "1", "--steps", "2"]
+    assert main([*words, "--out", str(tmp_path / "images"), "--device", "cpu"]) == 0
+    assert len(list((tmp_path / "images").glob("*/*.png"))) == 1
+    assert main(["classify", "--ckpt", str(output), str(tmp_path / "images" / "fear")]) == 0
+
+
+def test_stage_2_space_elsewhere_or_nowhere(folder, tmp_path, capsys):
+    (folder / "UniEmo_space").rename(tmp_path / "space")
+    assert convert(folder, tmp_path / "a.ckpt", "--space", tmp_path / "space") == 0
+    assert load_model(tmp_path / "a.ckpt", generation=True)[0].space.fitted
+    assert convert(folder, tmp_path / "b.ckpt") == 0
+    assert not load_model(tmp_path / "b.ckpt", generation=True)[0].space.fitted
+    assert "no UniEmo_space" in capsys.readouterr().out
+
+
+def test_triplet_head_is_the_classifiers_last_layer_where_widths_agree(best, folder, tmp_path):
+    torch.save({"model": best[1], "Emo_classifier": classifier_state(64, TOKEN_WIDTH)}, folder / "VIT_query.pth")
+    assert convert(folder, tmp_path / "a.ckpt") == 0
+    loss = load_model(tmp_path / "a.ckpt", generation=True)[0].condition_loss
+    assert torch.equal(loss.heads[0].weight, classifier_state(64, TOKEN_WIDTH)["fc1.weight"])
+
+
+def spoil(folder, name, change):
+    path = folder / name
+    if change is None:
+        path.unlink()
+    else:
+        torch.save(change, path)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("mapper_scene.pth", None, "mapper_scene.pth does not exist"),
+        ("VIT_query.pth", None, "VIT_query.pth does not exist"),
+        ("mapper.pth", mapper_state(32, TOKEN_WIDTH, 0), "features of width 64"),
+        ("mapper.pth", mapper_state(64, TOKEN_WIDTH, 0) | {"mlp.1.weight": torch.ones(1)}, "mlp.1.weight"),
+        ("mapper.pth", {"fc.weight": torch.ones(3)}, "fc.weight"),
+        ("mapper_object.pth", mapper_state(64, 32, 0), "same hidden and output widths"),
+        ("UniEmo_space/awe_scene_std.pt", None, "awe_scene_std.pt does not exist"),
+        ("UniEmo_space/awe_scene_std.pt", -torch.ones(64), "deviations from 0"),
+        ("UniEmo_space/awe_scene_mean.pt", torch.ones(32), "64 finite numbers"),
+    ],
+)
+def test_stage_2_refused(folder, tmp_path, capsys, name, change, message):
+    spoil(folder, name, change)
+    assert convert(folder, tmp_path / "joint.ckpt") == 2
+    assert not (tmp_path / "joint.ckpt").exists()
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+# The command.
+
+
+def test_module_from_checkpoint(converted, best):
+    """Lightning's own way from Python, as with a checkpoint of ``uniemo fit``."""
+    from uniemo.modules import UnderstandingModule
+
+    module = UnderstandingModule.load_from_checkpoint(converted, map_location="cpu", weights_only=True)
+    assert torch.equal(module.model.encoder.scene_query, best[1]["visual.visual_query_scene.weight"])
+
+
+def test_existing_output(best, tmp_path, capsys):
+    output = tmp_path / "x.ckpt"
+    output.write_text("mine")
+    words = ["convert", "--from", "released", str(best[0]), "--output", str(output)]
+    assert main(words) == 2
+    assert "add --overwrite" in capsys.readouterr().err
+    assert output.read_text() == "mine"
+    assert main([*words, "--overwrite"]) == 0
+    read_checkpoint(output)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "required"),
+        (["--from", "released", "no.pth", "--output", "x.ckpt"], "SOURCE must exist"),
+        (["--from", "relaesed", "best.pth", "--output", "x.ckpt"], "invalid choice"),
+        (["--from", "released", "best.pth"], "--output"),
+        (["--from", "released", "--to", "safetensors", "best.pth", "--output", "x"], "not allowed"),
+        (["--from", "released", "best.pth", "--output", "best.pth", "--overwrite"], "another file than SOURCE"),
+        (["--from", "released", "best.pth", "--output", "."], "is a folder"),
+        (["--from", "released", "best.pth", "--output", "x.ckpt", "--draws", "3"], "--draws must come with diffusers"),
+        (["--from", "released", "best.pth", "--output", "x.ckpt", "--space", "."], "--space must come with released"),
+        (["--from", "released", "best.pth", "--output", "x.ckpt", "--emotions", "a,b"], "8 different names"),
+        (["--from", "released", "best.pth", "--output", "x.ckpt", "--pixels", "x"], "invalid choice"),
+        (["--from", "released", "best.pth", "--output", "x.ckpt", "--outptu", "x"], "did you mean --output"),
+        (["--from", "coefficients", ".", "--output", "x.json"], "is a folder"),
+        (["--to", "safetensors", "best.pth", "--output", "x.safetensors"], "must be a file written by uniemo fit"),
+        (["--to", "diffusers", "best.pth", "--output", "x"], "must be a file written by uniemo fit"),
+        (["--to", "diffusers", "best.pth", "--output", "best.pth"], "another file than SOURCE"),
+    ],
+)
+def test_mistakes_are_one_line(best, tmp_path, monkeypatch, capsys, words, message):
+    (tmp_path / "best.pth").symlink_to(best[0])
+    monkeypatch.chdir(tmp_path)
+    assert main(["convert", *words]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert [path.name for path in Path().iterdir()] == ["best.pth"]
+
+
+def test_help(capsys):
+    assert main(["convert", "--help"]) == 0
+    out = capsys.readouterr().out
+    assert "--from released FOLDER" in out
+    assert "uniemo convert --to diffusers" in out
+
+
+def test_numpy_rows_in_tables_are_floats(best, tmp_path):
+    table = tmp_path / "x.json"
+    table.write_text(json.dumps({"beach": np.full(8, 0.125).tolist()}))
+    words = [
+        "convert",
+        "--from",
+        "released",
+        str(best[0]),
+        "--scenes",
+        str(table),
+        "--output",
+        str(tmp_path / "x.ckpt"),
+    ]
+    assert main(words) == 0
+    model, info = load_model(tmp_path / "x.ckpt")
+    assert info.vocabulary.scenes == ("beach",)
+    assert model.bank.scene_table.tolist() == [[0.125] * 8]
+    assert torch.equal(model.scene_projection.weight, best[1]["visual_query_scene_proj"].T)
+
+
+@pytest.mark.slow
+def test_true_size(tmp_path):
+    """ViT-L/14 with 32 queries, the published size, random weights: through the command and back, in numbers."""
+    state = released_state(1024, 24, 14, 224, 32, 768, text=768, vocab=49408, context=77)
+    classifier = classifier_state(1024, 768)
+    torch.save(whole_file(state, classifier), tmp_path / "best.pth")
+    words = ["convert", "--from", "released", str(tmp_path / "best.pth"), "--output", str(tmp_path / "x.ckpt")]
+    assert main(words) == 0
+    model, info = load_model(tmp_path / "x.ckpt")
+    assert info.model["encoder"]["clip"] == "random:vit-w1024-l24-p14-r224-e768"
+    assert info.model["encoder"]["stages"] == [8, 16]
+    images = torch.randn(1, 3, 224, 224)
+    wanted = reference(state, images, classifier)
+    with torch.no_grad():
+        features = model.encoder(images)
+        logits = model.head(features.cls)
+    for name in ("cls", "scene", "object"):
+        assert torch.allclose(getattr(features, name), wanted[name], rtol=0, atol=1e-5), name
+    assert torch.allclose(logits, wanted["logits"], rtol=0, atol=1e-5)
+    # without ln_post patches are tens in size, and 1e-5 is one rounding error of that
+    assert torch.allclose(features.patches, wanted["patches"], rtol=0, atol=1e-6 * float(wanted["patches"].abs().max()))

@@ -1,0 +1,178 @@
+"""``uniemo convert``: published checkpoints in, other programs' formats out."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from uniemo.cli.parsing import Parser, check_new_file, natural
+from uniemo.errors import UniEmoError
+
+_DESCRIPTION = """Turn published checkpoints into ones that uniemo reads, and uniemo's into what other programs read.
+
+  --from released FILE      stage 1 of the authors' code (best.pth) -> checkpoint of the understanding stage. Sizes are
+                            read off its tensors; the CLIP tower is in the checkpoint, nothing is downloaded
+  --from released FOLDER    its stage 2 (VIT_query.pth, mapper.pth, mapper_scene.pth, mapper_object.pth, UniEmo_space/)
+                            -> checkpoint of the joint stage
+  --from coefficients FILE  P(emotion | attribute) as JSON or a pickle of arrays -> JSON for attributes.table
+  --to safetensors CKPT     weights of any checkpoint -> one .safetensors file; metadata says what they are
+  --to diffusers CKPT       joint or feedback checkpoint -> a Stable Diffusion folder for plain diffusers scripts, with
+                            each emotion's learned conditions as textual-inversion words, and a README
+
+Nothing in a file is ever executed: a pickle that asks for more than tensors and plain values is refused. The output
+appears when all is done; an existing one is left alone without --overwrite."""
+
+_EXAMPLES = """examples:
+  uniemo convert --from released best.pth --pixels imagenet --output released.ckpt
+  uniemo classify --ckpt released.ckpt photo.jpg
+  uniemo test --ckpt released.ckpt --data.root /data/EmoSet
+  uniemo convert --from released stage2/ --scenes scenes.pkl --objects objects.pkl \\
+                 --diffusion models/stable-diffusion-v1-5 --output joint.ckpt
+  uniemo convert --from coefficients attr_coefficient_emotion_scene.pkl --output scenes.json
+  uniemo convert --to safetensors runs/joint/best.ckpt --output best.safetensors
+  uniemo convert --to diffusers runs/joint/best.ckpt --output emotions/
+"""
+
+_FROM, _TO = ("released", "coefficients"), ("safetensors", "diffusers")
+_ONLY = {  # options that not every conversion takes
+    "emotions": "released and coefficients",
+    "scenes": "released",
+    "objects": "released",
+    "pixels": "released",
+    "space": "released folder",
+    "diffusion": "released folder",
+    "draws": "diffusers",
+}
+
+
+def _parser() -> Parser:
+    """Return the options."""
+    parser = Parser("uniemo convert", _DESCRIPTION, _EXAMPLES)
+    way = parser.add_mutually_exclusive_group(required=True)
+    way.add_argument("--from", dest="kind", choices=_FROM, help="what is read")
+    way.add_argument("--to", dest="target", choices=_TO, help="what is written")
+    parser.add_argument("source", type=Path, metavar="SOURCE", help="file or folder to convert")
+    parser.add_argument("--output", required=True, type=Path, help="file or folder to write")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing output")
+    parser.add_argument(
+        "--emotions",
+        metavar="A,B,…",
+        help="names of the classifier's classes in its order, or those of a table (EmoSet's eight)",
+    )
+    parser.add_argument("--scenes", type=Path, metavar="FILE", help="released: coefficient table of scenes")
+    parser.add_argument("--objects", type=Path, metavar="FILE", help="released: coefficient table of objects")
+    parser.add_argument(
+        "--pixels",
+        choices=("clip", "imagenet", "half"),
+        help="released: what pixels were normalised with in training, worked into the tower; the authors' code has "
+        "imagenet in stage 1 and half in stage 2 (clip: the weights as they are)",
+    )
+    parser.add_argument(
+        "--space", type=Path, metavar="FOLDER", help="released folder: emotion space (its UniEmo_space)"
+    )
+    parser.add_argument(
+        "--diffusion",
+        metavar="NAME",
+        help="released folder: Stable Diffusion that it draws with (Stable Diffusion 1.5)",
+    )
+    parser.add_argument("--draws", type=natural, help="diffusers: drawn conditions per emotion beside its mean (4)")
+    return parser
+
+
+def run(words: list[str]) -> int:
+    """Convert; ``words`` begin with the command."""
+    options = _parser().parse_words(words[1:])
+    _check(options)
+    if options.target is not None:
+        print(_export(options))
+    elif options.kind == "coefficients":
+        print(_coefficients(options))
+    else:
+        print(_released(options))
+    return 0
+
+
+def _check(options: argparse.Namespace) -> None:
+    """Find mistakes that need no file read."""
+    source, output = options.source.expanduser(), options.output.expanduser()
+    options.source, options.output = source, output
+    folder = options.kind == "released" and source.is_dir()
+    chosen = "released folder" if folder else options.kind or options.target
+    for name, where in _ONLY.items():
+        if getattr(options, name) is not None and not any(chosen.startswith(word) for word in where.split(" and ")):
+            raise UniEmoError(f"--{name} must come with {where}; got {chosen}: leave it out")
+    if not source.exists():
+        raise UniEmoError(f"SOURCE must exist; {source} does not: correct the path")
+    if source.is_dir() and not folder:
+        raise UniEmoError(f"SOURCE must be a file for {chosen}; {source} is a folder: give a file in it")
+    if output.resolve() == source.resolve():
+        raise UniEmoError(f"--output must be another file than SOURCE; got {output} for both: choose a new name")
+    if options.target == "diffusers":
+        if output.is_file():
+            raise UniEmoError(f"--output must be a folder; {output} is a file: choose another")
+        taken = output.is_dir() and any(output.iterdir())
+    else:
+        check_new_file(output, "--output")
+        taken = output.exists()
+    if taken and not options.overwrite:
+        raise UniEmoError(f"--output must be new; {output} exists: choose another or add --overwrite")
+
+
+def _released(options: argparse.Namespace) -> str:
+    """Convert stage 1 or 2 of the released code."""
+    from uniemo.convert.coefficients import read_coefficients
+    from uniemo.convert.released import emotion_names, notes, read_released
+    from uniemo.convert.stages import convert_folder, convert_released, find_space
+
+    names = _names(options)
+    file = read_released(options.source)
+    emotions = emotion_names(file.sizes, names)
+    tables: dict[str, Any] = {}
+    for option, kind in (("scenes", "scene"), ("objects", "object")):
+        path = getattr(options, option)
+        if path is not None:
+            tables[option] = next(iter(read_coefficients(path, emotions, kind).values()))  # type: ignore[arg-type]
+    common: dict[str, Any] = {"emotions": names, "pixels": options.pixels or "clip", **tables}
+    if options.source.is_dir():
+        if options.diffusion is not None:
+            common["diffusion"] = options.diffusion
+        convert_folder(options.source, options.output, space=options.space, **common)
+    else:
+        convert_released(options.source, options.output, **common)
+    lines = [f"{file.path}: {file.sizes.describe()}"]
+    if {"epoch", "max_accuracy"} <= set(file.about):
+        lines.append(f"trained {file.about['epoch']} epochs, best accuracy {file.about['max_accuracy']}")
+    lines += [f"note: {note}" for note in notes(file)]
+    if options.source.is_dir() and find_space(options.source, options.space) is None:
+        lines.append("note: no UniEmo_space there: the checkpoint cannot draw images, convert again with --space")
+    return "\n".join([*lines, f"wrote {options.output}"])
+
+
+def _coefficients(options: argparse.Namespace) -> str:
+    """Convert a table of coefficients."""
+    from uniemo.convert.coefficients import read_coefficients, write_coefficients
+    from uniemo.data.emotions import MIKELS_8
+
+    tables = read_coefficients(options.source, _names(options) or MIKELS_8)
+    write_coefficients(options.output, tables)
+    counts = ", ".join(f"{len(rows)} {name if name.endswith('s') else name + 's'}" for name, rows in tables.items())
+    return f"wrote {counts} to {options.output}"
+
+
+def _export(options: argparse.Namespace) -> str:
+    """Write safetensors or a diffusers folder."""
+    from uniemo.convert.export import check_replaceable, export_diffusers, export_safetensors
+
+    if options.target == "safetensors":
+        return f"wrote {export_safetensors(options.source, options.output)} tensors to {options.output}"
+    check_replaceable(options.output)
+    words = export_diffusers(options.source, options.output, 4 if options.draws is None else options.draws)
+    return f"wrote a pipeline and {len(words)} words ({', '.join(words[:3])} …) to {options.output}"
+
+
+def _names(options: argparse.Namespace) -> list[str] | None:
+    """Return the names in ``--emotions``."""
+    if options.emotions is None:
+        return None
+    return [name.strip().lower() for name in options.emotions.split(",")]

@@ -1,0 +1,85 @@
+"""CLIP towers of any size by name, for weights that come from a file: no architecture list and no download needed."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import open_clip
+from torch import nn
+
+from uniemo.errors import UniEmoError
+
+HEAD_WIDTH = 64  # of every tower that OpenAI published
+VOCABULARY, CONTEXT = 49408, 77  # of OpenAI's tokenizer, which comes with open_clip
+TOKENIZER = "ViT-B-32"  # an open_clip name with that tokenizer
+_NAME = re.compile(r"vit-w(\d+)-l(\d+)-p(\d+)-r(\d+)-e(\d+)")
+
+
+@dataclass(frozen=True)
+class ClipShape:
+    """Sizes of a CLIP image tower with OpenAI's blocks (quick-GELU, heads of 64 channels).
+
+    Attributes:
+        width: D.
+        layers: N.
+        patch: side of a patch in pixels.
+        image_size: R.
+        embed_dim: E, size of the space that image and text share.
+    """
+
+    width: int
+    layers: int
+    patch: int
+    image_size: int
+    embed_dim: int
+
+    @property
+    def name(self) -> str:
+        """The name that :func:`uniemo.models.clip.load_clip` takes, for example ``vit-w1024-l24-p14-r224-e768``."""
+        return f"vit-w{self.width}-l{self.layers}-p{self.patch}-r{self.image_size}-e{self.embed_dim}"
+
+    @classmethod
+    def from_name(cls, name: str) -> ClipShape | None:
+        """Read a name; None when it is another kind of name.
+
+        Raises:
+            UniEmoError: sizes that make no tower.
+        """
+        found = _NAME.fullmatch(name)
+        if found is None:
+            return None
+        shape = cls(*map(int, found.groups()))
+        if min(vars(shape).values()) < 1 or shape.width % HEAD_WIDTH or shape.image_size % shape.patch:
+            raise UniEmoError(
+                f"clip width must be a multiple of {HEAD_WIDTH} and the image size one of the patch size; got {name!r}"
+            )
+        return shape
+
+
+def build_shape(shape: ClipShape, text: dict[str, int] | None = None) -> nn.Module:
+    """Return an open_clip model of these sizes with random weights, in eval mode.
+
+    Args:
+        shape: of the image tower.
+        text: ``width``, ``layers``, ``heads``, ``vocab_size`` and ``context_length`` of the text tower; None gives the
+            smallest that OpenAI's tokenizer fits.
+    """
+    text = text or {
+        "width": HEAD_WIDTH,
+        "layers": 1,
+        "heads": 1,
+        "vocab_size": VOCABULARY,
+        "context_length": CONTEXT,
+    }
+    vision = {
+        "image_size": shape.image_size,
+        "patch_size": shape.patch,
+        "width": shape.width,
+        "layers": shape.layers,
+        "head_width": HEAD_WIDTH,
+    }
+    model: Any = open_clip.CLIP(embed_dim=shape.embed_dim, vision_cfg=vision, text_cfg=dict(text), quick_gelu=True)
+    model.visual.preprocess_cfg = {"mean": open_clip.OPENAI_DATASET_MEAN, "std": open_clip.OPENAI_DATASET_STD}
+    return model.eval()
