@@ -95,6 +95,8 @@ def measure(work: Path, seed: int, per_emotion: int) -> None:
         per_emotion: images generated per emotion and method.
     """
     work.mkdir(parents=True, exist_ok=True)
+    if not (work / "commit").is_file():
+        (work / "commit").write_text(commit())
     joint, feedback = (work / "demo" / stage / "best.ckpt" for stage in ("joint", "feedback"))
 
     def images(checkpoint: Path, **options: Any) -> dict[str, float]:  # noqa: ANN401
@@ -138,23 +140,28 @@ def flat(parts: dict[str, dict[str, float]]) -> dict[str, float]:
     }
 
 
-def machine() -> str:
-    """Describe the machine, the libraries and the commit."""
+def commit() -> str:
+    """Name the commit at hand."""
+
+    def git(*words: str) -> str:
+        return subprocess.run(["git", *words], capture_output=True, text=True, cwd=HERE, check=False).stdout.strip()
+
+    dirty = " with uncommitted changes" if git("status", "--porcelain", "../uniemo", "../configs") else ""
+    return f"{git('rev-parse', '--short', 'HEAD') or 'unknown'}{dirty}"
+
+
+def machine(works: list[Path]) -> str:
+    """Describe the machine, the libraries and the commits that the seeds' runs were made with."""
     import lightning
     import torch
 
     cpu = Path("/proc/cpuinfo")
     lines = cpu.read_text().splitlines() if cpu.is_file() else []
     name = next((line.split(":")[1].strip() for line in lines if "model name" in line), platform.machine())
-
-    def git(*words: str) -> str:
-        return subprocess.run(["git", *words], capture_output=True, text=True, cwd=HERE, check=False).stdout.strip()
-
-    commit = git("rev-parse", "--short", "HEAD") or "unknown"
-    dirty = " with uncommitted changes" if git("status", "--porcelain", "../uniemo", "../configs") else ""
+    commits = sorted({(work / "commit").read_text() for work in works if (work / "commit").is_file()})
     return (
         f"{os.cpu_count()} cores of {name}, Python {platform.python_version()}, torch {torch.__version__}, "
-        f"lightning {lightning.__version__}, commit {commit}{dirty}"
+        f"lightning {lightning.__version__}, commit {', '.join(commits) or 'unknown'}"
     )
 
 
@@ -171,13 +178,19 @@ def main() -> None:
     if not arguments.report:
         for seed in arguments.seeds:
             measure(arguments.work / f"seed{seed}", seed, arguments.per_emotion)
-    every = [flat(read_figures(arguments.work / f"seed{seed}")) for seed in arguments.seeds]
+    works = [arguments.work / f"seed{seed}" for seed in arguments.seeds]
+    every = [flat(read_figures(work)) for work in works]
     summary = {}
     for key in dict.fromkeys(key for run in every for key in run):
         values = [run[key] for run in every if key in run]
         spread = statistics.stdev(values) if len(values) > 1 else 0.0
         summary[key] = {"mean": statistics.mean(values), "spread": spread, "values": values}
-    record = {"machine": machine(), "seeds": arguments.seeds, "per_emotion": arguments.per_emotion, "figures": summary}
+    record = {
+        "machine": machine(works),
+        "seeds": arguments.seeds,
+        "per_emotion": arguments.per_emotion,
+        "figures": summary,
+    }
     (HERE / "loop.json").write_text(json.dumps(record, indent=1) + "\n")
     write_miniature()
     write_reports(record)

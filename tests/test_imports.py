@@ -11,20 +11,22 @@ import uniemo
 
 PACKAGE = Path(uniemo.__file__).parent
 BASE = {"errors", "vocabulary", "resources", ""}
-LOW = {"data", "models", "metrics", "feedback", "miniature", "checkpoint"}
+LOW = {"data", "models", "metrics", "feedback", "miniature", "checkpoint", "convert"}
 MAY_IMPORT = {
     "errors": BASE,
     "vocabulary": BASE,
     "resources": BASE | {"miniature"},  # paints the miniature's tree at first use
     "checkpoint": BASE | {"models", "checkpoint"},
+    "convert": BASE | {"data", "models", "checkpoint", "convert"},
     "models": BASE | {"models"},
     "data": BASE | {"data"},
     "metrics": BASE | {"metrics", "models", "data"},
     "feedback": BASE | {"feedback", "data", "metrics", "models"},
     "miniature": BASE | {"miniature", "data", "models", "metrics"},
+    "evaluation": BASE | LOW | {"evaluation"},
     "modules": BASE | LOW | {"modules"},
     "callbacks": BASE | LOW | {"callbacks"},
-    "cli": BASE | LOW | {"modules", "callbacks", "cli"},
+    "cli": BASE | LOW | {"modules", "callbacks", "evaluation", "cli"},
     "__main__": {"cli"},
     "__init__": BASE,
 }
@@ -78,6 +80,7 @@ def loaded_by(code):
         "from uniemo.cli import main; main(['--help'])",
         "from uniemo.cli import main; main(['generate', '--help'])",
         "from uniemo.cli import main; main(['classify', '--help'])",
+        "from uniemo.cli import main; main(['convert', '--help'])",
         "from uniemo.cli import main; main(['fitt'])",
     ],
 )

@@ -21,7 +21,11 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "generate": ("uniemo.cli.generate", "draw images for an emotion or a mixture, plain or inside a prompt"),
     "classify": ("uniemo.cli.classify", "tell the emotions of photos and folders of photos"),
     "filter": ("uniemo.cli.filter", "keep generated images whose two scores lie inside the band (Algorithm 1)"),
-    "data": ("uniemo.cli.data", "data synthesize: paint a dataset in EmoSet's layout"),
+    "evaluate": ("uniemo.cli.evaluate", "FID, LPIPS, Emo-A, Sem-C and Sem-D of generated images, by two protocols"),
+    "train-classifier": ("uniemo.cli.train_classifier", "train Emo-A's classifier on a frozen CLIP's features"),
+    "data": ("uniemo.cli.data", "check, split, synthesize, attributes: tools around datasets on disk"),
+    "convert": ("uniemo.cli.convert", "open published checkpoints; export to safetensors or a diffusers folder"),
+    "cross-validate": ("uniemo.cli.cross_validate", "fit and test on every fold of Twitter I or II, mean and spread"),
 }
 
 _HELP = """usage: uniemo <command> [options]
@@ -95,5 +99,5 @@ def _help() -> str:
     """Return the text of ``uniemo --help``."""
     from uniemo.cli.configs import packaged
 
-    commands = "\n".join(f"  {name:<10} {text}" for name, (_, text) in COMMANDS.items())
+    commands = "\n".join(f"  {name:<16} {text}" for name, (_, text) in COMMANDS.items())
     return _HELP.format(commands=commands, configs=" ".join(packaged()))
