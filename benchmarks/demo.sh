@@ -24,5 +24,5 @@ say "6/6 test of the three stages, and pictures"
 for stage in understanding joint feedback; do
   uniemo test --ckpt "$RUN/$stage/best.ckpt" --run_dir "$RUN/test-$stage"
 done
-"$BIN/python" benchmarks/demo_page.py "$RUN"
+"$BIN/python" "$(dirname "${BASH_SOURCE[0]}")/demo_page.py" "$RUN"
 echo "finished in $SECONDS seconds; results in $RUN (look at $RUN/demo.png)"

@@ -286,3 +286,31 @@ def test_export_without_test_images_is_cut(tmp_path, monkeypatch):
     assert all(counts)
     assert data.tree.worth_writing()
     assert "stratified split" in data.describe()
+
+
+@pytest.mark.parametrize("old_info", [False, True])
+def test_entries_that_cannot_be_used_are_left_out_and_named(emoset_root, tmp_path, old_info):
+    tree = Path(shutil.copytree(emoset_root, tmp_path / "tree"))
+    entries = json.loads((tree / "train.json").read_text())
+    if old_info:
+        info = json.loads((tree / "info.json").read_text())["emotion"]
+        (tree / "info.json").write_text(json.dumps(info))
+    (tree / entries[0][1]).unlink()
+    (tree / entries[1][2]).unlink()
+    (tree / entries[2][2]).write_text("no json")
+    entries[3][0] = "boredom"
+    (tree / "train.json").write_text(json.dumps(entries))
+    with pytest.raises(UniEmoError, match="must exist; 1 of"):
+        EmoSet(str(tree), 32, None).check(("train",))
+    data = EmoSet(str(tree), 32, None, on_error="skip")
+    with pytest.warns(UserWarning, match="4 images are skipped"):
+        data.check(("train",))
+    records = data.records("train")
+    assert list(records.files) == [entry[1] for entry in entries[4:]]
+    assert records.emotion.tolist() == [data.vocabulary.emotion_index(entry[0]) for entry in entries[4:]]
+    assert list(data.tree.skipped) == [entry[1] for entry in entries[:4]]
+    reasons = list(data.tree.skipped.values())
+    assert reasons[0] == "it does not exist"
+    assert reasons[1] == "its annotation does not exist"
+    assert reasons[2].startswith("its annotation cannot be used")
+    assert reasons[3] == "label 'boredom'"

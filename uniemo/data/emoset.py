@@ -89,7 +89,7 @@ class EmoSetTree(Tree):
     @cached_property
     def index(self) -> EmoSetIndex:
         """The tree's index; its first use looks at every file."""
-        return EmoSetIndex(self.folder)
+        return EmoSetIndex(self.folder, on_error=self.choices.on_error)
 
     @cached_property
     def vocabulary(self) -> Vocabulary:
@@ -106,6 +106,7 @@ class EmoSetTree(Tree):
         """Return the images of one of EmoSet's own splits."""
         if split not in self._given:
             self._given[split] = self.index.records(split, self.vocabulary)
+            self.skipped.update(self.index.skipped)
         return self._given[split]
 
     @cached_property

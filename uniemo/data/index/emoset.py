@@ -19,6 +19,7 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from filelock import FileLock
@@ -56,11 +57,20 @@ class EmoSetIndex:
     Args:
         root: folder with the split files.
         progress: show a bar while annotations are read, where that takes more than a second.
+        on_error: ``raise`` refuses a split that lists what is missing or cannot be used, ``skip`` leaves it out.
+
+    Attributes:
+        skipped: images left out so far, each with the reason.
     """
 
-    def __init__(self, root: str | Path, progress: bool = True) -> None:
+    def __init__(
+        self, root: str | Path, progress: bool = True, on_error: Literal["raise", "skip"] = "raise"
+    ) -> None:
         self.root = Path(root)
         self.progress = progress
+        self.on_error = on_error
+        self.skipped: dict[str, str] = {}
+        self._failed: dict[int, str] = {}  # annotations that could not be used, by position
         home = hashlib.sha256(str(self.root.resolve()).encode(errors="surrogateescape")).hexdigest()[:16]
         self.folder = cache_dir() / "index" / home
 
@@ -84,6 +94,7 @@ class EmoSetIndex:
         self.read(there)
         ledger = self._ledger
         used = np.concatenate([ledger.splits[split].annotation for split in there] or [np.zeros(0, np.int32)])
+        used = used[(used >= 0) & ~np.isin(used, self._failed_positions)]
         scenes = np.unique(ledger.scene[used])
         objects = np.unique(dense(ledger.objects.take(used.astype(np.int64))).values)
         return (
@@ -104,8 +115,8 @@ class EmoSetIndex:
                 found = Ledger.read(self._path)
                 if found is not None and found.written != self._ledger.written and found.same_tree(self._ledger):
                     self._ledger = found  # another process has read meanwhile
-                failed = self._read_annotations(self._unread(SPLITS))
-            self._refuse_failed(splits, failed)
+                self._failed |= self._read_annotations(self._unread(SPLITS))
+        self._refuse_failed(splits)
 
     def records(self, split: Split, vocabulary: Vocabulary) -> Records:
         """Return a split's files and labels, mapped from the index.
@@ -117,12 +128,13 @@ class EmoSetIndex:
         """
         self.check((split,))
         self.read((split,))
-        names = json.dumps(vocabulary.to_dict())
+        rows = self._usable(split, vocabulary) if self.on_error == "skip" else None
+        names = json.dumps(vocabulary.to_dict()) + ("" if rows is None else rows.tobytes().hex())
         digest = hashlib.sha256(f"{self._ledger.generation} {names}".encode()).hexdigest()[:16]
         path = self.folder / f"{split}-{digest}.records"
         records = map_labels(path, self.root, split, len(vocabulary.objects))
         if records is None:
-            write_labels(path, self._ledger, split, vocabulary, (self.root / "mask").is_dir())
+            write_labels(path, self._ledger, split, vocabulary, (self.root / "mask").is_dir(), rows)
             records = map_labels(path, self.root, split, len(vocabulary.objects))
         if records is None:
             raise UniEmoError(f"the cache folder must keep what is written to it; {path} is gone: set UNIEMO_CACHE")
@@ -227,12 +239,35 @@ class EmoSetIndex:
                 notes.append(str(error).splitlines()[0])
         return notes
 
-    # Refusals.
+    # What cannot be used.
+
+    @property
+    def _failed_positions(self) -> Positions:
+        return np.array(list(self._failed), dtype=np.int32)
+
+    def _usable(self, split: Split, vocabulary: Vocabulary) -> Positions | None:
+        """Return the rows of a split that can be used, None for all, and note the others in ``skipped``."""
+        table = self._table(split)
+        known = np.array([name in vocabulary.emotions for name in table.emotions] or [True])
+        failed = np.isin(table.annotation, self._failed_positions)
+        bad = (table.image < 0) | (table.annotation < 0) | failed | ~known[table.emotion]
+        if not bad.any():
+            return None
+        entries = read_entries(self.root, split)
+        for row in np.flatnonzero(bad).tolist():
+            reason = "it does not exist"
+            if failed[row]:
+                reason = f"its annotation cannot be used: {self._failed[int(table.annotation[row])]}"
+            elif table.image[row] >= 0:
+                missing = table.annotation[row] < 0
+                reason = "its annotation does not exist" if missing else f"label {entries[row].emotion!r}"
+            self.skipped[entries[row].image] = reason
+        return np.flatnonzero(~bad).astype(np.int32)
 
     def _refuse_missing(self, split: Split, column: Positions, what: str) -> None:
-        """Raise UniEmoError where files that a split lists do not exist."""
+        """Raise UniEmoError where files that a split lists do not exist, unless such entries are to be left out."""
         missing = np.flatnonzero(column < 0)
-        if len(missing):
+        if len(missing) and self.on_error == "raise":
             entry = read_entries(self.root, split)[int(missing[0])]
             first = self.root / (entry.image if what == "images" else entry.annotation)
             raise UniEmoError(
@@ -240,16 +275,16 @@ class EmoSetIndex:
                 f"first {first}: restore them or take them off the list"
             )
 
-    def _refuse_failed(self, splits: Iterable[Split], failed: dict[int, str]) -> None:
-        """Raise UniEmoError where annotations that splits list cannot be used."""
-        for split in splits:
+    def _refuse_failed(self, splits: Iterable[Split]) -> None:
+        """Raise UniEmoError where annotations that splits list cannot be used, unless they are to be left out."""
+        for split in splits if self.on_error == "raise" else ():
             column = self._ledger.splits[split].annotation
-            bad = column[np.isin(column, np.array(list(failed), dtype=np.int32))]
+            bad = column[np.isin(column, self._failed_positions)]
             if len(bad):
                 first = self.root / self._ledger.paths(bad[:1])[0]
                 raise UniEmoError(
                     f"EmoSet annotations must be JSON objects with names; {len(bad)} of {split} are not, "
-                    f"first {first} ({failed[int(bad[0])]}): restore them or take them off the list"
+                    f"first {first} ({self._failed[int(bad[0])]}): restore them or take them off the list"
                 )
 
     # Tidying.

@@ -12,13 +12,20 @@ from numpy.typing import NDArray
 from uniemo.data.array_file import read_arrays, write_arrays
 from uniemo.data.dataset import Records
 from uniemo.data.emoset_files import NameTable
-from uniemo.data.index.ledger import Ledger
+from uniemo.data.index.ledger import Ledger, Positions
 from uniemo.data.listing import Split
 from uniemo.data.packed import PackedLists, PackedOptional, PackedStrings, dense
 from uniemo.vocabulary import Vocabulary
 
 
-def write_labels(path: Path, ledger: Ledger, split: Split, vocabulary: Vocabulary, with_masks: bool) -> None:
+def write_labels(
+    path: Path,
+    ledger: Ledger,
+    split: Split,
+    vocabulary: Vocabulary,
+    with_masks: bool,
+    rows: Positions | None = None,
+) -> None:
     """Turn names into class indices and write what :func:`map_labels` maps.
 
     Args:
@@ -27,12 +34,19 @@ def write_labels(path: Path, ledger: Ledger, split: Split, vocabulary: Vocabular
         split: which entries.
         vocabulary: numbers the names; unknown attribute names count as absent.
         with_masks: the tree has masks.
+        rows: entries to take; None takes all.
 
     Raises:
         UniEmoError: an emotion outside the vocabulary.
     """
     table = ledger.splits[split]
-    emotions = np.array([vocabulary.emotion_index(name) for name in table.emotions], dtype=np.int64)
+    if rows is not None:
+        table = table.take(rows)
+    used = set(table.emotion.tolist())
+    emotions = np.array(
+        [vocabulary.emotion_index(name) if code in used else -1 for code, name in enumerate(table.emotions)],
+        dtype=np.int64,
+    )
     unknown: dict[str, tuple[int, str]] = {}
     scene = ledger.scene[table.annotation]
     scene_class = _classes("scene", ledger.scene_names, vocabulary.scenes, scene[scene >= 0], unknown)

@@ -49,6 +49,10 @@ class SplitTable:
     annotation: Positions
     mask: Positions
 
+    def take(self, rows: Positions) -> SplitTable:
+        """Return the entries at ``rows``."""
+        return SplitTable(self.emotions, self.emotion[rows], self.image[rows], self.annotation[rows], self.mask[rows])
+
 
 @dataclass
 class Ledger:
