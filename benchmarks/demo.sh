@@ -19,7 +19,8 @@ say "4/6 filter: Algorithm 1"
 uniemo filter --generated "$RUN/generated" --ckpt "$RUN/joint/best.ckpt" --out "$RUN/kept"
 say "5/6 explicit feedback: retraining with the kept images"
 uniemo fit --config feedback.yaml --run_dir "$RUN/feedback" --model.init_from "$RUN/joint/best.ckpt" \
-  --data.generated "$RUN/kept/kept.jsonl" --data.proportion 0.1 --seed_everything "$SEED"
+  --data.generated "$RUN/kept/kept.jsonl" --data.proportion 0.1 --seed_everything "$SEED" \
+  --trainer.max_epochs 2 --generation_metrics.every_n_epochs 2 --attention_maps.every_n_epochs 2
 say "6/6 test of the three stages, and pictures"
 for stage in understanding joint feedback; do
   uniemo test --ckpt "$RUN/$stage/best.ckpt" --run_dir "$RUN/test-$stage"

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from uniemo.data.transforms import denormalise
+from uniemo.metrics.clip_features import cached_features
 from uniemo.metrics.emotion_classifier import emotion_classifier
 from uniemo.metrics.networks import FrozenClip
 from uniemo.models.attributes import AttributeBank, tables_from_images, tables_from_text
@@ -39,16 +40,18 @@ def classifier_tables(
     frozen = FrozenClip(clip).to(device)
     classifier, info = emotion_classifier(frozen, data)
     with torch.no_grad():
-        features, scenes, objects = [], [], []
-        for batch in data.evaluation_loader("train"):
-            features.append(frozen.features(denormalise(batch.images.to(device))))
-            scenes.append(batch.scene)
-            objects.append(batch.objects)
-        stacked = torch.cat(features)  # (N, E)
+        features, _ = cached_features(frozen, data.evaluation_loader("train"))  # (N, E), as the classifier saw them
         if source == "images":
-            probabilities = classifier.probabilities(stacked).cpu()
-            tables = tables_from_images(probabilities, torch.cat(scenes), torch.cat(objects), len(bank.scene_text))
+            records = data.records("train")
+            read = [row for row, name in enumerate(records.files) if records.root / name not in data.skipped]
+            records = records if len(read) == len(records) else records.subset(read)
+            objects = torch.zeros(len(records), records.num_objects, dtype=torch.bool)
+            for row, present in enumerate(records.objects):
+                objects[row, list(present)] = True
+            scenes = torch.from_numpy(np.array(records.scene))
+            probabilities = classifier.probabilities(features.to(device)).cpu()
+            tables = tables_from_images(probabilities, scenes, objects, len(bank.scene_text))
         else:
-            length = stacked.norm(dim=1).mean()
+            length = features.norm(dim=1).mean()
             tables = tables_from_text(bank, lambda text: classifier(text.to(device) * length))
     return (tables[0].cpu(), tables[1].cpu()), info.accuracy
