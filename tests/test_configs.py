@@ -10,8 +10,11 @@ from uniemo.cli.configs import PACKAGED, find_config, packaged
 from uniemo.errors import UniEmoError
 
 RECIPES = ("understanding.yaml", "joint.yaml", "feedback.yaml")
-STAGE_2 = {"model/sd15.yaml", "released_joint.yaml"}
-OVERLAYS = [name for name in packaged() if name not in RECIPES]
+PAPER = tuple(f"paper/{name}" for name in RECIPES)
+PAPER_2 = {"paper/sd15.yaml", "paper/sdxl.yaml", "paper/released_joint.yaml"}
+STAGE_2 = {"model/sd15.yaml", "released_joint.yaml", *PAPER_2}
+OVERLAYS = [name for name in packaged() if name not in RECIPES + PAPER]
+PAPER_OVERLAYS = [name for name in OVERLAYS if name.startswith("paper/")]
 
 
 def resolved(capsys, *names):
@@ -23,7 +26,8 @@ def resolved(capsys, *names):
 def test_nothing_is_left_out():
     assert set(RECIPES) <= set(packaged())
     assert {"data/emoset.yaml", "released.yaml", *STAGE_2} <= set(packaged())
-    assert {f"model/vit_{name}.yaml" for name in ("b32", "b16", "l14")} <= set(packaged())
+    towers = {f"{folder}/vit_{name}.yaml" for folder in ("model", "paper") for name in ("b32", "b16", "l14")}
+    assert towers | set(PAPER) | {"paper/released.yaml"} <= set(packaged())
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
@@ -43,6 +47,59 @@ def test_overlay(capsys, recipe, overlay):
     config = resolved(capsys, recipe, overlay)
     for section, values in yaml.safe_load((PACKAGED / overlay).read_text()).items():
         assert contains(config[section], values), section
+
+
+@pytest.mark.parametrize("recipe", PAPER)
+def test_paper_recipe(capsys, recipe):
+    """The paper's numbers: section IV-A and eq. 4, 9 and 10."""
+    config = resolved(capsys, recipe)
+    model, data = config["model"]["init_args"], config["data"]["init_args"]
+    stage = recipe.removeprefix("paper/").removesuffix(".yaml").capitalize()
+    assert config["model"]["class_path"] == f"uniemo.modules.{stage}Module"
+    assert (model["encoder"]["clip"], model["encoder"]["interactive"]) == ("ViT-L-14", "paper")
+    loss = model["loss"]
+    assert [loss[f"lambda_{name}"] for name in ("scene", "object", "emotion")] == [0.25, 0.25, 0.5]
+    assert [loss[f"gamma_{name}"] for name in ("understanding", "condition", "diffusion")] == [0.3, 0.3, 0.4]
+    assert loss["tau"] == 0.07
+    groups = ("clip", "query", "head") if stage == "Understanding" else ("clip", "query", "head", "fusion")
+    rate = 1e-4 if stage == "Understanding" else 0.01
+    assert {model["optimizer"][f"lr_{group}"] for group in groups} == {rate}
+    assert {model["optimizer"][f"weight_decay_{group}"] for group in groups} == {1e-3}
+    if stage == "Understanding":
+        assert data["batch_size"] == 128
+    if stage == "Feedback":
+        feedback = config["explicit_feedback"]
+        assert (feedback["low"], feedback["high"], data["proportion"]) == (0.2, 0.8, 0.2)
+
+
+@pytest.mark.parametrize("overlay", PAPER_OVERLAYS)
+@pytest.mark.parametrize("recipe", PAPER)
+def test_paper_overlay(capsys, recipe, overlay):
+    if recipe == "paper/understanding.yaml" and overlay in STAGE_2:
+        pytest.skip("an overlay of stages 2 and 3")
+    config = resolved(capsys, recipe, overlay)
+    for section, values in yaml.safe_load((PACKAGED / overlay).read_text()).items():
+        assert contains(config[section], values), section
+
+
+@pytest.mark.parametrize("tower", ["b32", "b16", "l14"])
+@pytest.mark.parametrize("diffusion", ["sd15", "sdxl"])
+def test_paper_overlays_stack(capsys, tower, diffusion):
+    overlays = [f"paper/{name}.yaml" for name in (f"vit_{tower}", diffusion, "released", "released_joint")]
+    config = resolved(capsys, "paper/feedback.yaml", *overlays)
+    model, data = config["model"]["init_args"], config["data"]["init_args"]
+    assert model["encoder"]["clip"] == {"b32": "ViT-B-32", "b16": "ViT-B-16", "l14": "ViT-L-14"}[tower]
+    assert data["diffusion_size"] == {"sd15": 512, "sdxl": 1024}[diffusion]
+    assert (data["image_size"], data["batch_size"]) == (224, 1)
+    rates = {group: model["optimizer"][f"lr_{group}"] for group in ("clip", "query", "head", "fusion")}
+    assert rates == {"clip": 0.0, "query": 5e-4, "head": 0.0, "fusion": 1e-3}
+
+
+def test_paper_files_say_how_they_are_used():
+    for name in (*PAPER, *PAPER_OVERLAYS):
+        head = [line for line in (PACKAGED / name).read_text().splitlines() if line.startswith("#")]
+        assert len(head) >= 3, name
+        assert any("uniemo fit" in line for line in head), name
 
 
 def contains(whole, part):

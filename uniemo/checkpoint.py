@@ -109,16 +109,16 @@ def fingerprint(name: str) -> str:
     """Return 12 hex digits that change with the weights behind a backbone's name.
 
     Args:
-        name: a folder, a ``miniature:`` name, or a name that a library downloads, which stands for itself.
+        name: a folder, a file, a ``miniature:`` name, or any other name, which stands for itself.
 
     Returns:
-        A hash over the names, sizes, first and last megabyte of the folder's weight files.
+        A hash over the names, sizes, first and last megabyte of the weight files.
     """
     sha = hashlib.sha256(b"" if name.startswith("miniature:") else name.encode())
     folder = resolve(name)
-    if folder.is_dir():
+    if folder.exists():
         sha = hashlib.sha256()
-        for file in sorted(folder.rglob("*")):
+        for file in sorted(folder.rglob("*")) if folder.is_dir() else [folder]:
             if file.suffix not in (".safetensors", ".bin", ".pth", ".pt"):
                 continue
             size = file.stat().st_size

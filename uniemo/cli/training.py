@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 
 import lightning as L
 import yaml
@@ -24,6 +24,7 @@ from uniemo.callbacks.progress import LossProgressBar
 from uniemo.checkpoint import CheckpointInfo, check_stage, read_checkpoint
 from uniemo.cli.devices import check_devices, cpu_cores, on_cpu
 from uniemo.cli.keys import explain
+from uniemo.cli.weights import settle_weights
 from uniemo.cli.words import prepare
 from uniemo.data.base import EmotionDataModule
 from uniemo.data.tree import SPLIT_FILE, first_process
@@ -31,7 +32,7 @@ from uniemo.errors import UniEmoError
 from uniemo.modules import UniEmoModule
 from uniemo.modules.transfer import check_names
 
-_RUN_KEYS = ("run_dir", "resume", "overwrite", "ckpt_path", "weights_only", "verbose", "return_predictions")
+_RUN_KEYS = ("run_dir", "resume", "overwrite", "weights", "ckpt_path", "weights_only", "verbose", "return_predictions")
 _WRITTEN = (
     *("*.ckpt", "events.out.tfevents.*", "images/*.png", "test*.json", "validate*.json", "predictions.jsonl"),
     *(SPLIT_FILE, "skipped.jsonl"),
@@ -52,6 +53,8 @@ _EXAMPLES = """examples:
   uniemo fit --config understanding.yaml
   uniemo fit --config joint.yaml --model.init_from runs/understanding/best.ckpt --trainer.max_epochs 3
   uniemo fit --config joint.yaml --config data/emoset.yaml --config model/vit_b32.yaml --config model/sd15.yaml
+  uniemo fit --config paper/joint.yaml --config paper/sdxl.yaml --data.root /data/EmoSet
+  uniemo fit --config joint.yaml --config model/vit_l14.yaml --weights random
   uniemo fit --config joint.yaml --resume
   uniemo test --ckpt runs/joint/best.ckpt --data.root /data/EmoSet
   uniemo test --ckpt runs/joint/best.ckpt --data FI --data.root /data/FI
@@ -105,6 +108,12 @@ class TrainingCLI(LightningCLI):
         parser.add_argument("--run_dir", type=str | None, default=None, help="run folder (default runs/<stage>)")
         parser.add_argument("--resume", type=bool, default=False, help="go on from last.ckpt of the run folder")
         parser.add_argument("--overwrite", type=bool, default=False, help="train into a folder that holds a run")
+        parser.add_argument(
+            "--weights",
+            type=Literal["pretrained", "random"],
+            default="pretrained",
+            help="random: true architectures without their weights, for dry runs; checkpoints remember it",
+        )
         parser.add_lightning_class_args(BestCheckpoint, "best_checkpoint")
         parser.add_lightning_class_args(GenerationMetrics, "generation_metrics")
         parser.add_lightning_class_args(AttentionMaps, "attention_maps")
@@ -129,6 +138,7 @@ class TrainingCLI(LightningCLI):
                 raise UniEmoError(f"uniemo {self.config.subcommand} needs --ckpt; give runs/<stage>/best.ckpt")
             self.run_dir = Path(config.run_dir or self._folder_beside(self.checkpoint, config)).expanduser()
             config.model.init_args.init_from = None  # the checkpoint holds the weights
+        settle_weights(config)
         if self.checkpoint is not None:
             check_stage(self.checkpoint, (stage,))
             config.ckpt_path = str(self.checkpoint.path)

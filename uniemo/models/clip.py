@@ -1,4 +1,4 @@
-"""CLIP models by name: open_clip architectures with their right activation, or a folder in open_clip's layout."""
+"""CLIP models by name: open_clip architectures with their right activation, folders, single files, the hub."""
 
 from __future__ import annotations
 
@@ -12,18 +12,23 @@ from typing import Any
 
 import open_clip
 import torch
-from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_model
+from open_clip.pretrained import download_pretrained, get_pretrained_cfg, list_pretrained_tags_by_model
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from uniemo.errors import UniEmoError
+from uniemo.models.clip_files import is_openai_archive, read_clip_file
 from uniemo.models.clip_shapes import TOKENIZER, ClipShape, build_shape
+from uniemo.models.hub import RANDOM, hub_folder, in_cache, is_hub_name, missing_weights, offline
 from uniemo.resources import MINIATURE, resolve
 
-RANDOM = "random:"
+_SEED = 23372  # of random weights: a checkpoint finds the same ones again
 _CONFIG = "open_clip_config.json"
+_HUB_FILE = "open_clip_model.safetensors"
+_SIZES = {"ViT-B-32": "605 MB", "ViT-B-16": "599 MB", "ViT-L-14": "1.7 GB"}  # in float32, both towers
 _WEIGHTS = ("*.safetensors", "*.bin", "*.pth")  # what open_clip looks for in a folder
 _TOKENIZER = ("tokenizer.json", "vocab.json")
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt", "special_tokens_map.json")
 _TEXT_BATCH = 256
 
 
@@ -83,7 +88,10 @@ def load_clip(name: str) -> ClipParts:
             - an open_clip architecture such as ``"ViT-B-32"``, ``"ViT-B-16"``, ``"ViT-L-14"``: OpenAI's weights in the
               quick-GELU variant that they were trained with;
             - ``"architecture/tag"`` such as ``"ViT-B-32/laion2b_s34b_b79k"``: other weights, with their activation;
-            - any of these after ``"random:"``: the architecture with random weights;
+            - ``"owner/repository"`` on the hub in open_clip's layout, fetched unless ``HF_HUB_OFFLINE`` is set;
+            - a file: OpenAI's own archive such as ``"ViT-L-14.pt"``, or ``"architecture/file"`` for any other, for
+              OpenAI's weights with ``-quickgelu`` as in ``"ViT-L-14-quickgelu/model.safetensors"``;
+            - any of these but files after ``"random:"``: the architecture with random weights, always the same;
             - ``"random:vit-w1024-l24-p14-r224-e768"``: width, layers, patch size, image size and embedding size of an
               image tower with OpenAI's blocks, random weights (see :mod:`uniemo.models.clip_shapes`).
 
@@ -92,20 +100,19 @@ def load_clip(name: str) -> ClipParts:
             that is not a plain ViT with a class token.
     """
     random = name.startswith(RANDOM)
-    wanted = name.removeprefix(RANDOM)
-    shape = ClipShape.from_name(wanted) if random else None
+    shape = ClipShape.from_name(name.removeprefix(RANDOM)) if random else None
     if shape is not None:
-        return take_apart(build_shape(shape), TOKENIZER, name)
-    architecture, _, tag = wanted.partition("/")
-    if not wanted.startswith(MINIATURE) and architecture in open_clip.list_models():
-        architecture, tag = _variant(architecture, tag or "openai")
-        source, pretrained = architecture, None if random else tag
-    else:
-        folder = resolve(wanted)
-        _check_folder(folder, weights=not random)
-        source, pretrained = f"local-dir:{folder}", None
-    try:
+        with _seeded(random):
+            return take_apart(build_shape(shape), TOKENIZER, name)
+    architecture, tag, place = _look_up(name)
+    if place is not None and place.is_file():
         with _quiet():
+            model = read_clip_file(place, architecture)
+        return take_apart(model, architecture or TOKENIZER, name)
+    source = f"local-dir:{place}" if place is not None else str(architecture)
+    pretrained = None if random or place is not None else tag
+    try:
+        with _quiet(), _seeded(random):
             model = open_clip.create_model(
                 source, pretrained=pretrained, load_weights=not random, require_pretrained=not random
             )
@@ -116,6 +123,72 @@ def load_clip(name: str) -> ClipParts:
             f"or give a folder in open_clip's layout"
         ) from error
     return take_apart(model.eval(), source, name)
+
+
+def find_clip(name: str) -> None:
+    """Raise the one line that says what is missing, unless a CLIP's weights are here or can be fetched.
+
+    Args:
+        name: see :func:`load_clip`.
+    """
+    if not (name.startswith(RANDOM) and ClipShape.from_name(name.removeprefix(RANDOM))):
+        _look_up(name)
+
+
+def _look_up(name: str) -> tuple[str | None, str, Path | None]:
+    """Return architecture and tag, or architecture (None for one that the file tells) and the place on disk.
+
+    Raises:
+        UniEmoError: see :func:`load_clip`.
+    """
+    random, wanted = name.startswith(RANDOM), name.removeprefix(RANDOM)
+    architecture, _, tag = wanted.partition("/")
+    if not wanted.startswith(MINIATURE) and architecture in open_clip.list_models():
+        file = Path(tag).expanduser()
+        if tag and file.is_file():
+            quick = f"{architecture}-quickgelu"
+            forced = is_openai_archive(file) and quick in open_clip.list_models()
+            return (quick if forced else architecture), "", None if random else file
+        architecture, tag = _variant(architecture, tag or "openai")
+        if not random:
+            _check_tag(architecture.removesuffix("-quickgelu"), tag)
+        return architecture, tag, None
+    place = resolve(wanted)
+    if place.is_file() and not random:
+        if not is_openai_archive(place):
+            raise UniEmoError(
+                f"clip file must be OpenAI's own archive or have its architecture in front; got {wanted!r}: give "
+                f"ViT-L-14-quickgelu/{wanted} for OpenAI's weights, ViT-L-14/{wanted} for weights trained with GELU"
+            )
+        return None, "", place
+    if not place.is_dir() and not wanted.startswith(MINIATURE) and is_hub_name(wanted):
+        files = [_CONFIG] if random else [_CONFIG, _HUB_FILE]
+        place = hub_folder(wanted, files, "clip", optional=_TOKENIZER_FILES)
+    _check_folder(place, weights=not random)
+    return None, "", place
+
+
+def _check_tag(architecture: str, tag: str) -> None:
+    """Fetch published weights unless they are in the hub's cache.
+
+    Raises:
+        UniEmoError: they cannot be had.
+    """
+    config = get_pretrained_cfg(architecture, tag) or get_pretrained_cfg(f"{architecture}-quickgelu", tag) or {}
+    owner, _, rest = str(config.get("hf_hub") or "").partition("/")
+    repo, _, file = rest.partition("/")
+    if not repo or in_cache(f"{owner}/{repo}", [_HUB_FILE, file or "open_clip_pytorch_model.bin"]):
+        return  # open_clip finds it, or fetches it from elsewhere
+    reason = "HF_HUB_OFFLINE is set"
+    if not offline():
+        try:
+            with _quiet():
+                download_pretrained(config)
+            return
+        except Exception as error:  # no network, a full disk
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    size = _SIZES.get(architecture, "") if tag == "openai" else ""
+    raise UniEmoError(missing_weights(f"clip {architecture}", f"{owner}/{repo}", [file or _HUB_FILE], size, reason))
 
 
 def take_apart(model: Any, source: str, name: str) -> ClipParts:  # noqa: ANN401 - open_clip is not typed
@@ -151,7 +224,7 @@ def _variant(architecture: str, tag: str) -> tuple[str, str]:
     config = get_pretrained_cfg(plain, tag) or get_pretrained_cfg(architecture, tag)
     if not config:
         tags = ", ".join(list_pretrained_tags_by_model(plain)) or "none"
-        raise UniEmoError(f"clip weights must be one of {tags} for {plain}; got {tag!r}")
+        raise UniEmoError(f"clip weights must be a file or one of {tags} for {plain}; got {tag!r}")
     quick = f"{plain}-quickgelu"
     return (quick if config.get("quick_gelu") and quick in open_clip.list_models() else plain), tag
 
@@ -160,7 +233,7 @@ def _check_folder(folder: Path, weights: bool) -> None:
     """Raise the error that names the first file that a CLIP folder lacks."""
     if not folder.is_dir():
         raise UniEmoError(
-            f"clip must be miniature:clip, a folder or an open_clip name such as ViT-B-32; "
+            f"clip must be miniature:clip, a folder, a file, a name on the hub or an open_clip name such as ViT-B-32; "
             f"there is no folder {str(folder)!r}"
         )
     if not (folder / _CONFIG).is_file():
@@ -175,6 +248,17 @@ def _check_folder(folder: Path, weights: bool) -> None:
         raise UniEmoError(f"clip folder must hold open_clip's {_CONFIG}; that in {str(folder)!r} is another") from error
     if own_tokenizer and not any((folder / file).is_file() for file in _TOKENIZER):
         raise UniEmoError(f"clip folder must hold tokenizer.json; {str(folder)!r} has no tokenizer, copy it there")
+
+
+@contextlib.contextmanager
+def _seeded(random: bool) -> Iterator[None]:
+    """Draw the same random weights every time, and leave the caller's random numbers alone."""
+    if not random:
+        yield
+        return
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(_SEED)
+        yield
 
 
 @contextlib.contextmanager

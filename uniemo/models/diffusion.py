@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -13,10 +13,8 @@ from torch import Tensor, nn
 from uniemo.errors import UniEmoError
 from uniemo.models.lora import add_lora
 from uniemo.models.losses import Condition, diffusion_loss
-from uniemo.models.pipeline import assemble, load_pipeline, make_scheduler
-from uniemo.resources import resolve
-
-SLOT = "{}"  # where a prompt takes the condition
+from uniemo.models.pipeline import assemble, load_pipeline, make_scheduler, quiet
+from uniemo.models.prompts import SLOT, EncodedPrompts, PromptTokenizer, embedding, replaced
 
 
 @dataclass
@@ -24,7 +22,9 @@ class DiffusionConfig:
     """The diffusion model and how it is used.
 
     Attributes:
-        path: ``miniature:diffusion`` or a Stable Diffusion folder in diffusers' layout.
+        path: ``miniature:diffusion``, a Stable Diffusion (1 or XL) folder in diffusers' layout, a single .safetensors
+            file or a name on the hub; behind ``random:`` without weights, see
+            :func:`uniemo.models.pipeline.find_diffusion`.
         placeholder: word whose single token stands where the condition goes; only its embedding is replaced.
         train_prompt: prompt of training images, ``{}`` marks the placeholder.
         lora_rank: rank of adapters trained on the UNet's attention; 0 for none.
@@ -33,6 +33,9 @@ class DiffusionConfig:
         scheduler: class name of a diffusers scheduler.
         drop_condition: share of training samples whose prompt is empty, for guidance; 0 relies on the pre-trained
             model's own unconditional branch.
+        dtype: precision of the frozen UNet and text encoders; the VAE stays in float32 unless its configuration says
+            that it need not.
+        checkpointing: recompute the UNet's activations in the backward pass: much less memory, a third more time.
     """
 
     path: str = "miniature:diffusion"
@@ -43,10 +46,16 @@ class DiffusionConfig:
     steps: int = 50
     scheduler: str = "UniPCMultistepScheduler"
     drop_condition: float = 0.0
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    checkpointing: bool = False
 
 
 class DiffusionBackbone(nn.Module):
-    """A Stable Diffusion model, frozen and always in eval mode; gradients pass through it to the condition.
+    """A Stable Diffusion 1 or XL, frozen and always in eval mode; gradients pass through it to the condition.
+
+    XL has two text encoders, each with a condition of its own, and tells its UNet two things more: the second text
+    encoder's pooled embedding, and original size, crop and target size of the image. Images are taken as what they
+    are: of the model's own size, not cropped.
 
     Args:
         config: the choices.
@@ -59,34 +68,46 @@ class DiffusionBackbone(nn.Module):
         token_norms: mean length of the token embeddings of each text encoder.
 
     Raises:
-        UniEmoError: a folder with a file missing, a placeholder that is not one token, or an unknown scheduler.
+        UniEmoError: weights that are missing, a placeholder that is not one token, or an unknown scheduler.
     """
 
     def __init__(self, config: DiffusionConfig) -> None:
         super().__init__()
-        pipeline = load_pipeline(resolve(config.path))
+        pipeline = load_pipeline(config.path, config.dtype)
         self.config = config
-        # the folder may hold half precision
-        self.vae, self.unet = pipeline.vae.float(), pipeline.unet.float()
-        self.text_encoders = nn.ModuleList([pipeline.text_encoder.float()])
+        self.xl = hasattr(pipeline, "text_encoder_2")
+        dtype = getattr(torch, config.dtype)
+        with quiet():  # the folder may hold another precision
+            self.unet = pipeline.unet.to(dtype)
+            self.vae = pipeline.vae.to(torch.float32 if pipeline.vae.config.force_upcast else dtype)
+        if getattr(pipeline.vae.config, "latents_mean", None) is not None:
+            raise UniEmoError(
+                f"diffusion.path must have a VAE without latents_mean; {config.path!r} has one, give another"
+            )
+        self.text_encoders = nn.ModuleList([pipeline.text_encoder.to(dtype)])
         self.tokenizers = [pipeline.tokenizer]
+        if self.xl:
+            self.text_encoders.append(pipeline.text_encoder_2.to(dtype))
+            self.tokenizers.append(pipeline.tokenizer_2)
+        self._zeros_for_empty = self.xl and bool(pipeline.config.force_zeros_for_empty_prompt)
         self.scheduler_config = dict(pipeline.scheduler.config)
         self.schedule = make_scheduler("DDPMScheduler", self.scheduler_config)
         make_scheduler(config.scheduler, self.scheduler_config)  # an unknown name is an error before any work
         self.requires_grad_(False)
         if config.lora_rank > 0:
             add_lora(self.unet, config.lora_rank)
+        if config.checkpointing:
+            self.unet.enable_gradient_checkpointing()
         self.eval()
 
         size = self.unet.config.sample_size
         self.latent_shape = (self.unet.config.in_channels, size, size)
         self.image_size = size * pipeline.vae_scale_factor
         self.num_timesteps = int(self.schedule.config.num_train_timesteps)
-        weights = [_embedding(encoder).weight.float() for encoder in self.text_encoders]
+        weights = [embedding(encoder).weight.float() for encoder in self.text_encoders]
         self.token_widths = tuple(weight.shape[1] for weight in weights)
         self.token_norms = tuple(float(weight.norm(dim=1).mean()) for weight in weights)
-        self._placeholders = [self._placeholder(tokenizer) for tokenizer in self.tokenizers]
-        self._token_cache: dict[str, list[tuple[Tensor, Tensor]]] = {}
+        self._tokenize = PromptTokenizer(self.tokenizers, config.placeholder)
 
     def train(self, mode: bool = True) -> DiffusionBackbone:
         """Stay in eval mode, whatever is asked."""
@@ -104,7 +125,8 @@ class DiffusionBackbone(nn.Module):
         Returns:
             (B, *latent_shape).
         """
-        posterior = self.vae.encode(images.to(self.vae.dtype)).latent_dist
+        with self._vae_precision():
+            posterior = self.vae.encode(images.to(self.vae.dtype)).latent_dist
         latents = posterior.mean if noise is None else posterior.mean + posterior.std * noise.to(posterior.mean)
         return latents * self.vae.config.scaling_factor
 
@@ -130,14 +152,18 @@ class DiffusionBackbone(nn.Module):
         Returns:
             (B,) mean squared errors.
         """
-        text = self.encode_prompt(prompts or [self.config.train_prompt] * len(latents), condition)  # (B, T, W)
+        text = self.embed(prompts or [self.config.train_prompt] * len(latents), condition)
         if drop is not None and bool(drop.any()):
-            text = torch.where(drop[:, None, None].to(text.device), self.encode_prompt([""]), text)
+            text = _mixed(drop, self._unconditional(""), text)
         noisy = self.schedule.add_noise(latents, noise, timesteps)
-        prediction = self.unet(noisy, timesteps, encoder_hidden_states=text, return_dict=False)[0]
+        prediction = self._denoise(noisy, timesteps, text)
         return diffusion_loss(prediction, self._target(latents, noise, timesteps))
 
     def encode_prompt(self, prompts: Sequence[str], condition: Condition | None = None) -> Tensor:
+        """Return the (B, T, W) hidden states of :meth:`embed`."""
+        return self.embed(prompts, condition).states
+
+    def embed(self, prompts: Sequence[str], condition: Condition | None = None) -> EncodedPrompts:
         """Encode prompts, with a condition in place of the placeholder token's embedding.
 
         The condition enters through a hook on the text encoder's token embedding, with its gradient attached, before
@@ -148,35 +174,37 @@ class DiffusionBackbone(nn.Module):
             condition: one (B, W) per text encoder, or None to leave the placeholder's own embedding.
 
         Returns:
-            (B, T, W) hidden states.
+            What the UNet is told: last hidden states, for XL those before the last layer and the pooled embedding.
 
         Raises:
             UniEmoError: a condition is given and a prompt has no ``{}``, or the prompt is cut off before it.
         """
-        states = []
+        states, pooled = [], None
         for index, encoder in enumerate(self.text_encoders):
-            device = _embedding(encoder).weight.device
+            device = embedding(encoder).weight.device
             pairs = [self._tokenize(prompt)[index] for prompt in prompts]
             ids = torch.stack([ids for ids, _ in pairs]).to(device)  # (B, T)
             slots = torch.stack([slots for _, slots in pairs])  # (B, T)
-            if condition is None:
-                states.append(encoder(input_ids=ids)[0])
-                continue
-            lacking = next((prompt for prompt, row in zip(prompts, slots, strict=True) if not row.any()), None)
-            if lacking is not None:
-                raise UniEmoError(
-                    f"a prompt must hold {SLOT} where the emotion goes, within {ids.shape[1] - 2} tokens; "
-                    f'got {lacking!r}, write for example "a {SLOT} room"'
-                )
-            with _replaced(_embedding(encoder), slots.to(device), condition[index]):
-                states.append(encoder(input_ids=ids)[0])
-        return torch.cat(states, dim=-1)
+            entering: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
+            if condition is not None:
+                lacking = next((prompt for prompt, row in zip(prompts, slots, strict=True) if not row.any()), None)
+                if lacking is not None:
+                    raise UniEmoError(
+                        f"a prompt must hold {SLOT} where the emotion goes, within {ids.shape[1] - 2} tokens; "
+                        f'got {lacking!r}, write for example "a {SLOT} room"'
+                    )
+                entering = replaced(embedding(encoder), slots.to(device), condition[index])
+            with entering:
+                output = encoder(input_ids=ids, output_hidden_states=self.xl)
+            states.append(output.hidden_states[-2] if self.xl else output[0])
+            pooled = output[0] if self.xl else None  # the last text encoder's, (B, P)
+        return EncodedPrompts(torch.cat(states, dim=-1), pooled)
 
     def token_embedding(self, name: str) -> tuple[Tensor, ...]:
         """Return the mean token embedding of a name's tokens, one (W,) per text encoder."""
         found = []
         for tokenizer, encoder in zip(self.tokenizers, self.text_encoders, strict=True):
-            weight = _embedding(encoder).weight
+            weight = embedding(encoder).weight
             ids = tokenizer(name, add_special_tokens=False).input_ids
             found.append(weight[torch.tensor(ids, device=weight.device)].mean(dim=0))
         return tuple(found)
@@ -202,7 +230,8 @@ class DiffusionBackbone(nn.Module):
             steps: denoising steps; None is the configuration's.
             guidance: guidance scale; None is the configuration's.
             scheduler: class name of a diffusers scheduler; None is the configuration's.
-            negative_prompt: prompt of the unconditional branch, which never sees the condition.
+            negative_prompt: prompt of the unconditional branch, which never sees the condition; none when empty, which
+                XL takes for embeddings of zeros.
             batch_size: images denoised at once.
 
         Returns:
@@ -221,23 +250,56 @@ class DiffusionBackbone(nn.Module):
             self.text_encoders[0],
             self.tokenizers[0],
             make_scheduler(scheduler or self.config.scheduler, self.scheduler_config),
+            *((self.text_encoders[1], self.tokenizers[1]) if self.xl else ()),
         )
-        empty = self.encode_prompt([negative_prompt])  # (1, T, W)
+        empty = self._unconditional(negative_prompt)
         images = []
         for start in range(0, len(seeds), batch_size):
             part = slice(start, start + batch_size)
             chosen = None if condition is None else tuple(c[part] for c in condition)
-            text = self.encode_prompt(prompts[part], chosen)
+            text = self.embed(prompts[part], chosen)
+            embeds = {"prompt_embeds": text.states, "negative_prompt_embeds": empty.states.expand_as(text.states)}
+            if text.pooled is not None and empty.pooled is not None:
+                embeds["pooled_prompt_embeds"] = text.pooled
+                embeds["negative_pooled_prompt_embeds"] = empty.pooled.expand_as(text.pooled)
             result = pipeline(
-                prompt_embeds=text,
-                negative_prompt_embeds=empty.expand_as(text),
+                **embeds,
                 generator=[torch.Generator().manual_seed(seed) for seed in seeds[part]],
                 num_inference_steps=steps or self.config.steps,
                 guidance_scale=self.config.guidance if guidance is None else guidance,
-                output_type="pt",
+                output_type="latent",  # the pipelines decode in the UNet's precision
             )
-            images.append(result.images.float().cpu())
+            images.append(self._decode(result.images).cpu())
         return torch.cat(images) if images else torch.zeros(0, 3, self.image_size, self.image_size)
+
+    def _decode(self, latents: Tensor) -> Tensor:
+        """Return (B, 3, H, W) float32 images in [0, 1] of (B, *latent_shape) scaled latents."""
+        with self._vae_precision():
+            decoded = self.vae.decode(latents.to(self.vae.dtype) / self.vae.config.scaling_factor, return_dict=False)[0]
+        return (decoded.float() * 0.5 + 0.5).clamp(0, 1)
+
+    def _vae_precision(self) -> contextlib.AbstractContextManager[Any]:
+        """Keep mixed precision away from a VAE that overflows in it."""
+        if not self.vae.config.force_upcast:
+            return contextlib.nullcontext()
+        return torch.autocast(self.vae.device.type, enabled=False)
+
+    def _denoise(self, noisy: Tensor, timesteps: Tensor, text: EncodedPrompts) -> Tensor:
+        """Return the UNet's (B, *latent_shape) prediction."""
+        added = {}
+        if text.pooled is not None:
+            times = noisy.new_tensor([[self.image_size, self.image_size, 0, 0, self.image_size, self.image_size]])
+            times = times.to(text.states.dtype).expand(len(noisy), -1)  # (B, 6)
+            added["added_cond_kwargs"] = {"text_embeds": text.pooled, "time_ids": times}
+        dtype = getattr(torch, self.config.dtype)
+        return self.unet(noisy.to(dtype), timesteps, encoder_hidden_states=text.states, return_dict=False, **added)[0]
+
+    def _unconditional(self, negative_prompt: str) -> EncodedPrompts:
+        """Return what the unconditional branch is told, for one image."""
+        text = self.embed([negative_prompt])
+        if negative_prompt or not self._zeros_for_empty or text.pooled is None:
+            return text
+        return EncodedPrompts(torch.zeros_like(text.states), torch.zeros_like(text.pooled))
 
     def _target(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
         """Return what the UNet is to predict."""
@@ -246,57 +308,11 @@ class DiffusionBackbone(nn.Module):
             return self.schedule.get_velocity(latents, noise, timesteps)
         return noise if kind == "epsilon" else latents  # the third kind is "sample"
 
-    def _placeholder(self, tokenizer: Any) -> int:  # noqa: ANN401 - transformers is imported late
-        ids = tokenizer(self.config.placeholder, add_special_tokens=False).input_ids
-        if len(ids) != 1 or ids[0] in tokenizer.all_special_ids:
-            raise UniEmoError(
-                f"diffusion.placeholder must be one token of the tokenizer; {self.config.placeholder!r} is {len(ids)} "
-                f"or unknown, take a short common word"
-            )
-        return ids[0]
 
-    def _tokenize(self, prompt: str) -> list[tuple[Tensor, Tensor]]:
-        """Return token ids (T,) and placeholder positions (T,) bool for each tokenizer.
-
-        The text around the placeholders is tokenized piece by piece, so that neighbouring characters cannot change the
-        placeholder's token.
-        """
-        if prompt not in self._token_cache:
-            found = []
-            for tokenizer, placeholder in zip(self.tokenizers, self._placeholders, strict=True):
-                length = tokenizer.model_max_length
-                ids: list[int] = []
-                slots: list[int] = []
-                for number, piece in enumerate(prompt.split(SLOT)):
-                    if number:
-                        slots.append(len(ids) + 1)  # behind the start token
-                        ids.append(placeholder)
-                    ids += tokenizer(piece, add_special_tokens=False).input_ids if piece.strip() else []
-                ids = [tokenizer.bos_token_id, *ids[: length - 2], tokenizer.eos_token_id]
-                ids += [tokenizer.pad_token_id] * (length - len(ids))
-                mask = torch.zeros(length, dtype=torch.bool)
-                mask[[slot for slot in slots if slot <= length - 2]] = True
-                found.append((torch.tensor(ids), mask))
-            if len(self._token_cache) >= 1024:
-                self._token_cache.clear()
-            self._token_cache[prompt] = found
-        return self._token_cache[prompt]
-
-
-def _embedding(encoder: Any) -> nn.Embedding:  # noqa: ANN401 - transformers is imported late
-    """Return a text encoder's token embedding."""
-    return encoder.get_input_embeddings()
-
-
-@contextlib.contextmanager
-def _replaced(embedding: nn.Module, slots: Tensor, condition: Tensor) -> Iterator[None]:
-    """Make an embedding layer return ``condition`` (B, W) where ``slots`` (B, T) is true."""
-
-    def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        return torch.where(slots.unsqueeze(-1), condition.to(output.dtype).unsqueeze(1), output)  # (B, T, W)
-
-    handle = embedding.register_forward_hook(hook)
-    try:
-        yield
-    finally:
-        handle.remove()
+def _mixed(choose: Tensor, first: EncodedPrompts, second: EncodedPrompts) -> EncodedPrompts:
+    """Return ``first``, of one prompt, where ``choose`` (B,) is true, else ``second``."""
+    choose = choose.to(second.states.device)
+    pooled = second.pooled
+    if first.pooled is not None and pooled is not None:
+        pooled = torch.where(choose[:, None], first.pooled, pooled)
+    return EncodedPrompts(torch.where(choose[:, None, None], first.states, second.states), pooled)

@@ -21,7 +21,8 @@ class LoraLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., in) to (..., out)."""
-        return self.base(x) + x @ self.lora_down.T @ self.lora_up.T
+        mapped = self.base(x)  # in half precision where the frozen network is
+        return mapped + (x.to(self.lora_down.dtype) @ self.lora_down.T @ self.lora_up.T).to(mapped.dtype)
 
 
 def add_lora(network: nn.Module, rank: int) -> None:

@@ -18,6 +18,7 @@ from uniemo.models.encoder import EmotionFeatures, EncoderConfig, ExpertQueryEnc
 from uniemo.models.fusion import ConditionFusion, FusionConfig
 from uniemo.models.head import EmotionHead, HeadConfig
 from uniemo.models.losses import Condition, ConditionLossConfig, build_condition_loss
+from uniemo.models.pipeline import find_diffusion
 from uniemo.models.state import load_trained_state, trained_state
 from uniemo.vocabulary import Vocabulary
 
@@ -91,6 +92,8 @@ class UniEmoModel(nn.Module):
         encoder = encoder or EncoderConfig()
         head = head or HeadConfig()
         num_emotions = len(vocabulary.emotions)
+        if generation is not None:
+            find_diffusion(generation.diffusion.path)  # what is missing is said before anything is loaded
         clip = load_clip(encoder.clip)
         if encode_names:
             bank = AttributeBank.from_names(vocabulary.scenes, vocabulary.objects, clip.text, num_emotions)

@@ -1,0 +1,241 @@
+"""Stable Diffusion XL at tiny size: what its UNet is told, and diffusers' own pipeline as the reference."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from diffusers import DDIMScheduler, StableDiffusionXLPipeline, UniPCMultistepScheduler
+from tiny_sdxl import POOLED, WIDTHS, tiny_sdxl
+
+from uniemo.cli import main
+from uniemo.errors import UniEmoError
+from uniemo.models.diffusion import DiffusionBackbone, DiffusionConfig
+
+
+@pytest.fixture(scope="module")
+def sdxl_folder(tmp_path_factory):
+    return str(tiny_sdxl(tmp_path_factory.mktemp("sdxl")))
+
+
+@pytest.fixture
+def backbone(sdxl_folder):
+    return DiffusionBackbone(DiffusionConfig(path=sdxl_folder, steps=3))
+
+
+@pytest.fixture
+def reference(sdxl_folder):
+    """Diffusers' pipeline, with a function that writes a condition over the placeholder's rows."""
+    pipeline = StableDiffusionXLPipeline.from_pretrained(sdxl_folder, add_watermarker=False)
+    pipeline.set_progress_bar_config(disable=True)
+
+    def learn(condition, row=0):
+        encoders = (pipeline.text_encoder, pipeline.text_encoder_2)
+        for tokenizer, encoder, own in zip(
+            (pipeline.tokenizer, pipeline.tokenizer_2), encoders, condition, strict=True
+        ):
+            star = tokenizer("*", add_special_tokens=False).input_ids[0]
+            with torch.no_grad():
+                encoder.get_input_embeddings().weight[star] = own[row]
+
+    return pipeline, learn
+
+
+def condition_of(batch, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return tuple(torch.randn(batch, width, generator=generator) for width in WIDTHS)
+
+
+def training_batch(batch=4):
+    latents, noise = torch.randn(2, batch, 4, 8, 8, generator=torch.Generator().manual_seed(1))
+    return latents, noise, torch.tensor([3, 40, 77, 99])[:batch]
+
+
+def test_facts(backbone):
+    assert backbone.xl
+    assert backbone.image_size == 32
+    assert backbone.token_widths == WIDTHS
+    assert [len(backbone.token_embedding("dark forest")[index]) for index in range(2)] == list(WIDTHS)
+    text = backbone.embed(["{}", "a {} room"], condition_of(2))
+    assert text.states.shape == (2, 16, sum(WIDTHS))
+    assert text.pooled.shape == (2, POOLED)
+
+
+def test_conditioning_is_the_pipelines_own(backbone, reference):
+    """Both hidden states and the pooled embedding equal those of encoders whose tables hold the condition."""
+    pipeline, learn = reference
+    condition = condition_of(2)
+    prompts = ["a dark {} forest", "{}"]
+    ours = backbone.embed(prompts, condition)
+    for row, prompt in enumerate(prompts):
+        learn(condition, row)
+        states, _, pooled, _ = pipeline.encode_prompt(prompt.replace("{}", "*"), do_classifier_free_guidance=False)
+        assert torch.allclose(ours.states[row], states[0], atol=1e-5)
+        assert torch.allclose(ours.pooled[row], pooled[0], atol=1e-5)
+    assert not torch.allclose(ours.pooled[0], ours.pooled[1], atol=1e-2)
+
+
+@pytest.mark.parametrize("guidance", [1.0, 5.0])
+@pytest.mark.parametrize("negative", ["", "dark sewer"])
+@pytest.mark.parametrize("scheduler", [UniPCMultistepScheduler, DDIMScheduler])
+def test_same_image_as_the_pipeline(backbone, reference, guidance, negative, scheduler):
+    """The same token embeddings, noise, scheduler and guidance give diffusers' own image."""
+    pipeline, learn = reference
+    pipeline.scheduler = scheduler.from_config(pipeline.scheduler.config)
+    condition = condition_of(2, seed=3)
+    ours = backbone.generate(
+        condition,
+        ["a {} room", "{}"],
+        [5, 6],
+        guidance=guidance,
+        negative_prompt=negative,
+        scheduler=scheduler.__name__,
+        batch_size=1,  # the same sums in the same order: unequal rounding grows with guidance
+    )
+    for row, (prompt, seed) in enumerate([("a * room", 5), ("*", 6)]):
+        learn(condition, row)
+        theirs = pipeline(
+            prompt,
+            negative_prompt=negative or None,
+            num_inference_steps=3,
+            guidance_scale=guidance,
+            generator=[torch.Generator().manual_seed(seed)],
+            output_type="pt",
+        ).images
+        assert torch.allclose(ours[row], theirs[0], atol=1e-5)
+    assert not torch.allclose(ours[0], ours[1], atol=1e-2)
+
+
+def test_every_part_of_the_condition_matters(backbone):
+    prompts, seeds = ["a {} room"], [5]
+    known = backbone.generate(condition_of(1), prompts, seeds, guidance=1.0)
+    for index in range(2):
+        other = list(condition_of(1))
+        other[index] = other[index] * -3
+        assert not torch.allclose(known, backbone.generate(tuple(other), prompts, seeds, guidance=1.0), atol=1e-3)
+
+
+def test_loss_by_hand(backbone, reference):
+    pipeline, learn = reference
+    latents, noise, timesteps = training_batch(1)
+    condition = condition_of(1)
+    learn(condition)
+    states, _, pooled, _ = pipeline.encode_prompt("*", do_classifier_free_guidance=False)
+    share = torch.cumprod(1 - torch.linspace(0.0001**0.5, 0.02**0.5, 100, dtype=torch.float64) ** 2, 0)[timesteps]
+    noisy = (share**0.5).float() * latents + ((1 - share) ** 0.5).float() * noise
+    added = {"text_embeds": pooled, "time_ids": torch.tensor([[32.0, 32, 0, 0, 32, 32]])}
+    with torch.no_grad():
+        predicted = pipeline.unet(noisy, timesteps, encoder_hidden_states=states, added_cond_kwargs=added).sample
+    loss = backbone.loss(latents, condition, noise, timesteps)
+    assert float(loss) == pytest.approx(float((predicted - noise).square().mean()), rel=1e-4)
+
+
+def test_loss_reaches_both_conditions_and_no_weight(backbone):
+    condition = tuple(c.requires_grad_() for c in condition_of(4))
+    latents, noise, timesteps = training_batch()
+    drop = torch.tensor([False, True, False, True])
+    loss = backbone.loss(latents, condition, noise, timesteps, drop=drop)
+    loss.mean().backward()
+    for own in condition:
+        assert torch.equal(own.grad.abs().sum(1) > 0, ~drop)
+    assert all(parameter.grad is None for parameter in backbone.parameters())
+
+
+def test_dropped_samples_see_zeros(backbone):
+    seen = []
+    handle = backbone.unet.register_forward_pre_hook(lambda module, args, kwargs: seen.append(kwargs), with_kwargs=True)
+    latents, noise, timesteps = training_batch(2)
+    backbone.loss(latents, condition_of(2), noise, timesteps, drop=torch.tensor([True, False]))
+    handle.remove()
+    pooled, states = seen[0]["added_cond_kwargs"]["text_embeds"], seen[0]["encoder_hidden_states"]
+    assert not pooled[0].any()
+    assert not states[0].any()
+    assert pooled[1].any()
+    assert seen[0]["added_cond_kwargs"]["time_ids"].tolist() == [[32, 32, 0, 0, 32, 32]] * 2
+
+
+def test_checkpointing_changes_nothing_but_memory(backbone, sdxl_folder):
+    lean = DiffusionBackbone(DiffusionConfig(path=sdxl_folder, checkpointing=True))
+    latents, noise, timesteps = training_batch()
+    gradients = []
+    for own in (backbone, lean):
+        condition = tuple(c.requires_grad_() for c in condition_of(4))
+        own.loss(latents, condition, noise, timesteps).mean().backward()
+        gradients.append([c.grad for c in condition])
+    assert all(torch.allclose(a, b, rtol=1e-3, atol=1e-7) for a, b in zip(*gradients, strict=True))
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_half_precision_keeps_the_vae(backbone, sdxl_folder, dtype):
+    half = DiffusionBackbone(DiffusionConfig(path=sdxl_folder, dtype=dtype, steps=2))
+    kinds = {name: {p.dtype for p in getattr(half, name).parameters()} for name in ("vae", "unet", "text_encoders")}
+    assert kinds == {"vae": {torch.float32}, "unet": {getattr(torch, dtype)}, "text_encoders": {getattr(torch, dtype)}}
+    images = torch.rand(2, 3, 32, 32) * 2 - 1
+    assert torch.equal(half.encode(images), backbone.encode(images))
+    latents, noise, timesteps = training_batch()
+    condition = tuple(c.requires_grad_() for c in condition_of(4))
+    loss = half.loss(latents, condition, noise, timesteps)
+    assert loss.dtype == torch.float32
+    assert torch.allclose(loss, backbone.loss(latents, condition, noise, timesteps), rtol=0.1)
+    loss.mean().backward()
+    assert all(torch.isfinite(c.grad).all() and c.grad.any() for c in condition)
+    drawn = half.generate(condition_of(1), ["{}"], [0])
+    assert drawn.dtype == torch.float32
+    assert torch.isfinite(drawn).all()
+
+
+def test_mixed_precision_stays_out_of_the_vae(backbone):
+    images = torch.rand(2, 3, 32, 32) * 2 - 1
+    plain = backbone.encode(images)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(backbone.encode(images), plain)
+
+
+def test_lora_in_half_precision(sdxl_folder):
+    adapted = DiffusionBackbone(DiffusionConfig(path=sdxl_folder, dtype="bfloat16", lora_rank=2))
+    latents, noise, timesteps = training_batch()
+    adapted.loss(latents, condition_of(4), noise, timesteps).mean().backward()
+    trained = [parameter for parameter in adapted.parameters() if parameter.requires_grad]
+    assert trained
+    assert all(parameter.dtype == torch.float32 and parameter.grad is not None for parameter in trained)
+
+
+def test_a_model_has_a_mapper_and_a_prototype_for_each_text_encoder(build, images, emotion, sdxl_folder):
+    model = build(diffusion=DiffusionConfig(path=sdxl_folder, steps=2))
+    condition = model.condition(model.features(images), emotion)
+    assert [own.shape for own in condition] == [(6, width) for width in WIDTHS]
+    assert [own.shape[1] for own in model.condition_loss.prototypes] == list(WIDTHS)
+    state = model.trained_state_dict()
+    for index, width in enumerate(WIDTHS):
+        assert state[f"fusion.mappers.cls.{index}.2.weight"].shape[0] == width
+    assert not any(name.startswith("diffusion.") for name in state)
+
+
+def test_train_and_generate_from_the_checkpoint(sdxl_folder, tmp_path, monkeypatch):
+    from tests.tiny_runs import assets, recipe
+
+    monkeypatch.setenv("UNIEMO_CACHE", str(assets() / "cache"))
+    monkeypatch.chdir(tmp_path)
+    words = ["--model.diffusion.path", sdxl_folder, "--trainer.limit_train_batches", "1"]
+    assert main([*recipe("joint"), *words, "--run_dir", "run", "--generation_metrics.every_n_epochs", "0"]) == 0
+    drawn = ["generate", "--ckpt", "run/best.ckpt", "--emotion", "awe", "--num", "2", "--steps", "2"]
+    assert main([*drawn, "--prompt", "a {} room", "--out", "out"]) == 0
+    assert len(list((tmp_path / "out/awe").glob("*.png"))) == 2
+
+
+def test_a_vae_with_means_of_its_own_is_refused(sdxl_folder, tmp_path):
+    folder = tmp_path / "other"
+    shutil.copytree(sdxl_folder, folder)
+    config = json.loads((folder / "vae/config.json").read_text())
+    (folder / "vae/config.json").write_text(json.dumps(config | {"latents_mean": [0.0] * 4}))
+    with pytest.raises(UniEmoError, match="latents_mean"):
+        DiffusionBackbone(DiffusionConfig(path=str(folder)))
+
+
+@pytest.mark.parametrize("file", ["text_encoder_2/model.safetensors", "tokenizer_2/tokenizer.json"])
+def test_missing_second_parts_are_named(sdxl_folder, tmp_path, file):
+    folder = tmp_path / "sdxl"
+    shutil.copytree(sdxl_folder, folder)
+    (folder / file).unlink()
+    with pytest.raises(UniEmoError, match=file.split("/")[-1]):
+        DiffusionBackbone(DiffusionConfig(path=str(folder)))

@@ -1,0 +1,355 @@
+"""Weights by hub name, folder and single file; random weights; what is said when weights are missing."""
+
+import shutil
+import zipfile
+from pathlib import Path
+
+import open_clip
+import pytest
+import torch
+from huggingface_hub import constants
+from open_clip.tokenizer import tokenize
+from safetensors.torch import save_file
+from single_file import save_single_file
+
+from uniemo.checkpoint import fingerprint, read_checkpoint
+from uniemo.cli import main
+from uniemo.errors import UniEmoError
+from uniemo.models import clip as clip_module
+from uniemo.models import pipeline as pipeline_module
+from uniemo.models.clip import find_clip, load_clip
+from uniemo.models.clip_shapes import ClipShape, build_shape
+from uniemo.models.diffusion import DiffusionBackbone, DiffusionConfig
+from uniemo.models.diffusion_shapes import SD15, SDXL, openai_tokenizer, repository_files, write_configs
+from uniemo.models.pipeline import find_diffusion, load_pipeline
+
+VIT_L = "timm/vit_large_patch14_clip_224.openai"
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """An empty cache of the hub, and a function that puts a folder into it under a name."""
+    cache = tmp_path / "hub"
+    cache.mkdir()
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.chdir(tmp_path)
+
+    def put(name, folder):
+        home = cache / f"models--{name.replace('/', '--')}"
+        (home / "refs").mkdir(parents=True)
+        (home / "refs/main").write_text("0" * 40)
+        shutil.copytree(folder, home / "snapshots" / ("0" * 40))
+        return home / "snapshots" / ("0" * 40)
+
+    return put
+
+
+# by hub name
+
+
+def test_hub_names_are_found_in_the_cache(hub, clip_folder, diffusion_folder):
+    hub("somebody/tiny-clip", clip_folder)
+    hub("somebody/tiny.sd", diffusion_folder)
+    assert torch.equal(load_clip("somebody/tiny-clip").visual.conv1.weight, load_clip(clip_folder).visual.conv1.weight)
+    found = DiffusionBackbone(DiffusionConfig(path="somebody/tiny.sd"))
+    known = DiffusionBackbone(DiffusionConfig(path=diffusion_folder))
+    assert torch.equal(found.unet.conv_in.weight, known.unet.conv_in.weight)
+
+
+def test_a_folder_comes_before_the_hub(hub, clip_folder, tmp_path):
+    shutil.copytree(clip_folder, tmp_path / "models/clip")
+    assert load_clip("models/clip").width == 32
+
+
+@pytest.mark.parametrize(("name", "size"), [(SD15, "4.3 GB"), (SDXL, "13.9 GB"), ("somebody/else", None)])
+def test_missing_diffusion_is_one_line_with_the_command(hub, name, size):
+    with pytest.raises(UniEmoError) as error:
+        find_diffusion(name)
+    line = str(error.value)
+    assert "\n" not in line
+    assert f"hf download {name} model_index.json" in line
+    assert "unet/diffusion_pytorch_model.safetensors" in line
+    assert "HF_HUB_OFFLINE" in line
+    assert ("text_encoder_2/model.safetensors" in line) == (name != SD15)
+    assert size is None or size in line
+
+
+def test_only_what_is_missing_is_asked_for(hub, diffusion_folder):
+    folder = hub("somebody/tiny", diffusion_folder)
+    (folder / "unet/diffusion_pytorch_model.safetensors").unlink()
+    with pytest.raises(
+        UniEmoError, match=r"hf download somebody/tiny unet/diffusion_pytorch_model.safetensors "
+    ) as error:
+        find_diffusion("somebody/tiny")
+    assert "vae/" not in str(error.value)
+
+
+def test_missing_clip_is_one_line_with_the_command(hub):
+    for name in ("ViT-L-14", "ViT-L-14-quickgelu", "ViT-L-14/openai"):
+        with pytest.raises(UniEmoError) as error:
+            load_clip(name)
+        line = str(error.value)
+        assert "\n" not in line
+        assert f"hf download {VIT_L} open_clip_model.safetensors" in line
+        assert "1.7 GB" in line
+    with pytest.raises(
+        UniEmoError, match=r"hf download somebody/else open_clip_config.json open_clip_model.safetensors"
+    ):
+        find_clip("somebody/else")
+
+
+def test_weights_in_the_cache_are_enough(hub, tmp_path):
+    (tmp_path / "some").mkdir()
+    (tmp_path / "some/open_clip_model.safetensors").write_bytes(b"")
+    hub(VIT_L, tmp_path / "some")
+    find_clip("ViT-L-14")
+
+
+def test_a_network_that_fails_is_told(hub, monkeypatch):
+    def fail(*args, **kwargs):
+        raise OSError("no route\nto host")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", fail)
+    monkeypatch.setattr(clip_module, "download_pretrained", fail)
+    for module in ("uniemo.models.hub", "uniemo.models.clip"):
+        monkeypatch.setattr(f"{module}.offline", lambda: False)
+    for look, name in ((find_diffusion, SD15), (find_clip, "ViT-B-32"), (find_clip, "somebody/else")):
+        with pytest.raises(UniEmoError, match=r"not found here \(no route\).*hf download") as error:
+            look(name)
+        assert "\n" not in str(error.value)
+
+
+def test_a_network_is_used_where_it_may_be(hub, clip_folder, monkeypatch):
+    asked = []
+
+    def fetch(repo, allow_patterns):
+        asked.append(repo)
+        return clip_folder
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", fetch)
+    with pytest.raises(UniEmoError):
+        find_clip("somebody/else")
+    assert not asked  # HF_HUB_OFFLINE
+    monkeypatch.setattr("uniemo.models.hub.offline", lambda: False)
+    assert load_clip("somebody/else").width == 32
+    assert asked == ["somebody/else"]
+
+
+def test_commands_say_it_before_any_work(hub, capsys, tmp_path):
+    for words in (["--model.encoder.clip", "ViT-L-14"], ["--model.diffusion.path", SDXL]):
+        words = ["fit", "--config", "joint.yaml", "--data.root", str(tmp_path / "nowhere"), *words]
+        assert main(words) == 2
+        lines = capsys.readouterr().err.strip().splitlines()
+        assert len(lines) == 1
+        assert "hf download" in lines[0]
+    assert not (tmp_path / "runs").exists()
+
+
+# by single file
+
+
+@pytest.fixture(scope="module")
+def small_clip():
+    torch.manual_seed(0)
+    text = {"width": 64, "layers": 1, "heads": 1, "vocab_size": 49408, "context_length": 77}
+    return build_shape(ClipShape(64, 3, 16, 48, 24), text)
+
+
+def archive(model, path):
+    """Write a model as OpenAI did: a TorchScript archive in half precision, three numbers beside the weights."""
+    holder = torch.nn.Module()
+    for name, value in model.state_dict().items():
+        *parents, leaf = name.split(".")
+        owner = holder
+        for parent in parents:
+            if not hasattr(owner, parent):
+                owner.add_module(parent, torch.nn.Module())
+            owner = getattr(owner, parent)
+        owner.register_buffer(leaf, value.half())
+    for name in ("input_resolution", "context_length", "vocab_size"):
+        holder.register_buffer(name, torch.tensor(1))
+    torch.jit.save(torch.jit.script(holder), str(path))
+    return path
+
+
+def same(parts, model, images, atol):
+    return torch.allclose(parts.visual(images), model.visual(images), atol=atol)
+
+
+def test_openais_own_file(small_clip, tmp_path):
+    file = archive(small_clip, tmp_path / "ViT.pt")
+    parts = load_clip(str(file))
+    images = torch.randn(2, 3, 48, 48)
+    assert same(parts, small_clip, images, 5e-3)
+    assert (parts.width, parts.embed_dim, parts.image_size) == (64, 24, 48)
+    assert parts.mean == open_clip.OPENAI_DATASET_MEAN
+    texts = ["a dark forest", "a balloon"]
+    assert torch.allclose(parts.text(texts), small_clip.encode_text(tokenize(texts)), atol=5e-3)
+    before = fingerprint(str(file))
+    with zipfile.ZipFile(file, "a") as content:
+        content.writestr("more", "x")
+    assert fingerprint(str(file)) != before
+
+
+def test_a_state_dict_with_its_architecture(tmp_path, monkeypatch):
+    model = open_clip.create_model("ViT-S-32-alt", load_weights=False).eval()
+    images = torch.randn(1, 3, 224, 224)
+    save_file({name: value.contiguous() for name, value in model.state_dict().items()}, tmp_path / "a.safetensors")
+    torch.save({"state_dict": {f"module.{name}": v for name, v in model.state_dict().items()}}, tmp_path / "b.pt")
+    monkeypatch.chdir(tmp_path)
+    for name in ("ViT-S-32-alt/a.safetensors", f"ViT-S-32-alt/{tmp_path}/b.pt"):
+        assert same(load_clip(name), model, images, 1e-6)
+    with pytest.raises(UniEmoError, match="architecture in front"):
+        load_clip("a.safetensors")
+    with pytest.raises(UniEmoError, match="clip file must hold"):
+        load_clip("ViT-S-16-alt/a.safetensors")
+    Path("c.safetensors").write_bytes(b"broken")
+    with pytest.raises(UniEmoError, match="clip file must hold") as error:
+        load_clip("ViT-S-32-alt/c.safetensors")
+    assert "\n" not in str(error.value)
+
+
+def test_a_stable_diffusion_file(diffusion_folder, tmp_path, monkeypatch):
+    """The published single-file names load to the same weights; configurations come with the package."""
+    pipeline = load_pipeline(diffusion_folder)
+    save_single_file(pipeline, tmp_path / "tiny.safetensors")
+
+    def write(name, folder):
+        assert name == SD15
+        ignored = shutil.ignore_patterns("*.safetensors")
+        shutil.copytree(diffusion_folder, folder, ignore=ignored)
+
+    monkeypatch.setattr(pipeline_module, "write_configs", write)
+    found = DiffusionBackbone(DiffusionConfig(path=str(tmp_path / "tiny.safetensors"), steps=2))
+    known = DiffusionBackbone(DiffusionConfig(path=diffusion_folder, steps=2))
+    for part in ("unet", "vae", "text_encoders"):
+        ours, theirs = getattr(found, part).state_dict(), getattr(known, part).state_dict()
+        assert ours.keys() == theirs.keys()
+        assert all(torch.equal(ours[name], theirs[name]) for name in theirs), part
+    assert torch.equal(found.generate(None, ["dark forest"], [0]), known.generate(None, ["dark forest"], [0]))
+
+
+def test_other_single_files_are_refused(tmp_path):
+    save_file({"x": torch.zeros(1)}, tmp_path / "x.safetensors")
+    (tmp_path / "y.safetensors").write_bytes(b"broken")
+    for name in ("x", "y"):
+        with pytest.raises(UniEmoError, match=r"\.safetensors file of Stable Diffusion 1 or XL"):
+            find_diffusion(str(tmp_path / f"{name}.safetensors"))
+
+
+def test_a_folder_in_half_precision_only(diffusion_folder, tmp_path):
+    folder = tmp_path / "sd"
+    load_pipeline(diffusion_folder).to(torch.float16).save_pretrained(folder, variant="fp16")
+    assert not (folder / "unet/diffusion_pytorch_model.safetensors").exists()
+    backbone = DiffusionBackbone(DiffusionConfig(path=str(folder)))
+    assert {parameter.dtype for parameter in backbone.parameters()} == {torch.float32}
+
+
+# random weights
+
+
+def test_random_weights_are_the_same_every_time(clip_folder, diffusion_folder):
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    first = load_clip(f"random:{clip_folder}").visual.state_dict()
+    backbone = DiffusionBackbone(DiffusionConfig(path=f"random:{diffusion_folder}"))
+    assert torch.equal(torch.rand(3), expected)  # the caller's random numbers are left alone
+    second = load_clip(f"random:{clip_folder}").visual.state_dict()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    again = DiffusionBackbone(DiffusionConfig(path=f"random:{diffusion_folder}")).state_dict()
+    known = DiffusionBackbone(DiffusionConfig(path=diffusion_folder))
+    assert all(torch.equal(value, again[name]) for name, value in backbone.state_dict().items())
+    assert {name: value.shape for name, value in again.items()} == {
+        name: value.shape for name, value in known.state_dict().items()
+    }
+    assert not torch.equal(again["unet.conv_in.weight"], known.unet.conv_in.weight)
+
+
+def test_random_weights_need_no_weight_files(diffusion_folder, tmp_path):
+    folder = tmp_path / "bare"
+    shutil.copytree(diffusion_folder, folder, ignore=shutil.ignore_patterns("*.safetensors"))
+    assert DiffusionBackbone(DiffusionConfig(path=f"random:{folder}", dtype="bfloat16")).image_size == 32
+    with pytest.raises(UniEmoError, match="sd15 or sdxl for random weights"):
+        find_diffusion("random:somebody/else")
+
+
+@pytest.mark.parametrize(
+    ("name", "sizes"),
+    [  # as published on the models' pages
+        (SD15, {"unet": 859_520_964, "vae": 83_653_863, "text_encoder": 123_060_480}),
+        (
+            SDXL,
+            {
+                "unet": 2_567_463_684,
+                "vae": 83_653_863,
+                "text_encoder": 123_060_480,
+                "text_encoder_2": 694_659_840,
+            },
+        ),
+    ],
+)
+def test_known_shapes_have_the_published_sizes(tmp_path, name, sizes):
+    import diffusers
+    import transformers
+
+    def built(kind, part):
+        return kind.from_config(kind.load_config(str(tmp_path / "model" / part)))
+
+    write_configs(name, tmp_path / "model")
+    with torch.device("meta"):
+        parts = {
+            "unet": built(diffusers.UNet2DConditionModel, "unet"),
+            "vae": built(diffusers.AutoencoderKL, "vae"),
+        }
+        for part, kind in (("text_encoder", "CLIPTextModel"), ("text_encoder_2", "CLIPTextModelWithProjection")):
+            if part in sizes:
+                config = transformers.CLIPTextConfig.from_pretrained(str(tmp_path / "model" / part))
+                parts[part] = getattr(transformers, kind)(config)
+    assert {part: sum(p.numel() for p in network.parameters()) for part, network in parts.items()} == sizes
+    weights = [file for file in repository_files(name)[0] if file.endswith(".safetensors")]
+    assert len(weights) == len(sizes)
+
+
+def test_the_tokenizer_is_openais():
+    tokenizer = openai_tokenizer("!")
+    texts = ["a dark * forest's edge, 1994", "Amusement", ""]
+    for text, expected in zip(texts, tokenize(texts), strict=True):
+        ids = tokenizer(text, padding="max_length", max_length=77).input_ids
+        length = int(expected.argmax()) + 1
+        assert ids[:length] == expected[:length].tolist()
+        assert set(ids[length:]) == {tokenizer.pad_token_id}
+    assert tokenizer.pad_token_id == 0  # "!", as XL's second tokenizer has it
+    assert openai_tokenizer("<|endoftext|>").pad_token_id == 49407
+    assert len(tokenizer("*", add_special_tokens=False).input_ids) == 1
+
+
+def test_a_dry_run_by_command_is_named_so(tmp_path, monkeypatch, capsys):
+    from tests.tiny_runs import assets, recipe
+
+    monkeypatch.setenv("UNIEMO_CACHE", str(assets() / "cache"))
+    monkeypatch.chdir(tmp_path)
+    words = [*recipe("joint"), "--weights", "random", "--trainer.limit_train_batches", "1"]
+    states = []
+    for run in ("a", "b"):
+        assert main([*words, "--run_dir", run]) == 0
+        content, info = read_checkpoint(f"{run}/best.ckpt")
+        states.append(content["state_dict"])
+        assert info.backbones["clip"]["name"] == f"random:{assets() / 'clip'}"
+        assert info.backbones["diffusion"]["name"] == f"random:{assets() / 'diffusion'}"
+        assert "random:" in Path(run, "config.yaml").read_text()
+        assert "weights: random" not in info.config
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+    capsys.readouterr()
+
+    assert main(["test", "--ckpt", "a/best.ckpt"]) == 0
+    assert main(["validate", "--ckpt", "a/best.ckpt", "--weights", "random"]) == 0
+    assert main(["fit", "--config", "joint.yaml", "--weights", "none"]) == 2
+    assert "weights" in capsys.readouterr().err
+
+
+def test_half_files_are_read_in_full(small_clip, tmp_path):
+    """OpenAI's half precision becomes float32, as everywhere here."""
+    parts = load_clip(str(archive(small_clip, tmp_path / "ViT.pt")))
+    assert {parameter.dtype for parameter in parts.visual.parameters()} == {torch.float32}
