@@ -18,7 +18,8 @@ from uniemo.models.attributes import tables_from_file
 from uniemo.vocabulary import Vocabulary
 
 ROWS = {"dark forest": [0.125] * 8, "beach": [0.5, 0.5, 0, 0, 0, 0, 0, 0]}
-PUBLISHED = Path("/work/shared/data/emogen_attribute_coefficients.json")
+SHARED = Path(__file__).parents[3] / "shared" / "data"  # beside the checkout, where there is one
+PUBLISHED = SHARED / "emogen_attribute_coefficients.json"
 
 
 def test_forms_of_json(tmp_path):
