@@ -72,7 +72,7 @@ def test_clip_without_a_network(online, monkeypatch):
     monkeypatch.setattr(clip_networks, "file_exists", lambda *_: pytest.fail("asked the network"))
     with pytest.raises(UniEmoError, match=r"co/timm/vit_base_patch32_clip_224\.openai into a folder"):
         load_network("clip", "ViT-B-32")
-    with pytest.raises(UniEmoError, match="folder or an open_clip name"):
+    with pytest.raises(UniEmoError, match="or an open_clip name such as"):
         load_network("clip", "no-such-clip")
 
 
