@@ -113,7 +113,7 @@ def test_other_datasets_are_recognised(clip, tmp_path, capsys):
     ("change", "said"),
     [
         (["--data.root=/nowhere"], "--data.root must be an existing folder"),
-        (["--clip=ViT-Q-99"], "clip must be miniature:clip, a folder or an open_clip name"),
+        (["--clip=ViT-Q-99"], "or an open_clip name such as"),
         (["--clip=ViT-B-32"], "open_clip_model.safetensors"),  # not here, and downloads are switched off
         (["--output={tmp}"], "is a folder: give a file name in it"),
         (["--output={tmp}/missing/a.safetensors"], "must lie in an existing folder"),
