@@ -12,7 +12,7 @@ from uniemo.errors import UniEmoError
 RECIPES = ("understanding.yaml", "joint.yaml", "feedback.yaml")
 PAPER = tuple(f"paper/{name}" for name in RECIPES)
 PAPER_2 = {"paper/sd15.yaml", "paper/sdxl.yaml", "paper/released_joint.yaml"}
-STAGE_2 = {"model/sd15.yaml", "released_joint.yaml", *PAPER_2}
+STAGE_2 = {"model/sd15.yaml", "released_joint.yaml", "cached_latents.yaml", *PAPER_2}
 OVERLAYS = [name for name in packaged() if name not in RECIPES + PAPER]
 PAPER_OVERLAYS = [name for name in OVERLAYS if name.startswith("paper/")]
 

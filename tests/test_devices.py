@@ -1,6 +1,6 @@
 import pytest
 
-from uniemo.cli.devices import check_devices, cpu_cores, on_cpu
+from uniemo.cli.devices import check_devices, check_strategy, cpu_cores, on_cpu
 from uniemo.errors import UniEmoError
 
 
@@ -21,3 +21,17 @@ def test_accelerators_are_lightnings_business():
     assert on_cpu("cpu")
     assert not on_cpu("cuda")
     assert cpu_cores() >= 1
+
+
+@pytest.mark.parametrize("strategy", ["fsdp", "fsdp_cpu_offload", "deepspeed_stage_3", "lightning.FSDPStrategy"])
+def test_strategies_that_cut_up_what_is_trained_are_refused(strategy):
+    with pytest.raises(UniEmoError, match=r"got .*: take ddp, or --config strategy/fsdp\.yaml"):
+        check_strategy(strategy, "joint")
+
+
+def test_strategies_that_fit():
+    ours = "uniemo.modules.strategies.FrozenFSDPStrategy"
+    for strategy in ("auto", "ddp", "ddp_fork", "ddp_find_unused_parameters_true", "single_device", ours):
+        check_strategy(strategy, "joint")
+    with pytest.raises(UniEmoError, match="has no UNet to share out"):
+        check_strategy(ours, "understanding")

@@ -8,6 +8,8 @@ Beside Lightning's own entries a checkpoint holds ``"uniemo"``, all plain values
     model      the model's configuration by part (encoder, head, …)
     backbones  name and fingerprint of the frozen networks that are not in the file
     config     the run's resolved configuration as YAML, empty when the run was not started from the command line
+    epoch_step optimiser steps before the epoch in which it was written
+    complete   true once training is over and the emotion space is of all training images; absent before
 """
 
 from __future__ import annotations
@@ -35,7 +37,7 @@ _HEAD_BYTES = 2**20
 
 @dataclasses.dataclass(frozen=True)
 class CheckpointInfo:
-    """What a checkpoint says about itself; attributes as in the module's docstring."""
+    """What a checkpoint says about itself; attributes as in the module's docstring, ``step`` Lightning's count."""
 
     path: Path
     version: str
@@ -44,6 +46,7 @@ class CheckpointInfo:
     model: dict[str, dict[str, Any]]
     backbones: dict[str, dict[str, str]]
     config: str
+    step: int = 0
 
     def digest(self) -> str:
         """Return the first 12 hex digits of the file's SHA-256."""
@@ -73,14 +76,15 @@ def read_checkpoint(path: str | Path, stages: tuple[str, ...] = ()) -> tuple[dic
     if not path.is_file():
         raise UniEmoError(f"checkpoint must be an existing file; got {path}: uniemo fit writes runs/<stage>/best.ckpt")
     wrong = f"checkpoint must be a file written by uniemo fit; {path} is not"
+    way_out = "give a best.ckpt or last.ckpt; uniemo convert turns the released code's files into such"
     if not zipfile.is_zipfile(path):  # torch.save writes zip archives
-        raise UniEmoError(f"{wrong}: give a best.ckpt or last.ckpt")
+        raise UniEmoError(f"{wrong}: {way_out}")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
-        raise UniEmoError(f"{wrong}, or it is damaged: give a best.ckpt or last.ckpt") from error
+        raise UniEmoError(f"{wrong}, or it is damaged: {way_out}") from error
     if not isinstance(content, dict) or "uniemo" not in content or "state_dict" not in content:
-        raise UniEmoError(f"{wrong} but a torch file of another program: give a best.ckpt or last.ckpt")
+        raise UniEmoError(f"{wrong} but a torch file of another program: {way_out}")
     about = content["uniemo"]
     info = CheckpointInfo(
         path=path,
@@ -90,6 +94,7 @@ def read_checkpoint(path: str | Path, stages: tuple[str, ...] = ()) -> tuple[dic
         model=about["model"],
         backbones=about["backbones"],
         config=about["config"],
+        step=int(content.get("global_step", 0)),
     )
     check_stage(info, stages)
     return content, info
@@ -172,7 +177,7 @@ def plain_config(config: Any) -> dict[str, Any]:  # noqa: ANN401
 
 
 def load_model(
-    path: str | Path, stages: tuple[str, ...] = (), generation: bool = False
+    path: str | Path, stages: tuple[str, ...] = (), generation: bool = False, dtype: str | None = None
 ) -> tuple[UniEmoModel, CheckpointInfo]:
     """Build the model of a checkpoint, in eval mode on the CPU.
 
@@ -180,6 +185,7 @@ def load_model(
         path: the file.
         stages: stages that will do; empty for any.
         generation: with what generation needs; without it no diffusion model is loaded.
+        dtype: precision of the diffusion model; None is the checkpoint's.
 
     Returns:
         The model, and what the checkpoint says about itself.
@@ -202,7 +208,8 @@ def load_model(
     parts = None
     names = {"clip": encoder.clip}
     if generation:
-        diffusion = make_config(DiffusionConfig, config["diffusion"])
+        precision = {} if dtype is None else {"dtype": dtype}
+        diffusion = make_config(DiffusionConfig, {**config["diffusion"], **precision})
         parts = GenerationParts(
             make_config(FusionConfig, config["fusion"]),
             diffusion,

@@ -100,6 +100,11 @@ def whole_file(state, classifier):
     }
 
 
+def save(path, content, **options):
+    torch.save(content, path, **options)
+    return path
+
+
 def _norm(w, name, x):
     return F.layer_norm(x, x.shape[-1:], w[f"{name}.weight"], w[f"{name}.bias"])
 

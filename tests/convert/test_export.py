@@ -7,56 +7,16 @@ import runpy
 import numpy as np
 import pytest
 import torch
+from convert.joint_files import GUIDANCE, STEPS, write
 from safetensors import safe_open
 from safetensors.torch import load_file
 from tiny import VOCABULARY
 
-from uniemo import __version__
-from uniemo.checkpoint import load_model, plain_config, read_checkpoint
+from uniemo.checkpoint import load_model, read_checkpoint
 from uniemo.cli import main
 from uniemo.convert.export import export_diffusers
-from uniemo.models.attributes import AttributeConfig
-from uniemo.models.diffusion import DiffusionConfig
-from uniemo.models.emotion_space import EmotionSpaceConfig
-from uniemo.models.encoder import EncoderConfig
-from uniemo.models.fusion import FusionConfig
-from uniemo.models.head import HeadConfig
-from uniemo.models.losses import ConditionLossConfig
-from uniemo.models.uniemo import GenerationParts, UniEmoModel
-
-STEPS, GUIDANCE = 3, 4.0
-
-
-def write(path, stage="joint", **diffusion):
-    """A checkpoint of the joint stage on the miniature, untrained, with an emotion space and any adapters moved."""
-    torch.manual_seed(0)
-    parts = {
-        "encoder": EncoderConfig(query_length=2),
-        "head": HeadConfig(hidden=8),
-        "attributes": AttributeConfig(),
-        "fusion": FusionConfig(),
-        "condition": ConditionLossConfig(),
-        "diffusion": DiffusionConfig(steps=STEPS, guidance=GUIDANCE, scheduler="DDIMScheduler", **diffusion),
-        "space": EmotionSpaceConfig(),
-    }
-    generation = GenerationParts(parts["fusion"], parts["diffusion"], parts["space"], parts["condition"])
-    model = UniEmoModel.build(VOCABULARY, parts["encoder"], parts["head"], generation=generation)
-    width = model.encoder.width
-    model.space.fit({kind: torch.randn(30, width) for kind in model.space.kinds}, torch.arange(30) % 3)
-    for name, value in model.diffusion.named_parameters():
-        if "lora_up" in name:
-            torch.nn.init.normal_(value, std=0.05)
-    about = {
-        "version": __version__,
-        "stage": stage,
-        "vocabulary": VOCABULARY.to_dict(),
-        "model": {name: plain_config(part) for name, part in parts.items()},
-        "backbones": {},
-        "config": "",
-    }
-    state = {f"model.{name}": value for name, value in model.trained_state_dict().items()}
-    torch.save({"state_dict": state, "uniemo": about}, path)
-    return path
+from uniemo.errors import UniEmoError
+from uniemo.vocabulary import Vocabulary
 
 
 @pytest.fixture(scope="module")
@@ -126,12 +86,19 @@ def test_mean_condition(checkpoint, exported):
     assert torch.allclose(ours, plain(exported, "<awe>", "a <awe> room", 5), atol=1e-5)
 
 
-def test_adapters_are_merged(tmp_path):
-    checkpoint = write(tmp_path / "best.ckpt", lora_rank=2)
+@pytest.mark.parametrize(("dtype", "adapters"), [("float32", 0.05), ("bfloat16", 1e-4)])
+def test_adapters_are_merged(tmp_path, dtype, adapters):
+    """In float32 whatever the checkpoint's precision: bfloat16 would round updates this small away."""
+    checkpoint = write(tmp_path / "best.ckpt", lora_rank=2, dtype=dtype, adapters=adapters)
     export_diffusers(checkpoint, tmp_path / "out", draws=1)
-    model, _ = load_model(checkpoint, generation=True)
+    model, _ = load_model(checkpoint, generation=True, dtype="float32")
     ours = model.generate({2: 1.0}, [0])[0]
     assert torch.allclose(ours, plain(tmp_path / "out", "<anger-0>", "<anger-0>", 0), atol=1e-5)
+    name = "mid_block.attentions.0.transformer_blocks.0.attn2.to_q"
+    layer = model.diffusion.unet.get_submodule(name)
+    weight = load_file(tmp_path / "out/unet/diffusion_pytorch_model.safetensors")[f"{name}.weight"]
+    assert torch.allclose(weight - layer.base.weight, layer.lora_up @ layer.lora_down, atol=1e-7)
+    assert layer.lora_up.any()
 
 
 def test_readme_runs(exported, tmp_path, monkeypatch):
@@ -152,6 +119,13 @@ def test_readme_runs(exported, tmp_path, monkeypatch):
 def test_words(exported):
     names = {path.stem for path in (exported / "conditions").iterdir()}
     assert names == {f"{name}{end}" for name in VOCABULARY.emotions for end in ("", "-0", "-1")}
+
+
+def test_words_that_meet(tmp_path):
+    checkpoint = write(tmp_path / "best.ckpt", vocabulary=Vocabulary(("joy", "joy 0"), (), ()))
+    with pytest.raises(UniEmoError, match="two give <joy-0>: take --draws 0"):
+        export_diffusers(checkpoint, tmp_path / "out", draws=1)
+    assert export_diffusers(checkpoint, tmp_path / "out", draws=0) == ["<joy>", "<joy-0>"]
 
 
 def test_overwrite(checkpoint, exported, tmp_path, capsys):

@@ -102,6 +102,24 @@ def test_leaving_patches_out_changes_nothing_else(make, images):
     assert torch.allclose(with_patches.cls, without.cls, atol=1e-5)
 
 
+def test_checkpointing_changes_memory_only(make, images):
+    """Features and gradients are the same; less is kept for the backward pass."""
+    kept, found = [], []
+    for checkpointing in (False, True):
+        encoder = make(checkpointing=checkpointing)
+        sizes = []
+        with torch.autograd.graph.saved_tensors_hooks(lambda x, sizes=sizes: sizes.append(x.nbytes) or x, lambda x: x):
+            features = encoder(images)
+        (features.cls.square().sum() + features.scene.sum() + features.object.sum()).backward()
+        kept.append(sum(sizes))
+        found.append([features.cls, features.scene, features.object, *(p.grad for p in encoder.parameters())])
+    for plain, recomputed in zip(*found, strict=True):
+        torch.testing.assert_close(plain, recomputed, rtol=0, atol=0)
+    assert kept[1] < 0.7 * kept[0]  # two of three layers
+    with torch.no_grad():
+        torch.testing.assert_close(make(checkpointing=True)(images).cls, found[0][0])
+
+
 def test_parameters_fall_into_two_groups_and_all_learn(make, images):
     encoder = make()
     clip, queries = list(encoder.clip_parameters()), list(encoder.query_parameters())

@@ -132,21 +132,18 @@ def test_two_ranks_equal_one(tmp_path, form, duplicates):
 def test_drawn_objects_are_there_and_all_get_their_turn():
     objects = torch.tensor([[True, False, True], [False, False, False], [False, True, False]])
     generator = torch.Generator().manual_seed(0)
-    draws = torch.stack([draw_object(objects, generator) for _ in range(400)])
+    draws = torch.stack([draw_object(objects, torch.rand(3, generator=generator)) for _ in range(400)])
     assert set(draws[:, 0].tolist()) == {0, 2}
     assert 140 < int((draws[:, 0] == 0).sum()) < 260
     assert set(draws[:, 1].tolist()) == {-1}
     assert set(draws[:, 2].tolist()) == {1}
-    assert draw_object(torch.zeros(2, 0, dtype=torch.bool)).tolist() == [-1, -1]
+    assert draw_object(torch.zeros(2, 0, dtype=torch.bool), torch.rand(2)).tolist() == [-1, -1]
 
 
-def test_drawing_with_one_generator_per_image_ignores_the_batch():
-    objects = torch.ones(5, 9, dtype=torch.bool)
-    seeds = [3, 1, 4, 1, 5]
-    whole = draw_object(objects, [torch.Generator().manual_seed(seed) for seed in seeds])
-    alone = draw_object(objects[2:3], [torch.Generator().manual_seed(4)])
-    assert whole[2] == alone[0]
-    assert whole[1] == whole[3]
+def test_lots_share_objects_out_evenly():
+    objects = torch.tensor([[False, True, True, False, True]]).expand(6, -1)
+    lots = torch.tensor([0.0, 0.3, 0.34, 0.6, 0.7, 1 - 2**-53], dtype=torch.float64)
+    assert draw_object(objects, lots).tolist() == [1, 1, 2, 2, 4, 4]
 
 
 def test_diffusion_loss_is_one_mean_per_sample():
@@ -178,7 +175,7 @@ def test_prototype_loss_against_loops():
         for row, target in zip(c.double().numpy(), emotion.tolist(), strict=True):
             cosines = [row @ q / np.linalg.norm(row) / np.linalg.norm(q) for q in start.double().numpy()]
             expected.append(softmax_loss(np.array(cosines) / TAU, target))
-    assert loss(condition, emotion, logits).item() == pytest.approx(np.mean(expected), rel=1e-4)
+    assert loss(condition, emotion, logits).mean().item() == pytest.approx(np.mean(expected), rel=1e-4)
     assert all(prototype.requires_grad for prototype in loss.prototypes)
     assert torch.equal(loss.prototypes[0], init[0])
 
@@ -198,7 +195,7 @@ def test_triplet_loss_against_loops():
 
             triplet = max(0.0, distance(target) - distance(hardest) + 0.5)
             expected.append(triplet + softmax_loss(row, target))
-    assert loss(condition, emotion, logits).item() == pytest.approx(np.mean(expected), rel=1e-4)
+    assert loss(condition, emotion, logits).mean().item() == pytest.approx(np.mean(expected), rel=1e-4)
 
 
 def test_cross_entropy_loss_against_loops():
@@ -209,4 +206,4 @@ def test_cross_entropy_loss_against_loops():
         for c, head in zip(condition, loss.heads, strict=True)
         for row, target in zip(head(c).tolist(), emotion.tolist(), strict=True)
     ]
-    assert loss(condition, emotion, logits).item() == pytest.approx(np.mean(expected), rel=1e-4)
+    assert loss(condition, emotion, logits).mean().item() == pytest.approx(np.mean(expected), rel=1e-4)

@@ -122,9 +122,10 @@ def test_condition_losses(build, images, emotion, kind):
     model = build(condition_loss=ConditionLossConfig(kind=kind))
     features = model.features(images)
     condition = model.condition(features, emotion)
-    loss = model.condition_loss(condition, emotion, model.logits(features))
-    loss.backward()
-    assert torch.isfinite(loss)
+    loss = model.condition_loss(condition, emotion, model.logits(features))  # (B,)
+    loss.mean().backward()
+    assert loss.shape == emotion.shape
+    assert torch.isfinite(loss).all()
     assert all(p.grad is not None for p in model.condition_loss.parameters())
     if kind == "prototype":
         assert torch.equal(model.condition_loss.prototypes[0][1], model.diffusion.token_embedding("fear")[0])

@@ -106,18 +106,29 @@ def test_weights_in_the_cache_are_enough(hub, tmp_path):
     find_clip("ViT-L-14")
 
 
-def test_a_network_that_fails_is_told(hub, monkeypatch):
+@pytest.mark.parametrize("step", ["reach", "download_pretrained"])
+def test_a_network_that_fails_is_told(hub, monkeypatch, step):
     def fail(*args, **kwargs):
         raise OSError("no route\nto host")
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", fail)
-    monkeypatch.setattr(clip_module, "download_pretrained", fail)
+    monkeypatch.setattr(clip_module, "reach", lambda repo: None)
+    monkeypatch.setattr(clip_module, step, fail)
     for module in ("uniemo.models.hub", "uniemo.models.clip"):
         monkeypatch.setattr(f"{module}.offline", lambda: False)
     for look, name in ((find_diffusion, SD15), (find_clip, "ViT-B-32"), (find_clip, "somebody/else")):
         with pytest.raises(UniEmoError, match=r"not found here \(no route\).*hf download") as error:
             look(name)
         assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["models/ViT-L-14.pt", "models/model.safetensors"])
+def test_a_file_that_is_missing_is_no_repository(name):
+    for look in (find_clip, find_diffusion):
+        with pytest.raises(UniEmoError) as error:
+            look(name)
+        assert repr(name) in str(error.value)
+        assert "hf download" not in str(error.value)
 
 
 def test_a_network_is_used_where_it_may_be(hub, clip_folder, monkeypatch):

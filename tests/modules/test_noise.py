@@ -1,6 +1,7 @@
 import torch
 
-from uniemo.modules.noise import generator, mixed_seed, sample_noise, sample_timesteps
+from uniemo.modules import noise as noises
+from uniemo.modules.noise import generator, mixed_seed, sample_noise, sample_timesteps, sample_uniform
 
 
 def test_noise_depends_on_seed_step_and_sample_only():
@@ -36,3 +37,28 @@ def test_mixed_seed_tells_orders_apart():
     assert mixed_seed(1, 2) != mixed_seed(2, 1)
     assert 0 <= mixed_seed(0) < 2**63
     assert generator(1, 2).initial_seed() == mixed_seed(1, 2)
+
+
+def test_uniform_numbers_are_those_of_splitmix64(monkeypatch):
+    """The first three numbers of seed 0, as java.util.SplittableRandom(0).nextLong() gives them."""
+    monkeypatch.setattr(noises, "mixed_seed", lambda *numbers: 0)
+    expected = [0xE220A8397B1DCDAF, 0x6E789E6AA1B965F4, 0x06C45D188009454F]
+    assert sample_uniform(torch.arange(3), 0, 0).tolist() == [(number >> 11) / 2**53 for number in expected]
+
+
+def test_uniform_numbers_depend_on_seed_step_and_sample_only():
+    ids = torch.tensor([3, 2**40, 5])
+    numbers = sample_uniform(ids, seed=1, step=9)
+    assert torch.equal(sample_uniform(ids.flip(0), seed=1, step=9), numbers.flip(0))
+    for other in ({"seed": 2, "step": 9}, {"seed": 1, "step": 8}, {"seed": 1, "step": 9, "stream": 1}):
+        assert not torch.equal(sample_uniform(ids, **other), numbers)
+
+
+def test_uniform_numbers_are_uniform():
+    numbers = torch.stack([sample_uniform(torch.arange(500), 0, step) for step in range(20)])  # (steps, samples)
+    assert (numbers >= 0).all()
+    assert (numbers < 1).all()
+    counts = torch.histc(numbers.float(), bins=10, min=0, max=1)
+    assert counts.min() > 900
+    assert abs(float(torch.corrcoef(numbers[:, :2].T)[0, 1])) < 0.7  # two samples over 20 steps
+    assert abs(float(torch.corrcoef(numbers[:2])[0, 1])) < 0.15  # two steps over 500 samples

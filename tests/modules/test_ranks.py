@@ -73,6 +73,22 @@ def test_validation_looks_at_the_same_first_images(tmp_path):
     assert one["val/coverage/area"] == pytest.approx(area[masks.flatten(1).any(dim=1)].mean().item())
 
 
+def test_predictions_stand_in_one_file_in_the_split_s_order(tmp_path):
+    words = ["predict", "--ckpt", str(trained("understanding") / "best.ckpt"), "--data.eval_batch_size", "5"]
+    words += ["--data.root", str(painted_emoset("tree", 8, 8, 13, size=32))]
+    assert main([*words, "--run_dir", "one"]) == 0
+    assert main([*words, "--run_dir", "two", *TWO]) == 0
+    one, two = (
+        [json.loads(line) for line in (tmp_path / run / "predictions.jsonl").read_text().splitlines()]
+        for run in ("one", "two")
+    )
+    assert [row["file"] for row in two] == [row["file"] for row in one]
+    assert len(one) == 13
+    for row, other in zip(one, two, strict=True):
+        assert other["probabilities"] == pytest.approx(row["probabilities"], abs=2e-6)
+    assert [file.name for file in (tmp_path / "two").glob("predictions*")] == ["predictions.jsonl"]
+
+
 def test_fit_on_two_ranks_without_attributes(tmp_path, capfd):
     words = ["--data", "TwitterII", "--data.root", painted("TwitterII"), "--run_dir", "run", "--data.batch_size", "8"]
     assert main([*recipe("understanding"), *words, *TWO]) == 0  # a parameter without gradient would stop it

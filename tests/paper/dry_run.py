@@ -5,6 +5,7 @@ JSON: losses, seconds and the process's peak memory.
 """
 
 import contextlib
+import dataclasses
 import json
 import resource
 import sys
@@ -18,10 +19,10 @@ from uniemo.cli.configs import PACKAGED
 from uniemo.data.batch import EmotionBatch
 from uniemo.data.emotions import MIKELS_8
 from uniemo.models.attributes import AttributeConfig
-from uniemo.models.diffusion import DiffusionBackbone, DiffusionConfig
+from uniemo.models.diffusion import DiffusionConfig
 from uniemo.models.emotion_space import EmotionSpaceConfig
 from uniemo.models.encoder import EncoderConfig
-from uniemo.models.fusion import ConditionFusion, FusionConfig
+from uniemo.models.fusion import FusionConfig
 from uniemo.models.head import HeadConfig
 from uniemo.models.losses import ConditionLossConfig
 from uniemo.modules import JointModule, UnderstandingModule
@@ -132,8 +133,9 @@ def sdxl():
     return step(JointModule, paper("joint", "vit_l14", "sdxl", "released", "released_joint"), 1)
 
 
-def sdxl_meta():
-    """Stable Diffusion XL's loss and its gradient to the mappers on the meta device: shapes, no numbers."""
+@contextlib.contextmanager
+def unet_on_meta():
+    """Build UNets without their weights."""
     import diffusers
 
     build = diffusers.UNet2DConditionModel.from_config
@@ -143,25 +145,61 @@ def sdxl_meta():
             return build(config, **options)
 
     diffusers.UNet2DConditionModel.from_config = build_meta
-    values = paper("joint", "sdxl")["model"]["init_args"]["diffusion"]
+    try:
+        yield
+    finally:
+        diffusers.UNet2DConditionModel.from_config = build
+
+
+def sdxl_meta():
+    """Stage 2 of ViT-L/14 and Stable Diffusion XL at 1024 pixels as a whole, on the meta device: no numbers, batch 2.
+
+    Encoder, head, losses, both mappers, VAE, both text encoders and UNet: forward, backward and one optimiser step.
+    """
+    config = paper("joint", "vit_l14", "sdxl")
+    model, data = config["model"]["init_args"], config["data"]["init_args"]
+    module = JointModule(**{name: make_config(PARTS[name], values) for name, values in model.items()})
     start = time.perf_counter()
-    backbone = DiffusionBackbone(make_config(DiffusionConfig, values))
-    for encoder in backbone.text_encoders:
-        encoder.to("meta")
-    fusion = ConditionFusion(FusionConfig(), 1024, backbone.token_widths, backbone.token_norms).to("meta")
-    optimizer = torch.optim.AdamW(fusion.parameters(), lr=1e-3)
-    features = {name: torch.randn(2, 1024, device="meta") for name in ("cls", "scene", "object")}
-    latents, noise = (torch.randn(2, *backbone.latent_shape, device="meta") for _ in range(2))
-    timesteps = torch.zeros(2, dtype=torch.int64, device="meta")
-    loss = backbone.loss(latents, fusion(**features), noise, timesteps)
-    loss.mean().backward()
+    with unet_on_meta():
+        module.build(VOCABULARY)
+    built = time.perf_counter()
+    module.to("meta").train()
+    diffusion = module.model.diffusion
+    diffusion._vae_precision = contextlib.nullcontext  # mixed precision, which it turns off, knows no meta device
+    told, conditions = [], []
+    diffusion.unet.register_forward_pre_hook(
+        lambda _, inputs, named: told.append((inputs[0], named)) if not told else None, with_kwargs=True
+    )
+
+    def keep(module, inputs, output):
+        conditions.extend(output)
+        for condition in output:
+            condition.retain_grad()
+
+    module.model.fusion.register_forward_hook(keep)
+    optimizer = torch.optim.AdamW(parameter_groups(model_parameters(module.model), module.optimizer))
+    batch = batch_of(2, data["image_size"], data["diffusion_size"])
+    images = {name: getattr(batch, name).to("meta") for name in ("images", "targets", "emotion", "scene", "objects")}
+    batch = dataclasses.replace(batch, **images, generated=batch.generated.to("meta"))
+    loss, terms = module.losses(batch)
+    loss.backward()
     optimizer.step()
+    noisy, named = told[0]
+    shapes = {"latents": noisy, "states": named["encoder_hidden_states"], **named["added_cond_kwargs"]}
     return {
-        "latents": list(latents.shape),
-        "loss": list(loss.shape),
-        "without_gradient": [name for name, p in fusion.named_parameters() if p.grad is None],
-        "unet_millions": round(sum(p.numel() for p in backbone.unet.parameters()) / 1e6, 1),
-        "step_seconds": round(time.perf_counter() - start, 1),
+        "terms": sorted(terms),
+        "unet": {name: [list(value.shape), str(value.dtype)] for name, value in shapes.items()},
+        "condition_gradients": [list(own.grad.shape) for own in conditions],
+        "groups": sorted(group["name"] for group in optimizer.param_groups),
+        "without_gradient": [
+            name
+            for name, parameter in module.model.named_parameters()
+            if parameter.requires_grad and parameter.grad is None
+        ],
+        "vae": str(diffusion.vae.dtype),
+        "unet_millions": round(sum(p.numel() for p in diffusion.unet.parameters()) / 1e6, 1),
+        "build_seconds": round(built - start, 1),
+        "step_seconds": round(time.perf_counter() - built, 1),
     }
 
 

@@ -50,9 +50,17 @@ def test_one_step_at_true_shapes(name, groups, frozen):
 
 
 def test_sdxl_on_the_meta_device():
-    """XL's shapes fit from the mappers to the loss and back, without a byte of its UNet."""
+    """Stage 2 with XL fits from the images to the loss and back to both conditions, without a byte of its UNet."""
     found = dry_run("sdxl_meta")
-    assert found["latents"] == [2, 4, 128, 128]
-    assert found["loss"] == [2]
+    assert found["terms"] == ["condition", "diffusion", "emotion", "object", "scene"]
+    assert found["unet"] == {
+        "latents": [[2, 4, 128, 128], "torch.bfloat16"],
+        "states": [[2, 77, 768 + 1280], "torch.bfloat16"],  # both text encoders side by side
+        "text_embeds": [[2, 1280], "torch.bfloat16"],  # the second one's pooled embedding
+        "time_ids": [[2, 6], "torch.bfloat16"],
+    }
+    assert found["condition_gradients"] == [[2, 768], [2, 1280]]
+    assert set(found["groups"]) == {"clip", "query", "head", "head_vectors", "fusion"}
     assert found["without_gradient"] == []
+    assert found["vae"] == "torch.float32"
     assert found["unet_millions"] == pytest.approx(2567.5, abs=0.1)

@@ -3,31 +3,79 @@
 from __future__ import annotations
 
 import math
+import os
+import shutil
+import time
 from pathlib import Path
 from typing import Any
 
 import lightning as L
+import torch
+from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor
 
 from uniemo.callbacks.protocol import Completes
 from uniemo.errors import UniEmoError
+from uniemo.resources import atomic_write
+
+
+class WholeFileIO(TorchCheckpointIO):
+    """Write a checkpoint beside its place, then rename it: whenever a run is killed, the old or the new file is whole.
+
+    Lightning's own way makes the file in memory and in the folder for temporary files, and copies it from there where
+    that is another disk.
+    """
+
+    def save_checkpoint(
+        self,
+        checkpoint: dict[str, Any],
+        path: str | os.PathLike[str],
+        storage_options: Any = None,  # noqa: ANN401
+    ) -> None:
+        """Write ``checkpoint`` to ``path``; there are no ``storage_options``."""
+        with atomic_write(Path(path)) as temporary:
+            torch.save(checkpoint, temporary)
 
 
 class _RunFolderCheckpoint(ModelCheckpoint):
     """A ModelCheckpoint that writes straight into the run folder (``trainer.default_root_dir``)."""
 
+    _over = False  # whether a resumed run has no step left
+
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Point at the run folder before Lightning works out a folder of its own."""
-        self.dirpath = str(Path(trainer.default_root_dir).resolve())
+        """Point at the run folder before Lightning works out a folder of its own; see that files are written whole."""
+        folder = Path(trainer.default_root_dir).resolve()
+        self.dirpath = str(folder)
+        if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:  # the default, not a plugin that a user chose
+            trainer.strategy.checkpoint_io = WholeFileIO()
+        if stage == "fit" and trainer.is_global_zero:
+            for unfinished in folder.glob(f".{self.filename}{self.FILE_EXTENSION}.*"):  # of a run killed while writing
+                shutil.rmtree(unfinished, ignore_errors=True)
         super().setup(trainer, pl_module, stage)
+
+    def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """See whether the run that is resumed was killed at its very end, with no step left to take."""
+        if trainer.state.fn == "fit":
+            epochs = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
+            self._over = 0 < (trainer.max_epochs or 0) <= epochs or 0 < trainer.max_steps <= checkpoint["global_step"]
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Do now what belongs to the end of such a run: Lightning does not come there again."""
+        if self._over:
+            self._complete(trainer, pl_module)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Let the module complete the checkpoint, for example with the emotion space in full."""
         super().on_train_end(trainer, pl_module)
-        path = self.best_model_path
-        if path and isinstance(pl_module, Completes) and not trainer.fast_dev_run:
-            pl_module.complete_checkpoint(Path(path))
+        self._complete(trainer, pl_module)
+
+    def _complete(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """Hand the file to the module; one in another folder, which a resumed run came from, is not this run's."""
+        path = Path(self.best_model_path)
+        if str(path.parent) == self.dirpath and isinstance(module, Completes) and not trainer.fast_dev_run:
+            module.complete_checkpoint(path)
 
 
 class BestCheckpoint(_RunFolderCheckpoint):
@@ -84,7 +132,109 @@ class BestCheckpoint(_RunFolderCheckpoint):
 
 
 class LastCheckpoint(_RunFolderCheckpoint):
-    """``last.ckpt``: everything needed to resume, after every epoch."""
+    """``last.ckpt``: everything needed to resume, after every epoch and in between.
 
-    def __init__(self) -> None:
-        super().__init__(filename="last", save_top_k=1, every_n_epochs=1, enable_version_counter=False)
+    A run that goes on from it takes the steps that it would have taken without a break, with the same images, noise and
+    dropout. Within an epoch it is written between two steps only, and not where a validation comes next: that would be
+    left out by the resumed run, and is followed by a checkpoint anyhow.
+
+    Args:
+        every_n_steps: write it also after so many optimiser steps; null leaves it to the clock.
+        every_minutes: write it also when the one before is so old; null for never. A run asked to stop by SIGTERM (as
+            SLURM and Kubernetes do) writes it after the step that it is at.
+
+    Raises:
+        UniEmoError: ``every_n_steps`` below 1 or ``every_minutes`` not above 0.
+    """
+
+    def __init__(self, every_n_steps: int | None = None, every_minutes: float | None = 15.0) -> None:
+        if every_n_steps is not None and every_n_steps < 1:
+            raise UniEmoError(f"last_checkpoint.every_n_steps must be at least 1, or null; got {every_n_steps}")
+        if every_minutes is not None and not every_minutes > 0:
+            raise UniEmoError(f"last_checkpoint.every_minutes must be above 0, or null; got {every_minutes}")
+        super().__init__(
+            filename="last", save_top_k=1, every_n_epochs=1, save_on_train_epoch_end=True, enable_version_counter=False
+        )
+        self.every_n_steps = every_n_steps
+        self.every_minutes = every_minutes
+        self._overdue = False  # the one after the last epoch is not written yet
+        self._saved_at = 0.0  # seconds of the clock
+        self._saved_step: int | None = None
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Start the clock; remember where a resumed run came in."""
+        super().on_train_start(trainer, pl_module)
+        self._saved_at = time.monotonic()
+        here = trainer.ckpt_path is not None and str(Path(trainer.ckpt_path).resolve()) == self.best_model_path
+        self._saved_step = trainer.global_step if here else None
+
+    def on_train_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,  # noqa: ANN401
+        batch: Any,  # noqa: ANN401
+        batch_idx: int,
+    ) -> None:
+        """Write it within the epoch when it is time."""
+        stepped = batch is not None and (batch_idx + 1) % trainer.accumulate_grad_batches == 0
+        if not stepped or _validates_next(trainer, batch_idx) or self._should_skip_saving_checkpoint(trainer):
+            return
+        if self._due(trainer):
+            self._save_topk_checkpoint(trainer, self._monitor_candidates(trainer))
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Write it, or, where a run's length is given in steps, have it written after the next step.
+
+        Lightning counts an epoch twice when it resumes such a run at an epoch's end.
+        """
+        self._overdue = trainer.max_steps > 0
+        if not self._overdue:
+            super().on_train_epoch_end(trainer, pl_module)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Write it where no next step has come; let the module complete it."""
+        if self._overdue and not self._should_skip_saving_checkpoint(trainer):
+            self._save_topk_checkpoint(trainer, self._monitor_candidates(trainer))
+        super().on_train_end(trainer, pl_module)
+
+    def _due(self, trainer: L.Trainer) -> bool:
+        """Whether steps, clock or a signal ask for a checkpoint, on any rank."""
+        if self._overdue or (self.every_n_steps is not None and trainer.global_step % self.every_n_steps == 0):
+            return True
+        due = trainer.received_sigterm
+        if self.every_minutes is not None:
+            due = due or time.monotonic() - self._saved_at >= 60 * self.every_minutes
+        return bool(trainer.strategy.reduce_boolean_decision(due, all=False))
+
+    def _save_checkpoint(self, trainer: L.Trainer, filepath: str) -> None:
+        """Write it, and remember when."""
+        super()._save_checkpoint(trainer, filepath)
+        self._overdue = False
+        self._saved_at, self._saved_step = time.monotonic(), trainer.global_step
+
+    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Count batches of which no image could be read as started: Lightning does not, and then resumes one off."""
+        progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
+        for counts in (progress["total"], progress["current"]):
+            counts["started"] = counts["ready"]
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        """Say how a run that was interrupted can go on."""
+        super().on_exception(trainer, pl_module, exception)
+        interrupted = isinstance(exception, (KeyboardInterrupt, SIGTERMException))
+        if not interrupted or trainer.state.fn != "fit" or not trainer.is_global_zero:
+            return
+        there = ", before the first last.ckpt: the same command begins again"
+        if self._saved_step is not None:
+            there = f"; last.ckpt holds step {self._saved_step}: the same command with --resume goes on from it"
+        print(f"stopped at step {trainer.global_step}{there}", flush=True)
+
+
+def _validates_next(trainer: L.Trainer, batch_idx: int) -> bool:
+    """Whether a validation follows this batch, at the end of the epoch or within it."""
+    if trainer.is_last_batch:
+        return True
+    every = trainer.val_check_batch  # None where the clock decides
+    batches = trainer.fit_loop.total_batch_idx if trainer.check_val_every_n_epoch is None else batch_idx
+    return every is not None and (batches + 1) % every == 0

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import lightning as L
+import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from torch import Tensor
 
@@ -67,20 +68,31 @@ class ClosingTable(L.Callback):
         batch: EmotionBatch | None,
         batch_idx: int,
     ) -> None:
-        """Add the batch's losses, weighted by its images."""
+        """Add the batch's losses, which are over all ranks, weighted by its images."""
         if batch is None:  # nothing of it could be read (data.on_error: skip)
             return
-        self._count += len(batch)
+        images = len(batch) * trainer.world_size  # of all ranks, as if each had as many; the ranks' mean is exact
+        self._count += images
         for name, value in trainer.callback_metrics.items():
             if name.startswith(_LOSS):  # no .item(): it would wait for the device at every step
-                self._sums[name] = self._sums.get(name, 0.0) + value.detach() * len(batch)
+                self._sums[name] = self._sums.get(name, 0.0) + value.detach() * images
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Keep the epoch's means, over all ranks."""
+        count = torch.tensor(float(max(1, self._count)), device=pl_module.device)
+        count = trainer.strategy.reduce(count, reduce_op="mean")
         self._means = {
-            name: float(trainer.strategy.reduce(total / max(1, self._count), reduce_op="mean"))
+            name: float(trainer.strategy.reduce(total.clone(), reduce_op="mean") / count)
             for name, total in sorted(self._sums.items())
         }
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the sums so far, for a run that goes on within the epoch (of several ranks those of the first)."""
+        return {"sums": dict(self._sums), "count": self._count}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on with the sums; an epoch that begins anew clears them."""
+        self._sums, self._count = dict(state_dict["sums"]), state_dict["count"]
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Print the figures of the last epoch, and where the checkpoints are."""

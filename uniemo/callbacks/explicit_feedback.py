@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import warnings
+from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,10 +18,11 @@ from uniemo.callbacks.image_grid import image_grid, log_picture
 from uniemo.callbacks.protocol import Generates, TakesFeedback, names_for_clarity
 from uniemo.data.base import EmotionDataModule
 from uniemo.errors import UniEmoError
-from uniemo.feedback.drawing import draw_images, plan_images
+from uniemo.feedback.drawing import draw_images, first_images, plan_images
 from uniemo.feedback.filtering import Criteria, check_band, filter_index, score_index
 from uniemo.metrics.emotion_classifier import emotion_classifier
 from uniemo.metrics.networks import EvaluationNetworks
+from uniemo.metrics.ranks import broadcast, gather, rank_and_ranks
 from uniemo.resources import atomic_write
 
 _FIRST_SEED = 1_000_000  # far from the seeds of the images that are measured
@@ -132,22 +135,23 @@ class ExplicitFeedback(L.Callback):
         return self.index is not None or data.generated is None
 
     def _run(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        """Generate, score, filter, mix in."""
+        """Generate, score, filter, mix in; of several ranks each draws and scores its share."""
         root = Path(trainer.default_root_dir)
         folder = root / "generated"
         data: EmotionDataModule = trainer.datamodule
+        device = module.device
+        assert isinstance(module, Generates)  # _active has looked
+        self._draw(folder, module, progress=trainer.progress_bar_callback is not None)
+        networks = EvaluationNetworks(self.clip).to(device)
+        classifier, _ = emotion_classifier(networks.clip, data, VIEWS)
+        names = names_for_clarity(data.vocabulary, module.vocabulary)
+        rows = score_index(folder, networks, classifier, names, self.batch_size)
         if trainer.is_global_zero:
-            shutil.rmtree(folder, ignore_errors=True)  # of a run that was stopped here
-            shown = self._draw(folder, module, progress=trainer.progress_bar_callback is not None)
-            networks = EvaluationNetworks(self.clip).to(module.device)
-            classifier, _ = emotion_classifier(networks.clip, data, VIEWS)
-            names = names_for_clarity(data.vocabulary, module.vocabulary)
-            score_index(folder, networks, classifier, names, self.batch_size)
             counts = filter_index(folder, folder / "kept.jsonl", self.low, self.high, self.scope, self.criteria)
-            log_picture(trainer, image_grid(shown), "feedback_generated")
-            kept, total = sum(counts.values()), self.num_per_emotion * len(data.vocabulary.emotions)
+            log_picture(trainer, image_grid(first_images(folder, rows)), "feedback_generated")
             by_emotion = ", ".join(f"{name} {count}" for name, count in counts.items())
-            print(f"explicit feedback: kept {kept} of {total} generated images ({by_emotion})", flush=True)
+            kept = sum(counts.values())
+            print(f"explicit feedback: kept {kept} of {len(rows)} generated images ({by_emotion})", flush=True)
         trainer.strategy.barrier("explicit_feedback")
         self.index = os.path.join("generated", "kept.jsonl")
         if (root / self.index).is_file():
@@ -155,22 +159,25 @@ class ExplicitFeedback(L.Callback):
         else:
             warnings.warn("no generated image lies in the band of both scores; training goes on without", stacklevel=2)
 
-    def _draw(self, folder: Path, module: L.LightningModule, progress: bool) -> dict[str, Tensor]:
-        """Write the images and their index; return some of each emotion."""
-        assert isinstance(module, Generates)  # _active has looked
+    def _draw(self, folder: Path, module: Generates, progress: bool) -> None:
+        """Write the images and their index."""
         module.prepare_generation()
         vocabulary = module.vocabulary
         rows = [
             row for name in vocabulary.emotions for row in plan_images({name: 1.0}, self.num_per_emotion, _FIRST_SEED)
         ]
 
-        def draw(part: list[dict[str, Any]]) -> Tensor:
-            emotion = vocabulary.emotion_index(part[0]["emotion"])
+        def draw(part: Sequence[dict[str, Any]]) -> Tensor:
+            emotions = [vocabulary.emotion_index(row["emotion"]) for row in part]
             seeds = [row["seed"] for row in part]
-            return module.generate(emotion, seeds, self.steps, self.guidance, self.space, self.batch_size)
+            return module.generate(emotions, seeds, self.steps, self.guidance, self.space, self.batch_size)
 
-        with atomic_write(folder) as temporary:
-            return draw_images(temporary, rows, draw, self.batch_size, progress)
+        first = rank_and_ranks()[0] == 0
+        if first:
+            shutil.rmtree(folder, ignore_errors=True)  # of a run that was stopped here
+        with atomic_write(folder) if first else nullcontext(folder) as temporary:
+            draw_images(broadcast(temporary, 0), rows, draw, self.batch_size, progress)
+        gather(None)  # the folder is in its place
 
     def _mix(self, trainer: L.Trainer, index: Path) -> None:
         """Give the kept images to the data module."""

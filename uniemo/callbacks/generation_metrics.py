@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -16,8 +17,10 @@ from uniemo.data.base import EmotionDataModule, Split
 from uniemo.errors import UniEmoError
 from uniemo.metrics.emotion_classifier import EmotionClassifier, emotion_classifier
 from uniemo.metrics.fid import FeatureStatistics
-from uniemo.metrics.generation import evaluate_images, images_by_emotion, real_statistics
+from uniemo.metrics.generation import evaluate_loader, evaluate_stream, real_statistics
+from uniemo.metrics.loading import to_unit
 from uniemo.metrics.networks import EvaluationNetworks
+from uniemo.metrics.ranks import gather
 from uniemo.resources import atomic_write
 from uniemo.vocabulary import Vocabulary
 
@@ -26,6 +29,8 @@ VIEWS: tuple[Literal["image", "target"], ...] = ("image", "target")  # Emo-A als
 
 class GenerationMetrics(L.Callback):
     """Generate images of every emotion and measure them; modules that cannot generate are left in peace.
+
+    Of several ranks each draws and looks at its share; only one batch of images is in memory.
 
     Figures are named after the network that saw the images, for example ``val/FID[miniature-clip]``. Real images of the
     same split are what FID compares with; in test, the figures of some real images stand beside as ``test/real/…``.
@@ -89,7 +94,7 @@ class GenerationMetrics(L.Callback):
         self._measure(trainer, pl_module, "test")
 
     def _measure(self, trainer: L.Trainer, module: L.LightningModule, split: Split) -> None:
-        """Generate, draw the grid, and log the figures."""
+        """Generate, make the grid, and log the figures."""
         log, device = module.log, module.device
         count = self.images[split]
         if count == 0 or not isinstance(module, Generates):
@@ -103,12 +108,17 @@ class GenerationMetrics(L.Callback):
                     flush=True,
                 )
             return
-        names = names_for_clarity(present, known)
-        images = self.draw(module, count)
-        if trainer.is_global_zero and self.grid_images:
+        names, data = names_for_clarity(present, known), trainer.datamodule
+        networks, classifier = self._evaluators(data, device)
+        if split not in self._real:
+            self._real[split] = real_statistics(networks, data.evaluation_loader(split), names)
+        generated, shown = self._generated(module, split, names, networks, classifier)
+        real = {}
+        if split == "test":
+            real = evaluate_loader(networks, classifier, data.evaluation_loader(split, count), names)
+        if trainer.is_global_zero and shown:
             name = f"{split}_generated" + (f"_epoch{trainer.current_epoch:03d}" if trainer.state.fn == "fit" else "")
-            log_picture(trainer, image_grid({name: part[: self.grid_images] for name, part in images.items()}), name)
-        generated, real = self._figures(trainer.datamodule, device, images, split, names)
+            log_picture(trainer, image_grid(shown), name)
         for name, value in generated.items():
             if "/" not in name or (split == "test" and name.startswith("Emo-A[")):  # single emotions: Emo-A in test
                 log(f"{split}/{name}", value)
@@ -118,35 +128,40 @@ class GenerationMetrics(L.Callback):
         if split == "test" and trainer.is_global_zero:
             self._save(Path(trainer.default_root_dir), {"generated": generated, "real": real})
 
-    def _figures(
+    def _generated(
         self,
-        data: EmotionDataModule,
-        device: torch.device,
-        images: dict[str, Tensor],
+        module: Generates,
         split: Split,
         names: Vocabulary,
-    ) -> tuple[dict[str, float], dict[str, float]]:
-        """Return the figures of generated images and, in test, those of as many real ones."""
-        networks, classifier = self._evaluators(data, device)
-        if split not in self._real:
-            self._real[split] = real_statistics(networks, data.evaluation_loader(split), names)
-        generated = evaluate_images(networks, classifier, images, self._real[split], names)
-        if split != "test":
-            return generated, {}
-        some = images_by_emotion(data.evaluation_loader(split, self.images[split]), names)
-        some = {name: part for name, part in some.items() if len(part) > 1}
-        if not some:
-            return generated, {}
-        return generated, evaluate_images(networks, classifier, some, None, names)
+        networks: EvaluationNetworks,
+        classifier: EmotionClassifier,
+    ) -> tuple[dict[str, float], dict[str, Tensor]]:
+        """Draw this rank's share of the images, a batch at a time.
 
-    def draw(self, module: Generates, count: int) -> dict[str, Tensor]:
-        """Return ``count`` images (n, 3, H, W) in [0, 1] by emotion name."""
+        Returns:
+            The figures of all ranks' images, and the grid's images (n, 3, H, W) by emotion name.
+        """
         module.prepare_generation()
-        seeds = list(range(self.seed, self.seed + count))
-        return {
-            name: module.generate(emotion, seeds, self.steps, self.guidance, self.space, self.batch_size)
-            for emotion, name in enumerate(module.vocabulary.emotions)
-        }
+        vocabulary = module.vocabulary
+        shown: dict[str, Tensor] = {}
+
+        def images_of(batches: Sequence[Sequence[str]]) -> Iterator[Tensor]:
+            for batch in batches:
+                parts = [name.split("/") for name in batch]
+                emotions = [vocabulary.emotion_index(emotion) for emotion, _ in parts]
+                seeds = [self.seed + int(row) for _, row in parts]
+                images = module.generate(emotions, seeds, self.steps, self.guidance, self.space, self.batch_size)
+                for name, (_, row), image in zip(batch, parts, images, strict=True):
+                    if int(row) < self.grid_images:
+                        shown[name] = (image * 255).round().to(torch.uint8)
+                yield images
+
+        ids = {name: [f"{name}/{row:06d}" for row in range(self.images[split])] for name in vocabulary.emotions}
+        real = self._real[split]
+        figures = evaluate_stream(networks, classifier, ids, images_of, real, names, batch_size=self.batch_size)
+        every = {name: image for share in gather(shown) for name, image in share.items()}
+        rows = {emotion: [every[name] for name in ids[emotion][: self.grid_images]] for emotion in ids}
+        return figures, {emotion: to_unit(torch.stack(row)) for emotion, row in rows.items() if row}
 
     def _evaluators(
         self, data: EmotionDataModule, device: torch.device

@@ -11,6 +11,7 @@ import lightning as L
 from lightning.pytorch.callbacks import BasePredictionWriter
 
 from uniemo.callbacks.protocol import Classifies, Maps
+from uniemo.metrics.ranks import gather
 from uniemo.resources import atomic_write
 
 
@@ -30,22 +31,25 @@ class PredictionWriter(BasePredictionWriter):
         predictions: Sequence[dict[str, Any]],
         batch_indices: Sequence[Any],
     ) -> None:
-        """Write all predictions of this rank (rank 0 writes the name without a number)."""
+        """Write the predictions of all ranks, in the order of the split."""
         if not isinstance(pl_module, Classifies):
             return
         emotions = pl_module.vocabulary.emotions
-        suffix = "" if trainer.is_global_zero else f"-rank{trainer.global_rank}"
-        path = Path(trainer.default_root_dir) / f"predictions{suffix}.jsonl"
-        with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8") as file:
-            for part in predictions:
-                answers = [_answer(emotions, row) for row in part["probabilities"].tolist()]
-                if "mapped" in part and isinstance(pl_module, Maps):
-                    classes = pl_module.label_map().target
-                    for answer, row in zip(answers, part["mapped"].tolist(), strict=True):
-                        answer["mapped"] = _answer(classes, row)
-                for name, answer in zip(part["names"], answers, strict=True):
-                    file.write(json.dumps({"file": name, **answer}, ensure_ascii=False) + "\n")
+        lines: dict[int, str] = {}
+        for part in predictions:
+            answers = [_answer(emotions, row) for row in part["probabilities"].tolist()]
+            if "mapped" in part and isinstance(pl_module, Maps):
+                classes = pl_module.label_map().target
+                for answer, row in zip(answers, part["mapped"].tolist(), strict=True):
+                    answer["mapped"] = _answer(classes, row)
+            for sample_id, name, answer in zip(part["sample_id"].tolist(), part["names"], answers, strict=True):
+                lines[sample_id] = json.dumps({"file": name, **answer}, ensure_ascii=False) + "\n"
+        for others in gather(lines):
+            lines |= others
         if trainer.is_global_zero:
+            path = Path(trainer.default_root_dir) / "predictions.jsonl"
+            with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+                file.writelines(lines[sample_id] for sample_id in sorted(lines))
             print(f"wrote {path}", flush=True)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
 
@@ -62,14 +63,17 @@ class Generates(Protocol):
 
     def generate(
         self,
-        emotion: int,
+        emotion: int | Sequence[int],
         seeds: list[int],
         steps: int | None,
         guidance: float | None,
         space: Literal["bank", "gaussian"] | None,
         batch_size: int,
     ) -> Tensor:
-        """Return one image per seed: (n, 3, H, W) in [0, 1] on the CPU; None takes the module's own setting."""
+        """Return one image per seed, for one emotion or one per seed: (n, 3, H, W) in [0, 1] on the CPU.
+
+        None takes the module's own setting.
+        """
         ...
 
 

@@ -10,6 +10,7 @@ import os
 import sys
 
 from uniemo import __version__
+from uniemo.cli.imports import collecting_later
 from uniemo.errors import UniEmoError
 
 # command: (module with ``run(args) -> int``, one line of help)
@@ -64,19 +65,33 @@ def main(args: list[str] | None = None) -> int:
     words = list(sys.argv[1:] if args is None else args)
     try:
         return _dispatch(words)
-    except UniEmoError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        if error.filename is None:  # not about a path of the user's
+    except (UniEmoError, OSError) as error:
+        line = mistake(error)
+        if line is None:
             raise
-        print(f"error: {error.strerror or error}: {error.filename}", file=sys.stderr)
+        rank = _rank()
+        print(f"error (rank {rank}): {line}" if rank else f"error: {line}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
+        if not _rank():
+            print("stopped", file=sys.stderr)
         return 130
     except SystemExit as stop:  # argparse ends --help this way, Lightning an interrupted run
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+
+
+def _rank() -> int:
+    """Return this process's number, as launchers of several processes say it; 0 without one."""
+    return next((int(os.environ[name]) for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK") if name in os.environ), 0)
+
+
+def mistake(error: Exception) -> str | None:
+    """Return the line that tells an error which the user can mend; None for any other."""
+    if isinstance(error, UniEmoError):
+        return " ".join(str(error).split())
+    if isinstance(error, OSError) and error.filename is not None:  # about a path of the user's
+        return f"{error.strerror or error}: {error.filename}"
+    return None
 
 
 def _dispatch(words: list[str]) -> int:
@@ -92,7 +107,9 @@ def _dispatch(words: list[str]) -> int:
 
         raise UniEmoError(f"command must be one of {', '.join(COMMANDS)}; got {words[0]!r}{near(words[0], COMMANDS)}")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # else a warning each time loaders fork
-    return importlib.import_module(COMMANDS[words[0]][0]).run(words)
+    with collecting_later():
+        module = importlib.import_module(COMMANDS[words[0]][0])
+    return module.run(words)
 
 
 def _help() -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from uniemo.cli.imports import collecting_later
 from uniemo.cli.parsing import Parser, add_device, check_new_file, pick_device, positive
 from uniemo.errors import UniEmoError
 
@@ -29,18 +30,18 @@ def run(words: list[str]) -> int:
     options = parser.parse_words(words[1:])
     if options.output is not None:
         check_new_file(options.output, "--output")
-    files = find_photos(options.photos)
+    with collecting_later():
+        import numpy as np
+        import torch
 
-    import numpy as np
-    import torch
+        from uniemo.checkpoint import load_model
+        from uniemo.data.images import read_image
+        from uniemo.data.transforms import PairedTransform
+        from uniemo.resources import atomic_write
 
-    from uniemo.checkpoint import load_model
-    from uniemo.data.images import read_image
-    from uniemo.data.transforms import PairedTransform
-    from uniemo.resources import atomic_write
-
-    device = pick_device(options.device)
-    model, info = load_model(options.ckpt)
+        files = find_photos(options.photos)
+        device = pick_device(options.device)
+        model, info = load_model(options.ckpt)
     model = model.to(device)
     transform, rng = PairedTransform(model.encoder.image_size), np.random.default_rng()  # evaluation draws nothing
     rows: list[list[float]] = []

@@ -17,8 +17,9 @@ _DESCRIPTION = """Turn published checkpoints into ones that uniemo reads, and un
                             -> checkpoint of the joint stage
   --from coefficients FILE  P(emotion | attribute) as JSON or a pickle of arrays -> JSON for attributes.table
   --to safetensors CKPT     weights of any checkpoint -> one .safetensors file; metadata says what they are
-  --to diffusers CKPT       joint or feedback checkpoint -> a Stable Diffusion folder for plain diffusers scripts, with
-                            each emotion's learned conditions as textual-inversion words, and a README
+  --to diffusers CKPT       joint or feedback checkpoint -> a Stable Diffusion (1 or XL) folder for plain diffusers
+                            scripts: adapters merged, float32, each emotion's learned conditions as textual-inversion
+                            words, and a README
 
 Nothing in a file is ever executed: a pickle that asks for more than tensors and plain values is refused. The output
 appears when all is done; an existing one is left alone without --overwrite."""
@@ -27,6 +28,8 @@ _EXAMPLES = """examples:
   uniemo convert --from released best.pth --pixels imagenet --output released.ckpt
   uniemo classify --ckpt released.ckpt photo.jpg
   uniemo test --ckpt released.ckpt --data.root /data/EmoSet
+  uniemo fit --config paper/joint.yaml --config paper/released.yaml --config paper/released_joint.yaml \\
+             --data.root /data/EmoSet --model.init_from released.ckpt
   uniemo convert --from released stage2/ --scenes scenes.pkl --objects objects.pkl \\
                  --diffusion models/stable-diffusion-v1-5 --output joint.ckpt
   uniemo convert --from coefficients attr_coefficient_emotion_scene.pkl --output scenes.json
@@ -124,6 +127,7 @@ def _released(options: argparse.Namespace) -> str:
     from uniemo.convert.coefficients import read_coefficients
     from uniemo.convert.released import emotion_names, notes, read_released
     from uniemo.convert.stages import convert_folder, convert_released, find_space
+    from uniemo.data.emotions import MIKELS_8
 
     names = _names(options)
     file = read_released(options.source)
@@ -144,6 +148,8 @@ def _released(options: argparse.Namespace) -> str:
     if {"epoch", "max_accuracy"} <= set(file.about):
         lines.append(f"trained {file.about['epoch']} epochs, best accuracy {file.about['max_accuracy']}")
     lines += [f"note: {note}" for note in notes(file)]
+    if names is None and emotions != MIKELS_8:
+        lines.append(f"note: its classes are called {emotions[0]} and on: name all {len(emotions)} with --emotions")
     if options.source.is_dir() and find_space(options.source, options.space) is None:
         lines.append("note: no UniEmo_space there: the checkpoint cannot draw images, convert again with --space")
     return "\n".join([*lines, f"wrote {options.output}"])

@@ -1,4 +1,4 @@
-"""Whether the processes that a run would start are ones that the machine has room for."""
+"""Whether the processes that a run would start fit the machine and what is trained."""
 
 from __future__ import annotations
 
@@ -24,13 +24,14 @@ def on_cpu(accelerator: str) -> bool:
     return not (CUDAAccelerator.is_available() or MPSAccelerator.is_available())
 
 
-def check_devices(devices: int | str | Sequence[int], cpu: bool, cores: int) -> None:
+def check_devices(devices: int | str | Sequence[int], cpu: bool, cores: int, option: str = "--trainer.devices") -> None:
     """Refuse more processes than cores on a CPU, which would only wait for each other.
 
     Args:
-        devices: Lightning's ``trainer.devices``.
+        devices: how many, or what Lightning's ``trainer.devices`` takes beside.
         cpu: whether they are CPU processes.
         cores: how many the machine has.
+        option: named in the error.
 
     Raises:
         UniEmoError: too many.
@@ -39,6 +40,29 @@ def check_devices(devices: int | str | Sequence[int], cpu: bool, cores: int) -> 
         return  # "auto" is one process; lists are checked by Lightning
     if int(devices) > cores:
         raise UniEmoError(
-            f"trainer.devices must not exceed the {cores} CPU cores here, each takes a process of its own; "
-            f"got {devices}: set --trainer.devices {cores} or less"
+            f"{option} must not exceed the {cores} CPU cores here, each takes a process of its own; "
+            f"got {devices}: set {option} {cores} or less"
+        )
+
+
+def check_strategy(strategy: str, stage: str) -> None:
+    """Refuse strategies that cut up what is trained: checkpoints would hold a piece of it.
+
+    Args:
+        strategy: Lightning's ``trainer.strategy``, a name or a class.
+        stage: that is trained.
+
+    Raises:
+        UniEmoError: one of these, or one that shares out a UNet in a stage without.
+    """
+    name = strategy.rpartition(".")[2].lower().replace("_", "")
+    if name.startswith(("fsdp", "deepspeed", "modelparallel")):
+        raise UniEmoError(
+            "trainer.strategy must leave what is trained whole on every process, checkpoints hold it; "
+            f"got {strategy}: take ddp, or --config strategy/fsdp.yaml, which shares out the frozen UNet alone"
+        )
+    if name == "frozenfsdpstrategy" and stage == "understanding":
+        raise UniEmoError(
+            "trainer.strategy must be ddp in the understanding stage, which has no UNet to share out; "
+            f"got {strategy}: leave --config strategy/fsdp.yaml out"
         )

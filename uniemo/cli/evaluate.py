@@ -8,7 +8,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from uniemo.cli.parsing import Parser, add_device, check_new_file, natural, pick_device, positive
+from uniemo.cli.parsing import Parser, add_device, check_new_file, natural, positive
+from uniemo.cli.ranks import add_devices, first_rank, joined, processes_to_start, run_ranks
 from uniemo.errors import UniEmoError
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ examples:
   uniemo evaluate --real miniature:emoset --generated out/ --output result.json
   uniemo evaluate --real /data/EmoSet --generated out/ --classifier emo_a.safetensors --output result.json
   uniemo evaluate --ckpt runs/joint/best.ckpt --generated out/ --train miniature:emoset --output result.json
+  uniemo evaluate --real /data/EmoSet --generated out/ --output result.json --devices 4      (on four GPUs)
   torchrun --nproc_per_node 4 -m uniemo evaluate --real /data/EmoSet --generated out/ --output result.json
 """
 
@@ -80,6 +82,7 @@ def _parser() -> Parser:
     add("--workers", type=positive, default=min(8, os.cpu_count() or 1), help="threads that decode (cores, at most 8)")
     add("--no_cache", action="store_true", help="neither read nor keep statistics of the real images")
     add_device(parser)
+    add_devices(parser)
     return parser
 
 
@@ -91,15 +94,21 @@ def run(words: list[str]) -> int:
         raise UniEmoError(
             "--real must name the images to compare with; got none: give a folder, or --ckpt for its data"
         )
+    processes = processes_to_start(options.devices, options.device)
+    if processes > 1:
+        run_ranks(_evaluate, (options, words), processes)
+    else:
+        _evaluate(options, words)
+    return 0
 
-    import torch
 
+def _evaluate(options: argparse.Namespace, words: list[str]) -> None:
+    """Measure this rank's share of the images; the first rank writes the result."""
     from uniemo.evaluation.classifiers import read_facts
     from uniemo.evaluation.comparison import Settings, prepare
     from uniemo.evaluation.folders import label_space, read_images
     from uniemo.evaluation.run import measure
     from uniemo.metrics.protocols import PROTOCOLS, STRICT
-    from uniemo.metrics.ranks import rank_and_ranks
 
     facts = None if options.ckpt is None else read_facts(options.ckpt)
     generated = read_images(options.generated, option="--generated")
@@ -113,23 +122,20 @@ def run(words: list[str]) -> int:
         options.workers,
         options.real_size,
         not options.no_cache,
-        _first_rank(),
+        first_rank(),
     )
-    device = _join_ranks(options.device)
-    comparison = prepare(real, generated, label_space(real, generated, preferred=real.classes), settings)
-    networks, classifiers, notes = _networks(options, comparison, facts, device)
-    evaluation = measure(comparison, networks, classifiers, settings)
-    if rank_and_ranks()[1] > 1:
-        torch.distributed.destroy_process_group()
-    if not _first_rank():
-        return 0
+    with joined(options.device) as device:
+        comparison = prepare(real, generated, label_space(real, generated, preferred=real.classes), settings)
+        networks, classifiers, notes = _networks(options, comparison, facts, device)
+        evaluation = measure(comparison, networks, classifiers, settings)
+    if not first_rank():
+        return
     about: dict[str, Any] = {"command": ["uniemo", *words], "network_set": networks.name, "device": device}
     if facts is not None:
         about["checkpoint"] = facts.about
     found = None if train is None else _memorisation(options, comparison, train, networks)
     evaluation = dataclasses.replace(evaluation, notes=(*notes, *evaluation.notes))
     _report(options.output, evaluation, settings, about, found)
-    return 0
 
 
 def _check_output(path: Path, overwrite: bool) -> None:
@@ -140,24 +146,6 @@ def _check_output(path: Path, overwrite: bool) -> None:
     folder = next(parent for parent in path.absolute().parents if parent.exists())
     if not folder.is_dir() or not os.access(folder, os.W_OK):
         raise UniEmoError(f"--output must lie in a folder that can be written to; {folder} is none: choose another")
-
-
-def _first_rank() -> bool:
-    """Whether this process is the one that writes."""
-    return os.environ.get("RANK", "0") == "0"
-
-
-def _join_ranks(wanted: str) -> str:
-    """Return the device; under torchrun join the other ranks, each on its GPU where there are GPUs."""
-    import torch
-
-    device = pick_device(wanted)
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not torch.distributed.is_initialized():
-        if device == "cuda":
-            device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
-            torch.cuda.set_device(device)
-        torch.distributed.init_process_group("cpu:gloo,cuda:nccl" if device.startswith("cuda") else "gloo")
-    return device
 
 
 def _networks(
@@ -175,7 +163,7 @@ def _networks(
     overrides = {role: name for role, name in values.items() if name is not None}
     if "emogen" not in [one.name for one in protocols]:
         overrides.pop("fid.emogen", None)
-    if _first_rank():
+    if first_rank():
         extra = "".join(f", {role} {name}" for role, name in overrides.items())
         print(f"networks: {wanted}{extra}", flush=True)
     networks = load_set(wanted, protocols, names_for_clarity(real, facts, emotions), overrides, device)

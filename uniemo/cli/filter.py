@@ -6,7 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from uniemo.cli.parsing import Parser, add_device, check_new_folder, natural, pick_device, positive
+from uniemo.cli.parsing import Parser, add_device, check_new_folder, natural, positive
+from uniemo.cli.ranks import add_devices, first_rank, joined, processes_to_start, run_ranks
 from uniemo.errors import UniEmoError
 
 _DESCRIPTION = """Keep generated images whose scores lie in the middle band (Algorithm 1 of the paper).
@@ -18,6 +19,7 @@ Sem-C (how clearly it shows some scene or object). Each score is ranked ascendin
 _EXAMPLES = """examples:
   uniemo filter --generated out/ --ckpt runs/joint/best.ckpt --out kept/
   uniemo fit --config feedback.yaml --model.init_from runs/joint/best.ckpt --data.generated kept/kept.jsonl
+  uniemo filter --generated many/ --ckpt runs/joint/best.ckpt --out kept/ --devices 2
 """
 
 
@@ -44,6 +46,7 @@ def _parser() -> Parser:
     parser.add_argument("--clip", help="frozen CLIP that scores the images (the checkpoint's, else miniature:clip)")
     parser.add_argument("--batch_size", type=positive, default=64, help="images at a time (64)")
     add_device(parser)
+    add_devices(parser)
     return parser
 
 
@@ -51,8 +54,8 @@ def run(words: list[str]) -> int:
     """Filter; ``words`` begin with the command."""
     options = _parser().parse_words(words[1:])
 
-    from uniemo.data.generated import find_index, intended_emotion, read_index
-    from uniemo.feedback.filtering import check_band, filter_index, score_index
+    from uniemo.data.generated import intended_emotion, read_index
+    from uniemo.feedback.filtering import check_band
 
     check_band(options.low, options.high)
     check_new_folder(options.out, "--out")
@@ -64,17 +67,38 @@ def run(words: list[str]) -> int:
             f"--num must not exceed the images in the band, at most {min(most, len(rows))} of {len(rows)}; "
             f"got {options.num}: widen --low and --high or generate more"
         )
-    device = pick_device(options.device)
-    data, clip = _data(options, find_index(options.generated).parent / rows[0]["file"])
+    processes = processes_to_start(options.devices, options.device)
+    if processes > 1:
+        run_ranks(_score, (options,), processes)
+    else:
+        _score(options)
+    if first_rank():
+        _keep(options, len(rows))
+    return 0
 
+
+def _score(options: argparse.Namespace) -> None:
+    """Score this rank's share of the images; the first rank writes all scores into the index."""
+    from uniemo.data.generated import find_index, read_index
+    from uniemo.feedback.filtering import score_index
     from uniemo.metrics.emotion_classifier import View, emotion_classifier
     from uniemo.metrics.networks import EvaluationNetworks
 
-    networks = EvaluationNetworks(options.clip or clip).to(device)
-    views: tuple[View, ...] = ("image", "target") if data.diffusion_size is not None else ("image",)
-    classifier, info = emotion_classifier(networks.clip, data, views)
-    print(f"Emo-A classifier on {networks.name}: {info.accuracy:.1%} right on real validation images")
-    score_index(options.generated, networks, classifier, data.vocabulary, options.batch_size)
+    sample = find_index(options.generated).parent / read_index(options.generated)[0]["file"]
+    with joined(options.device) as device:
+        data, clip = _data(options, sample)
+        networks = EvaluationNetworks(options.clip or clip).to(device)
+        views: tuple[View, ...] = ("image", "target") if data.diffusion_size is not None else ("image",)
+        classifier, info = emotion_classifier(networks.clip, data, views)
+        if first_rank():
+            print(f"Emo-A classifier on {networks.name}: {info.accuracy:.1%} right on real validation images")
+        score_index(options.generated, networks, classifier, data.vocabulary, options.batch_size)
+
+
+def _keep(options: argparse.Namespace, total: int) -> None:
+    """Write what lies in the band and say how much that is."""
+    from uniemo.feedback.filtering import filter_index
+
     counts = filter_index(
         options.generated,
         options.out,
@@ -85,12 +109,11 @@ def run(words: list[str]) -> int:
         options.num,
         options.seed,
     )
-    print(_counts(counts, len(rows)))
+    print(_counts(counts, total))
     if not sum(counts.values()):
         print("no image lies in the band, nothing was written: widen --low and --high or generate more")
     else:
         print(f"wrote {options.out / 'kept.jsonl'}")
-    return 0
 
 
 def _data(options: argparse.Namespace, sample: Path) -> tuple[Any, str]:

@@ -4,22 +4,30 @@ from __future__ import annotations
 
 import argparse
 import math
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from uniemo.cli.parsing import Parser, add_device, check_new_folder, natural, near, pick_device, positive
+from uniemo.cli.parsing import Parser, add_device, check_new_folder, natural, near, positive
+from uniemo.cli.ranks import add_devices, first_rank, joined, processes_to_start, run_ranks
 from uniemo.errors import UniEmoError
 from uniemo.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _DESCRIPTION = """Draw images that evoke an emotion or a mixture of emotions.
 
 The output folder gets a folder of PNGs per emotion, index.jsonl (how each image was made) and grid.png. It appears when
-all is done: nothing is left of a run that fails. The same seed gives the same image."""
+all is done: until then images gather in OUT.partial beside it, which goes when a run fails or is stopped, unless it was
+started with --resume. The same seed gives the same image, whatever --batch_size and --devices."""
 
 _EXAMPLES = """examples:
   uniemo generate --ckpt runs/joint/best.ckpt --emotion awe --num 4 --out awe/
   uniemo generate --ckpt runs/joint/best.ckpt --emotion awe=0.7 --emotion fear=0.3 --prompt "a {} room" --out mixed/
   uniemo generate --ckpt runs/joint/best.ckpt --emotion all --num 32 --out out/      (then: uniemo filter)
+  uniemo generate --ckpt runs/joint/best.ckpt --emotion all --num 5000 --out many/ --devices 2 --resume
+  torchrun --nproc_per_node 2 -m -- uniemo generate --ckpt runs/joint/best.ckpt --emotion awe --out awe/
 """
 
 ALL = "all"
@@ -48,8 +56,15 @@ def _parser() -> Parser:
     parser.add_argument("--steps", type=positive, help="denoising steps (the checkpoint's choice)")
     parser.add_argument("--guidance", type=float, help="scale of classifier-free guidance (the checkpoint's choice)")
     parser.add_argument("--scheduler", help="diffusers scheduler, for example DDIMScheduler (the checkpoint's choice)")
-    parser.add_argument("--batch_size", type=positive, default=16, help="images at a time (16)")
+    parser.add_argument("--batch_size", type=positive, default=32, help="images at a time, of each process (32)")
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="keep what is drawn when the run is stopped or fails, and go on from there when it is started again; what "
+        "a killed run has left too",
+    )
     add_device(parser)
+    add_devices(parser)
     return parser
 
 
@@ -91,20 +106,20 @@ def run(words: list[str]) -> int:
     """Generate; ``words`` begin with the command."""
     options = _parser().parse_words(words[1:])
     _check(options)
+    processes = processes_to_start(options.devices, options.device)
+    rows = _plan(options)
 
-    from uniemo.checkpoint import GENERATING, load_model, read_checkpoint
+    from uniemo.feedback.unfinished import unfinished_folder
 
-    _, info = read_checkpoint(options.ckpt, GENERATING)
-    vocabulary = info.vocabulary
-    if [text.strip().lower() for text in options.emotion] == [ALL]:
-        mixtures = [{name: 1.0} for name in vocabulary.emotions]
-    else:
-        mixtures = [parse_emotions(options.emotion, vocabulary)]
-    device = pick_device(options.device)
-    model, info = load_model(options.ckpt, GENERATING, generation=True)
-    _draw(options, model.to(device), info, mixtures)
-    total = options.num * len(mixtures)
-    print(f"wrote {total} images, index.jsonl and grid.png to {options.out}")
+    if not first_rank():  # of torchrun's
+        _draw(options, rows)
+        return 0
+    with unfinished_folder(options.out, rows, options.resume):
+        if processes > 1:
+            run_ranks(_draw, (options, rows), processes)
+        else:
+            _draw(options, rows)
+    print(f"wrote {len(rows)} images, index.jsonl and grid.png to {options.out}")
     return 0
 
 
@@ -127,41 +142,61 @@ def _check(options: argparse.Namespace) -> None:
             raise UniEmoError(f"--scheduler must be a scheduler of diffusers; got {options.scheduler!r}{hint}")
 
 
-def _draw(options: argparse.Namespace, model: Any, info: Any, mixtures: list[dict[str, float]]) -> None:  # noqa: ANN401
-    """Draw everything into a temporary folder that becomes ``--out`` at the end."""
-    from uniemo.callbacks.image_grid import image_grid
-    from uniemo.feedback.drawing import draw_images, plan_images
-    from uniemo.resources import atomic_write
+def _plan(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Return the rows of the index that is going to be written; nothing large is loaded yet."""
+    from uniemo.checkpoint import GENERATING, make_config, read_checkpoint
+    from uniemo.feedback.drawing import plan_images
+    from uniemo.models.diffusion import DiffusionConfig
+    from uniemo.models.emotion_space import EmotionSpaceConfig
 
-    config = model.diffusion.config
+    _, info = read_checkpoint(options.ckpt, GENERATING)
+    if [text.strip().lower() for text in options.emotion] == [ALL]:
+        mixtures = [{name: 1.0} for name in info.vocabulary.emotions]
+    else:
+        mixtures = [parse_emotions(options.emotion, info.vocabulary)]
+    config = make_config(DiffusionConfig, info.model["diffusion"])
     settings = {
         "prompt": options.prompt or config.train_prompt,
         "checkpoint": info.digest(),
-        "space": options.space or model.space_config.kind,
+        "space": options.space or make_config(EmotionSpaceConfig, info.model["space"]).kind,
         "steps": options.steps or config.steps,
         "guidance": config.guidance if options.guidance is None else options.guidance,
         "scheduler": options.scheduler or config.scheduler,
     }
-    rows = [{**row, **settings} for weights in mixtures for row in plan_images(weights, options.num, options.seed)]
-    model.diffusion.encode_prompt([settings["prompt"]], model.sample_condition(_indices(model, mixtures[0]), [0]))
-
-    def draw(part: list[dict[str, Any]]) -> Any:  # noqa: ANN401
-        return model.generate(
-            _indices(model, part[0]["weights"]),
-            [row["seed"] for row in part],
-            prompts=settings["prompt"],
-            steps=settings["steps"],
-            guidance=settings["guidance"],
-            kind=settings["space"],
-            scheduler=settings["scheduler"],
-            batch_size=options.batch_size,
-        )
-
-    with atomic_write(options.out) as folder:
-        folder.mkdir()
-        image_grid(draw_images(folder, rows, draw, options.batch_size)).save(folder / "grid.png")
+    return [{**row, **settings} for weights in mixtures for row in plan_images(weights, options.num, options.seed)]
 
 
-def _indices(model: Any, weights: dict[str, float]) -> dict[int, float]:  # noqa: ANN401
-    """Return weights by class index."""
-    return {model.vocabulary.emotion_index(name): weight for name, weight in weights.items()}
+def _draw(options: argparse.Namespace, rows: list[dict[str, Any]]) -> None:
+    """Draw this rank's share of the rows into the unfinished folder."""
+    from uniemo.checkpoint import GENERATING, load_model
+    from uniemo.feedback.drawing import draw_images, first_images
+    from uniemo.feedback.grid import image_grid
+    from uniemo.feedback.unfinished import unfinished_name
+
+    settings, folder = rows[0], unfinished_name(options.out)
+    with joined(options.device) as device:
+        model, _ = load_model(options.ckpt, GENERATING, generation=True)
+        model = model.to(device)
+        assert model.diffusion is not None  # these stages have one
+
+        def mix(row: dict[str, Any]) -> dict[int, float]:
+            return {model.vocabulary.emotion_index(name): weight for name, weight in row["weights"].items()}
+
+        # a prompt that is cut off before its place for the emotion is found before any work
+        model.diffusion.encode_prompt([settings["prompt"]], model.sample_condition(mix(rows[0]), [0]))
+
+        def draw(part: Sequence[dict[str, Any]]) -> Tensor:
+            return model.generate(
+                [mix(row) for row in part],
+                [row["seed"] for row in part],
+                prompts=settings["prompt"],
+                steps=settings["steps"],
+                guidance=settings["guidance"],
+                kind=settings["space"],
+                scheduler=settings["scheduler"],
+                batch_size=options.batch_size,
+            )
+
+        draw_images(folder, rows, draw, options.batch_size)
+        if first_rank():
+            image_grid(first_images(folder, rows)).save(folder / "grid.png")

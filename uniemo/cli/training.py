@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
+import signal
 import warnings
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
@@ -12,7 +15,7 @@ import yaml
 from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
 
 from uniemo.callbacks.attention_maps import AttentionMaps
 from uniemo.callbacks.checkpoints import BestCheckpoint, LastCheckpoint
@@ -22,8 +25,9 @@ from uniemo.callbacks.generation_metrics import GenerationMetrics
 from uniemo.callbacks.predictions import PredictionWriter
 from uniemo.callbacks.progress import LossProgressBar
 from uniemo.checkpoint import CheckpointInfo, check_stage, read_checkpoint
-from uniemo.cli.devices import check_devices, cpu_cores, on_cpu
+from uniemo.cli.devices import check_devices, check_strategy, cpu_cores, on_cpu
 from uniemo.cli.keys import explain
+from uniemo.cli.peers import LOST, ending_with_parent, lost_contact
 from uniemo.cli.weights import settle_weights
 from uniemo.cli.words import prepare
 from uniemo.data.base import EmotionDataModule
@@ -38,11 +42,10 @@ _WRITTEN = (
     *(SPLIT_FILE, "skipped.jsonl"),
 )
 _SAME_DATA = ("root", "layout", "fold", "folds", "val_fraction", "agreement")  # with the seed, what decides splits
-_LEFTOVERS = (
-    "config.yaml",
-    "hparams.yaml",
-    "images",
-)  # what a run that never wrote a checkpoint may leave, beside events
+# checkpoints do not remember the machines that they were made on
+_ANY_MACHINE = {"accelerator": "auto", "devices": "auto", "num_nodes": 1, "strategy": "auto"}
+# what a run that never wrote a checkpoint may leave, beside events and half-written files, whose names begin with a dot
+_LEFTOVERS = ("config.yaml", "hparams.yaml", "images", SPLIT_FILE, "skipped.jsonl")
 _DESCRIPTIONS = {
     "fit": "Train a stage. Each recipe runs on the embedded miniature from an empty folder; overlays stack.",
     "validate": "Measure a checkpoint on the validation split; its own configuration is used, options win over it.",
@@ -54,6 +57,7 @@ _EXAMPLES = """examples:
   uniemo fit --config joint.yaml --model.init_from runs/understanding/best.ckpt --trainer.max_epochs 3
   uniemo fit --config joint.yaml --config data/emoset.yaml --config model/vit_b32.yaml --config model/sd15.yaml
   uniemo fit --config paper/joint.yaml --config paper/sdxl.yaml --data.root /data/EmoSet
+  uniemo fit --config joint.yaml --config cached_latents.yaml
   uniemo fit --config joint.yaml --config model/vit_l14.yaml --weights random
   uniemo fit --config joint.yaml --resume
   uniemo test --ckpt runs/joint/best.ckpt --data.root /data/EmoSet
@@ -115,6 +119,7 @@ class TrainingCLI(LightningCLI):
             help="random: true architectures without their weights, for dry runs; checkpoints remember it",
         )
         parser.add_lightning_class_args(BestCheckpoint, "best_checkpoint")
+        parser.add_lightning_class_args(LastCheckpoint, "last_checkpoint")
         parser.add_lightning_class_args(GenerationMetrics, "generation_metrics")
         parser.add_lightning_class_args(AttentionMaps, "attention_maps")
         parser.add_lightning_class_args(ExplicitFeedback, "explicit_feedback")
@@ -129,6 +134,8 @@ class TrainingCLI(LightningCLI):
         config = self.config[self.config.subcommand]
         check_devices(config.trainer.devices, on_cpu(str(config.trainer.accelerator)), cpu_cores())
         stage = str(config.model.class_path).rpartition(".")[2].removesuffix("Module").lower()
+        strategy = config.trainer.strategy
+        check_strategy(strategy if isinstance(strategy, str) else str(strategy.class_path), stage)
         given = config.run_dir or config.trainer.default_root_dir
         if self.config.subcommand == "fit":
             self.run_dir = Path(given or f"runs/{stage}").expanduser()
@@ -175,12 +182,13 @@ class TrainingCLI(LightningCLI):
         taken = [
             path.name
             for path in sorted(self.run_dir.iterdir())
-            if path.name not in _LEFTOVERS and not path.name.startswith("events.out.")
+            if path.name not in _LEFTOVERS and not path.name.startswith((".", "events.out."))
         ]
         if taken:
+            go_on = "add --resume to go on, " if last.is_file() else "add "
             raise UniEmoError(
-                f"--run_dir must be new or empty; {self.run_dir} holds {taken[0]}: add --resume to go on, --overwrite "
-                "to start again, or another --run_dir"
+                f"--run_dir must be new or empty; {self.run_dir} holds {taken[0]}: {go_on}--overwrite to start again, "
+                "or another --run_dir"
             )
 
     def instantiate_classes(self) -> None:
@@ -200,12 +208,16 @@ class TrainingCLI(LightningCLI):
         extra: list[L.Callback] = [LossProgressBar()] if trainer.get("enable_progress_bar") is not False else []
         extra.append(ClosingTable())  # behind the bar, which clears its line
         if command == "fit" and trainer.get("enable_checkpointing") is not False and not trainer.get("fast_dev_run"):
-            extra.append(LastCheckpoint())
             extra.append(SaveConfigCallback(self._parser("fit"), self.config[command], overwrite=True))
         if command == "predict":
             extra.append(PredictionWriter())
         if trainer.get("logger") in (None, True) and not trainer.get("fast_dev_run"):
-            kwargs["logger"] = TensorBoardLogger(str(self.run_dir), name="", version="", default_hp_metric=False)
+            purge = None
+            if command == "fit":  # curves leave out what a killed run logged after its last checkpoint
+                purge = 0 if self.checkpoint is None else self.checkpoint.step + 1
+            kwargs["logger"] = TensorBoardLogger(
+                str(self.run_dir), name="", version="", default_hp_metric=False, purge_step=purge
+            )
         self.trainer_defaults["callbacks"] = extra
         return super().instantiate_trainer(**kwargs)
 
@@ -223,6 +235,8 @@ class TrainingCLI(LightningCLI):
         for key in _RUN_KEYS:
             config.pop(key, None)
         config.trainer.default_root_dir = None
+        for key, value in _ANY_MACHINE.items():
+            config.trainer[key] = value
         self.model.config_text = self._parser(command).dump(
             config, skip_link_targets=True, skip_none=False, skip_validation=True
         )
@@ -249,10 +263,17 @@ class TrainingCLI(LightningCLI):
     def _run_subcommand(self, subcommand: str) -> None:
         """Run, with the libraries' notes off the screen."""
         if subcommand == "fit" and self.config.fit.overwrite and self.checkpoint is None:
-            for pattern in _WRITTEN:
+            for pattern in _WRITTEN if first_process() else ():
                 for path in self.run_dir.glob(pattern):
                     path.unlink()
-        super()._run_subcommand(subcommand)
+        try:
+            super()._run_subcommand(subcommand)
+        except SIGTERMException:
+            raise SystemExit(128 + signal.SIGTERM) from None
+        except SystemExit as stop:  # how Lightning ends a run after Ctrl-C
+            if isinstance(stop.__context__, KeyboardInterrupt):
+                raise KeyboardInterrupt from None
+            raise
 
 
 def run(words: list[str]) -> int:
@@ -263,7 +284,14 @@ def run(words: list[str]) -> int:
         checkpoint = None
     else:
         words, checkpoint = prepare(words)
-    TrainingCLI(words, checkpoint)
+    started = "LOCAL_RANK" in os.environ  # by a launcher, for a run of several processes
+    try:
+        with ending_with_parent() if started else nullcontext():
+            TrainingCLI(words, checkpoint)
+    except RuntimeError as error:
+        if lost_contact(error):
+            raise UniEmoError(LOST) from error
+        raise
     return 0
 
 
@@ -271,13 +299,16 @@ def quiet() -> None:
     """Keep known-harmless notes of the libraries off the screen."""
     for name in ("lightning.pytorch", "lightning.fabric"):  # devices, seeds, tips; warnings stay
         logging.getLogger(name).setLevel(logging.WARNING)
+    launcher = "lightning.fabric.strategies.launchers.subprocess_script"
+    logging.getLogger(launcher).setLevel(logging.INFO)  # why it ends a run: a process has died
     for message in (
         r".*does not have many workers which may be a bottleneck.*",  # the miniature is decoded once, in memory
         r".*is smaller than the logging interval.*",
         r".*Checkpoint directory .* exists and is not empty.*",  # the run folder is checked before
         r".*module\(s\) in eval mode at the start of training.*",  # frozen networks are meant to be
         r".*isinstance\(treespec, LeafSpec\).*",  # Lightning 2.6 on a newer torch
-        r".*sync_dist=True` when logging on epoch level.*",  # figures are the same on all ranks
+        r".*sync_dist=True\)` when logging on epoch level.*",  # figures are the same on all ranks
+        r".*Using `DistributedSampler` with the dataloaders.*",  # repeated samples are counted once, by their ids
         r".*The `srun` command is available.*",
         r".*lr_scheduler\.step\(\)` before `optimizer\.step\(\)`.*",  # on resume, by Lightning's own order
     ):

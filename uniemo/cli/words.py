@@ -15,7 +15,10 @@ from uniemo.errors import UniEmoError
 _FLAGS = ("--resume", "--overwrite")  # may stand without a value
 _CLASS = ("--data", "--data.class_path")
 # What a checkpoint's configuration says about loading, whatever the dataset; the rest belongs to the one it names.
-_LOADING = ("image_size", "diffusion_size", "batch_size", "eval_batch_size", "num_workers", "crop_scale")
+_LOADING = (
+    *("image_size", "diffusion_size", "batch_size", "eval_batch_size", "num_workers", "crop_scale", "crop"),
+    "cached_latents",
+)
 
 
 def prepare(words: list[str]) -> tuple[list[str], CheckpointInfo | None]:

@@ -3,51 +3,22 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import save_file
-from torch import Tensor
 
-from uniemo import __version__
 from uniemo.checkpoint import GENERATING, PREFIX, CheckpointInfo, load_model, read_checkpoint
+from uniemo.convert.words import learned_words, readme
 from uniemo.errors import UniEmoError
 from uniemo.models.lora import merge_lora
 from uniemo.models.pipeline import assemble, make_scheduler, quiet
-from uniemo.models.uniemo import UniEmoModel
 from uniemo.resources import atomic_write
 
 MARK = "uniemo.json"  # in every folder that export_diffusers wrote
-CONDITIONS = "conditions"
-_MEAN_OF = 64  # drawn conditions that the mean condition of an emotion is taken over
-
-_README = """# Emotions as words for Stable Diffusion
-
-A Stable Diffusion in diffusers' layout, and in `conditions/` what a UniEmo model learned about each emotion: one
-textual-inversion embedding per file, one new word each. `<{stem}>` is the mean condition of its emotion, over {mean_of}
-draws of the emotion space; `<{stem}-0>` and the like are single draws. Beside this folder, with diffusers alone:
-
-```python
-import diffusers
-pipeline = diffusers.StableDiffusionPipeline.from_pretrained("{folder}")
-pipeline.load_textual_inversion("{folder}/conditions/{stem}.safetensors")
-pipeline("{prompt}", num_inference_steps={steps}, guidance_scale={guidance}).images[0].save("{stem}.png")
-```
-
-The prompt above is the one that it was trained with; a word may stand in any other, as in "a <{stem}> room". With
-`generator=torch.Generator().manual_seed(7)` the image of `<{stem}-7>` is the one that
-`uniemo generate --emotion {emotion} --seed 7` draws.
-
-| word | emotion | condition | file |
-|---|---|---|---|
-{rows}
-
-Made by uniemo {version} from {checkpoint} (SHA-256 begins {digest}) on `{base}`, whose licence holds for the pipeline's
-weights.
-"""
+_ANY_END = 2  # end token of text encoders that pool at the highest id instead
 
 
 def export_safetensors(checkpoint: str | Path, output: str | Path) -> int:
@@ -76,6 +47,8 @@ def export_safetensors(checkpoint: str | Path, output: str | Path) -> int:
 def export_diffusers(checkpoint: str | Path, output: str | Path, draws: int = 4) -> list[str]:
     """Write a folder that a plain diffusers script can use: the pipeline, and each emotion's conditions as words.
 
+    Everything is in float32: adapters are merged into the UNet, and half precision would round small ones away.
+
     Args:
         checkpoint: of the joint or feedback stage.
         output: folder to write; an old export is replaced when all is done, nothing else is.
@@ -85,34 +58,45 @@ def export_diffusers(checkpoint: str | Path, output: str | Path, draws: int = 4)
         The words.
 
     Raises:
-        UniEmoError: another stage, no emotion space in it, a backbone that cannot be loaded, or a pipeline with more
-            than one text encoder.
+        UniEmoError: another stage, no emotion space in it, or a backbone that cannot be loaded.
     """
     output = Path(output).expanduser()
     check_replaceable(output)
-    model, info = load_model(checkpoint, GENERATING, generation=True)
+    model, info = load_model(checkpoint, GENERATING, generation=True, dtype="float32")
     backbone: Any = model.diffusion
-    if len(backbone.text_encoders) != 1:
-        raise UniEmoError(
-            f"export to diffusers takes a Stable Diffusion with one text encoder; {backbone.config.path} has "
-            f"{len(backbone.text_encoders)}: use uniemo generate"
-        )
     words = learned_words(model, draws)
-    merge_lora(backbone.unet)
-    scheduler = make_scheduler(backbone.config.scheduler, backbone.scheduler_config)
-    pipeline = assemble(backbone.unet, backbone.vae, backbone.text_encoders[0], backbone.tokenizers[0], scheduler)
+    pipeline = _pipeline(backbone)
     with atomic_write(output) as folder, quiet():
         pipeline.save_pretrained(folder)
-        (folder / CONDITIONS).mkdir()
-        for word, (emotion, what, condition) in words.items():
-            about = {"format": "pt", "emotion": emotion, "condition": what}
-            save_file({word: condition}, folder / CONDITIONS / f"{word[1:-1]}.safetensors", metadata=about)
-        (folder / "README.md").write_text(_readme(output, info, backbone.config, words), encoding="utf-8")
+        for word in words:
+            word.save(folder)
+        text = readme(output.name, info, backbone.config, info.model["diffusion"]["dtype"], words)
+        (folder / "README.md").write_text(text, encoding="utf-8")
         (folder / MARK).write_text(json.dumps(_about(info), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         if output.is_dir():
             check_replaceable(output)
             shutil.rmtree(output)
-    return list(words)
+    return [word.name for word in words]
+
+
+def _pipeline(backbone: Any) -> Any:  # noqa: ANN401 - diffusers is imported late
+    """Return a diffusion model as the pipeline that it is, adapters merged, with the scheduler that it draws with.
+
+    Text encoders whose configuration names no end token pool at the highest id of a prompt, where a new word would
+    stand: the tokenizer's end token, which it means, is named instead.
+    """
+    merge_lora(backbone.unet)
+    scheduler = make_scheduler(backbone.config.scheduler, backbone.scheduler_config)
+    parts = {"unet": backbone.unet, "vae": backbone.vae, "scheduler": scheduler}
+    for index, (tokenizer, encoder) in enumerate(zip(backbone.tokenizers, backbone.text_encoders, strict=True)):
+        end = "_2" if index else ""
+        parts |= {f"tokenizer{end}": tokenizer, f"text_encoder{end}": encoder}
+        if encoder.config.eos_token_id == _ANY_END:
+            encoder.config.eos_token_id = tokenizer.eos_token_id
+    pipeline = assemble(**parts)
+    if backbone.xl:
+        pipeline.register_to_config(force_zeros_for_empty_prompt=backbone.zeros_for_empty)
+    return pipeline
 
 
 def check_replaceable(folder: Path) -> None:
@@ -121,51 +105,6 @@ def check_replaceable(folder: Path) -> None:
         raise UniEmoError(f"--output must be a new folder or an earlier export; {folder} is neither: choose another")
     if folder.exists() and not folder.is_dir():
         raise UniEmoError(f"--output must be a folder; {folder} is a file: choose another")
-
-
-def learned_words(model: UniEmoModel, draws: int) -> dict[str, tuple[str, str, Tensor]]:
-    """Return a model's conditions as words.
-
-    Args:
-        model: with an emotion space.
-        draws: drawn conditions per emotion beside its mean.
-
-    Returns:
-        Emotion, what the condition is, and the condition (1, W) by word: ``<awe>`` is the mean condition over draws of
-        the emotion space, ``<awe-0>`` the one of seed 0.
-    """
-    words = {}
-    for index, emotion in enumerate(model.vocabulary.emotions):
-        weights = {index: 1.0}
-        drawn = model.sample_condition(weights, list(range(max(draws, _MEAN_OF))))[0].float()  # (n, W)
-        stem = re.sub(r"[^\w]+", "-", emotion).strip("-") or f"emotion-{index}"
-        words[f"<{stem}>"] = (emotion, "mean", drawn[:_MEAN_OF].mean(dim=0, keepdim=True).contiguous())
-        for seed in range(draws):
-            words[f"<{stem}-{seed}>"] = (emotion, f"drawn, seed {seed}", drawn[seed : seed + 1].clone())
-    return words
-
-
-def _readme(output: Path, info: CheckpointInfo, config: Any, words: dict[str, tuple[str, str, Tensor]]) -> str:  # noqa: ANN401
-    """Return the folder's README."""
-    first, (emotion, _, _) = next(iter(words.items()))
-    rows = [
-        f"| `{word}` | {name} | {what} | {CONDITIONS}/{word[1:-1]}.safetensors |"
-        for word, (name, what, _) in words.items()
-    ]
-    return _README.format(
-        stem=first[1:-1],
-        emotion=emotion,
-        folder=output.name,
-        steps=config.steps,
-        guidance=config.guidance,
-        prompt=config.train_prompt.replace("{}", first),
-        rows="\n".join(rows),
-        mean_of=_MEAN_OF,
-        version=__version__,
-        checkpoint=info.path.name,
-        digest=info.digest(),
-        base=config.path,
-    )
 
 
 def _about(info: CheckpointInfo) -> dict[str, Any]:

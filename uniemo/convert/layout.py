@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from uniemo.convert.reading import pick
+from uniemo.convert.reading import check_complete, check_shape
 from uniemo.data.emotions import MIKELS_8
 from uniemo.errors import UniEmoError
 from uniemo.models.clip_shapes import HEAD_WIDTH, ClipShape
@@ -23,6 +23,8 @@ WHAT = "released checkpoint"
 MARK = "visual.conv1.weight"
 _BLOCKS, _INTERACT = "visual.transformer.resblocks.", "visual.transformer.visual_query_interact."
 LATER = re.compile(rf"{re.escape(_INTERACT)}(?:[2-9]|\d+\.query_decoder\.[1-9])")  # more blocks or layers than known
+TEXT_BLOCKS = "transformer.resblocks."
+_TOKENS = "token_embedding.weight"
 _TEXT = ("transformer.", "token_embedding.", "ln_final.")
 _TEXT_ALONE = ("positional_embedding", "text_projection")
 UNUSED = {  # belong to the released class, take no part in what it computes from an image
@@ -85,9 +87,10 @@ def read_sizes(model: dict[str, Tensor], classifier: dict[str, Tensor] | None, p
     """
 
     def shape(state: dict[str, Tensor], name: str, dimensions: int) -> torch.Size:
-        found = pick(state, {name: name}, {name: getattr(state.get(name), "shape", torch.Size())}, path)[name].shape
-        if len(found) != dimensions:
-            raise UniEmoError(f"{name} of {path} must have {dimensions} dimensions; got {tuple(found)}")
+        check_complete(state, [name], path)
+        found = state[name].shape
+        if len(found) != dimensions or 0 in found:
+            raise UniEmoError(f"{name} of {path} must have {dimensions} dimensions from 1; got {tuple(found)}")
         return found
 
     width, _, patch, _ = shape(model, MARK, 4)
@@ -104,27 +107,49 @@ def read_sizes(model: dict[str, Tensor], classifier: dict[str, Tensor] | None, p
     hidden, num_emotions = 768, len(MIKELS_8)
     if classifier is not None:
         hidden, num_emotions = shape(classifier, "fc0.weight", 2)[0], shape(classifier, "fc1.weight", 2)[0]
-    text = model.get("token_embedding.weight")
-    return ReleasedSizes(
+    text = shape(model, _TOKENS, 2) if _TOKENS in model else None
+    sizes = ReleasedSizes(
         shape=ClipShape(width, layers, patch, grid * patch, embed_dim),
         heads=width // HEAD_WIDTH,
         query_length=shape(model, "visual.visual_query_scene.weight", 2)[0],
         hidden=hidden,
         num_emotions=num_emotions,
-        text_width=None if text is None else text.shape[-1],
-        vocab_size=None if text is None else len(text),
+        text_width=None if text is None else text[1],
+        vocab_size=None if text is None else text[0],
     )
+    _check_bounds(model, classifier, sizes, path)
+    return sizes
+
+
+def _check_bounds(
+    model: dict[str, Tensor], classifier: dict[str, Tensor] | None, sizes: ReleasedSizes, path: Path
+) -> None:
+    """Raise unless a file is complete and as large as its sizes say: no network is built that is larger than it."""
+    width, patch = sizes.shape.width, sizes.shape.patch
+    check_complete(model, encoder_names(sizes).values(), path)
+    check_shape(model, MARK, (width, 3, patch, patch), path)
+    check_shape(model, "visual.visual_query_scene.weight", (sizes.query_length, width), path)
+    check_blocks(model, _BLOCKS, sizes.shape.layers, width, path)
+    if classifier is not None:
+        check_complete(classifier, head_names(), path)
+        check_shape(classifier, "fc0.weight", (sizes.hidden, width), path)
+        check_shape(classifier, "fc1.weight", (sizes.num_emotions, sizes.hidden), path)
+
+
+def check_blocks(state: dict[str, Tensor], prefix: str, layers: int, width: int, path: Path) -> None:
+    """Raise unless transformer blocks are of a width."""
+    for layer in range(layers):
+        check_shape(state, f"{prefix}{layer}.attn.in_proj_weight", (3 * width, width), path)
 
 
 def encoder_names(sizes: ReleasedSizes) -> dict[str, str]:
     """Return the released name of each of our encoder's tensors."""
     pair = ("weight", "bias")
+    inner = _block_names()
     names = {"scene_query": "visual.visual_query_scene.weight", "object_query": "visual.visual_query_object.weight"}
     single = ("conv1.weight", "class_embedding", "positional_embedding")
     names |= {f"visual.{name}": f"visual.{name}" for name in single}
     names |= {f"visual.{norm}.{end}": f"visual.{norm}.{end}" for norm in ("ln_pre", "ln_post") for end in pair}
-    layers = ("attn.out_proj", "ln_1", "mlp.c_fc", "mlp.c_proj", "ln_2")
-    inner = ["attn.in_proj_weight", "attn.in_proj_bias", *(f"{layer}.{end}" for layer in layers for end in pair)]
     names |= {
         f"visual.resblocks.{i}.{name}": f"{_BLOCKS}{i}.{name}" for i in range(sizes.shape.layers) for name in inner
     }
@@ -134,6 +159,22 @@ def encoder_names(sizes: ReleasedSizes) -> dict[str, str]:
         names |= {f"{block}.norm.{end}": f"{_INTERACT}{index}.norm.{end}" for end in pair}
         names |= {f"{block}.{name}": f"{_INTERACT}{index}.query_decoder.0.{name}" for name in decoder}
     return names
+
+
+def text_names(layers: int) -> list[str]:
+    """Return the released names of CLIP's text tower."""
+    blocks = [f"{TEXT_BLOCKS}{i}.{name}" for i in range(layers) for name in _block_names()]
+    return [*blocks, _TOKENS, "ln_final.weight", "ln_final.bias", *_TEXT_ALONE]
+
+
+def _block_names() -> list[str]:
+    """Return the names inside one of OpenAI's transformer blocks."""
+    layers = ("attn.out_proj", "ln_1", "mlp.c_fc", "mlp.c_proj", "ln_2")
+    return [
+        "attn.in_proj_weight",
+        "attn.in_proj_bias",
+        *(f"{layer}.{end}" for layer in layers for end in ("weight", "bias")),
+    ]
 
 
 def head_names() -> dict[str, str]:
@@ -147,6 +188,6 @@ def is_text(name: str) -> bool:
 
 
 def count_layers(state: dict[str, Tensor], prefix: str) -> int:
-    """Return how many numbered layers follow a prefix."""
-    numbers = [name[len(prefix) :].partition(".")[0] for name in state if name.startswith(prefix)]
-    return max((int(number) + 1 for number in numbers if number.isdigit()), default=0)
+    """Return how many numbered layers follow a prefix; a number beyond the tensors' number is none of a layer."""
+    numbers = {name[len(prefix) :].partition(".")[0] for name in state if name.startswith(prefix)}
+    return max((layer + 1 for layer in range(len(state)) if str(layer) in numbers), default=0)

@@ -11,7 +11,7 @@ import pickle
 import re
 import warnings
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -24,16 +24,19 @@ from uniemo.errors import UniEmoError
 _WRAPPER = "module."  # what DataParallel puts before every name
 _ASKS_FOR = re.compile(r"GLOBAL (\S+)")
 _MULTIARRAY: Any = getattr(np, "_core", None) or np.core  # numpy 2, numpy 1
-_SCALARS = (np.float64, np.float32, np.float16, np.int64, np.int32, np.bool_)
+_KINDS = np.typecodes["AllInteger"] + np.typecodes["AllFloat"] + "?SU"  # of numbers and text, not of objects
 
-# Plain data that published checkpoints hold beside tensors: the run's arguments and a best accuracy from numpy.
+# Plain data that published checkpoints hold beside tensors: the run's arguments, a best accuracy from numpy, the states
+# of random number generators.
 _PLAIN: list[Any] = [
     argparse.Namespace,
+    np.ndarray,
     np.dtype,
-    *(type(np.dtype(kind)) for kind in _SCALARS),
+    *{type(np.dtype(kind)) for kind in _KINDS},
     *((pathlib.PurePosixPath, f"pathlib{local}.PosixPath") for local in ("", "._local")),
     *((pathlib.PureWindowsPath, f"pathlib{local}.WindowsPath") for local in ("", "._local")),
     *((_MULTIARRAY.multiarray.scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
+    *((_MULTIARRAY.multiarray._reconstruct, f"numpy.{core}.multiarray._reconstruct") for core in ("core", "_core")),
 ]
 
 
@@ -79,7 +82,7 @@ def refuse(path: Path, what: str, error: Exception) -> NoReturn:
     reason = f"asks for {wanted.group(1)}" if wanted else "holds something else, or is damaged"
     raise UniEmoError(
         f"{what} must hold nothing but tensors and plain values; {path} {reason}: nothing in it was run, "
-        "get the file from its authors again"
+        "save it anew without that where you trust it"
     ) from error
 
 
@@ -87,12 +90,12 @@ def tensors(content: Any, path: Path, what: str) -> dict[str, Tensor]:  # noqa: 
     """Return a state dict in float32, DataParallel's prefix taken off its names.
 
     Raises:
-        UniEmoError: it does not map names to tensors, or holds numbers that are not finite.
+        UniEmoError: it does not map names to ordinary tensors, or holds numbers that are not finite.
     """
     if not (
         isinstance(content, dict)
         and content
-        and all(isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items())
+        and all(isinstance(name, str) and is_ordinary(value) for name, value in content.items())
     ):
         raise UniEmoError(f"{what} must map names to tensors; {path} does not: give a checkpoint of the released code")
     while all(name.startswith(_WRAPPER) for name in content):
@@ -101,6 +104,35 @@ def tensors(content: Any, path: Path, what: str) -> dict[str, Tensor]:  # noqa: 
     if wrong is not None:
         raise UniEmoError(f"{what} must hold finite numbers; {wrong} of {path} does not: download it again")
     return {name: value.detach().float() for name, value in content.items()}
+
+
+def is_ordinary(value: object) -> bool:
+    """Whether this is a tensor of real numbers, each of which is in the file."""
+    return (
+        isinstance(value, Tensor)
+        and value.layout is torch.strided
+        and not (value.is_meta or value.is_quantized or value.is_complex())
+        and value.untyped_storage().nbytes() >= value.numel() * value.element_size()
+    )
+
+
+def check_complete(state: dict[str, Tensor], names: Iterable[str], path: Path) -> None:
+    """Raise the error that names the first tensor that a file lacks."""
+    lacking = sorted(name for name in names if name not in state)
+    if lacking:
+        raise UniEmoError(
+            f"a released checkpoint must be complete; {path} lacks {len(lacking)} tensors, first {lacking[0]!r}: "
+            "give the file as its authors published it"
+        )
+
+
+def check_shape(state: dict[str, Tensor], name: str, shape: tuple[int, ...], path: Path) -> None:
+    """Raise unless a tensor of a file has a shape."""
+    if state[name].shape != shape:
+        raise UniEmoError(
+            f"{name} of {path} must be {shape} to fit the file's other tensors; "
+            f"got {tuple(state[name].shape)}: give the file as its authors published it"
+        )
 
 
 def pick(
@@ -117,18 +149,9 @@ def pick(
     Raises:
         UniEmoError: tensors that are missing or of another shape; the first is named.
     """
-    lacking = sorted(old for old in names.values() if old not in state)
-    if lacking:
-        raise UniEmoError(
-            f"a released checkpoint must be complete; {path} lacks {len(lacking)} tensors, first {lacking[0]!r}: "
-            "give the file as its authors published it"
-        )
+    check_complete(state, names.values(), path)
     for new, old in names.items():
-        if state[old].shape != shapes[new]:
-            raise UniEmoError(
-                f"{old} of {path} must be {tuple(shapes[new])} to fit the file's other tensors; "
-                f"got {tuple(state[old].shape)}: give the file as its authors published it"
-            )
+        check_shape(state, old, tuple(shapes[new]), path)
     return {new: state[old] for new, old in names.items()}
 
 

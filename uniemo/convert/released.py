@@ -15,16 +15,19 @@ from uniemo.convert.coefficients import Rows
 from uniemo.convert.layout import (
     LATER,
     MARK,
+    TEXT_BLOCKS,
     UNUSED,
     WHAT,
     ReleasedSizes,
+    check_blocks,
     count_layers,
     encoder_names,
     head_names,
     is_text,
     read_sizes,
+    text_names,
 )
-from uniemo.convert.reading import pick, read_torch, tensors
+from uniemo.convert.reading import check_complete, pick, read_torch, tensors
 from uniemo.data.emotions import MIKELS_8
 from uniemo.errors import UniEmoError
 from uniemo.models.attributes import AttributeBank, AttributeConfig
@@ -65,14 +68,16 @@ class ReleasedFile:
             UniEmoError: it has none, or not one for OpenAI's tokenizer.
         """
         shape, state = self.sizes.shape, {name: value for name, value in self.model.items() if is_text(name)}
-        depth = count_layers(state, "transformer.resblocks.")
-        context = len(state.get("positional_embedding", ()))
-        if not depth or (self.sizes.vocab_size, context) != (VOCABULARY, CONTEXT):
+        depth = count_layers(state, TEXT_BLOCKS)
+        position = state.get("positional_embedding", torch.empty(0))
+        if not depth or (self.sizes.vocab_size, *position.shape[:1]) != (VOCABULARY, CONTEXT):
             raise UniEmoError(
                 f"attribute names need the file's text tower, for OpenAI's tokenizer of {VOCABULARY} tokens; "
                 f"{self.path} has none: leave --scenes and --objects out"
             )
         width = int(self.sizes.text_width or 0)
+        check_complete(state, text_names(depth), self.path)
+        check_blocks(state, TEXT_BLOCKS, depth, width, self.path)
         text = {"width": width, "layers": depth, "heads": max(1, width // HEAD_WIDTH)}
         model = build_shape(shape, text | {"vocab_size": VOCABULARY, "context_length": CONTEXT})
         own = {name: value for name, value in model.state_dict().items() if is_text(name)}

@@ -15,7 +15,7 @@ from torch import Tensor
 from uniemo import __version__
 from uniemo.checkpoint import JOINT, PREFIX, UNDERSTANDING, plain_config
 from uniemo.convert.coefficients import Rows
-from uniemo.convert.reading import check_file, pick, read_torch, tensors
+from uniemo.convert.reading import check_file, check_shape, is_ordinary, pick, read_torch, tensors
 from uniemo.convert.released import ReleasedFile, build_model, configs, read_released
 from uniemo.errors import UniEmoError
 from uniemo.models.attributes import AttributeConfig
@@ -165,7 +165,7 @@ def read_space(folder: str | Path, emotions: Sequence[str], width: int) -> dict[
             for emotion in emotions:
                 path = Path(folder) / f"{emotion}_{released}_{figure}.pt"
                 row = read_torch(path, what)
-                fits = isinstance(row, Tensor) and row.numel() == width and bool(torch.isfinite(row).all())
+                fits = is_ordinary(row) and row.numel() == width and bool(torch.isfinite(row).all())
                 if not fits or (figure == "std" and bool((row < 0).any())):
                     raise UniEmoError(
                         f"{what} must hold {width} finite numbers a file, deviations from 0; {path} does not: "
@@ -192,6 +192,9 @@ def _read_mapper(path: Path, width: int) -> dict[str, Tensor]:
             f"{what} must take features of width {width}, that of VIT_query.pth; {path} takes "
             f"{state['mlp.0.weight'].shape[-1]}: take all files from one folder"
         )
+    hidden, out = state["mlp.0.bias"].numel(), state["mlp.2.bias"].numel()
+    check_shape(state, "mlp.0.weight", (hidden, width), path)
+    check_shape(state, "mlp.2.weight", (out, hidden), path)
     return {new: state[old] for new, old in names.items()}
 
 

@@ -16,6 +16,7 @@ from uniemo.data.batch import EmotionSample
 from uniemo.data.dataset import EmotionDataset, EpochSampler, Records, choose_per_emotion
 from uniemo.data.generated import GeneratedImageDataset, MixedDataset, check_proportion
 from uniemo.data.images import ImageCache
+from uniemo.data.latents import LatentEncoder, LatentSupply
 from uniemo.data.listing import SPLITS, Split
 from uniemo.data.skipped import EmotionLoader, SkippedFiles, TrainingLoader, collate_readable
 from uniemo.data.splits import FRACTIONS
@@ -51,6 +52,10 @@ class EmotionDataModule(L.LightningDataModule):
         num_workers: loader processes; 0 loads in the training process and keeps small datasets decoded in memory.
         seed: of shuffling, crops, flips and every choice of a subset.
         crop_scale: smallest and largest area of a training crop, as a share of the largest square.
+        crop: ``random``, or ``central``: training takes the central square, as evaluation does, and a random flip.
+        cached_latents: for stages 2 and 3: run the VAE once on each training image and its mirror image and keep what
+            it gives on disk, in ``latents/`` of the cache folder. It needs one view for each image: ``crop`` is then
+            ``central``, whatever is set.
         generated: index (.jsonl) of kept generated images, or the folder that holds it, to mix into training.
         proportion: share of generated images in the mixed training set.
         limit_train: use at most this many training images, a seeded choice.
@@ -83,6 +88,8 @@ class EmotionDataModule(L.LightningDataModule):
         num_workers: int = 0,
         seed: int = 0,
         crop_scale: tuple[float, float] = (0.7, 1.0),
+        crop: Literal["random", "central"] = "random",
+        cached_latents: bool = False,
         generated: str | None = None,
         proportion: float = 0.2,
         limit_train: int | None = None,
@@ -107,6 +114,13 @@ class EmotionDataModule(L.LightningDataModule):
             _at_least(name, value, low)
         if not 0 < crop_scale[0] <= crop_scale[1] <= 1:
             raise UniEmoError(f"data.crop_scale must satisfy 0 < low <= high <= 1; got {list(crop_scale)}")
+        if crop not in ("random", "central"):
+            raise UniEmoError(f"data.crop must be random or central; got {crop!r}")
+        if cached_latents and diffusion_size is None:
+            raise UniEmoError(
+                "data.diffusion_size must be set with data.cached_latents; got null: give the diffusion model's size, "
+                "or leave cached_latents out where no diffusion model is trained with (stage 1)"
+            )
         check_proportion(proportion)
         self.root = root
         self.image_size = image_size
@@ -115,6 +129,7 @@ class EmotionDataModule(L.LightningDataModule):
         self.eval_batch_size = batch_size if eval_batch_size is None else eval_batch_size
         self.num_workers = num_workers
         self.seed = seed
+        self.cached_latents = cached_latents
         self.generated = generated
         self.proportion = proportion
         self.limit_train = limit_train
@@ -123,13 +138,17 @@ class EmotionDataModule(L.LightningDataModule):
             layout, split_file, val_fraction, fold, folds, seed, check, on_error, self.fractions, self.options()
         )
         self.skipped = SkippedFiles()
-        self._train_transform = PairedTransform(image_size, diffusion_size, train=True, crop_scale=crop_scale)
+        crop = "central" if cached_latents else crop
+        self._train_transform = PairedTransform(
+            image_size, diffusion_size, train=True, crop_scale=crop_scale, crop=crop
+        )
         self._eval_transform = PairedTransform(image_size, diffusion_size)
         self._checked: set[Split] = set()
         self._said: set[str] = set()
         self._records: dict[Split, Records] = {}
         self._caches: dict[Split, ImageCache] = {}
-        self._mixed: Dataset[EmotionSample] | None = None
+        self._mixed: MixedDataset | None = None
+        self._latents: LatentSupply | None = None
 
     def options(self) -> dict[str, str]:
         """Return the dataset's own arguments, as its layouts take them."""
@@ -232,7 +251,7 @@ class EmotionDataModule(L.LightningDataModule):
             records, transform, self.seed, self._caches[split], with_masks, self.choices.on_error, self.skipped
         )
 
-    def train_dataset(self) -> Dataset[EmotionSample]:
+    def train_dataset(self) -> EmotionDataset | MixedDataset:
         """Return the training images, generated ones mixed in where an index is set."""
         real = self.dataset("train", train=True)
         if self.generated is None:
@@ -261,6 +280,10 @@ class EmotionDataModule(L.LightningDataModule):
         self.generated = None if index is None else str(index)
         self.proportion = proportion
         self._mixed = None
+
+    def lend_encoder(self, encoder: LatentEncoder) -> None:
+        """Take the VAE that ``cached_latents`` needs; training loaders made from now on hand out its latents."""
+        self._latents = LatentSupply(encoder, self._train_transform.target_key(), self.num_workers)
 
     def fingerprint(self, split: Split) -> str:
         """Return 12 hex digits that change with the split's files, labels or view sizes."""
@@ -292,9 +315,17 @@ class EmotionDataModule(L.LightningDataModule):
         )
 
     def train_dataloader(self) -> DataLoader[EmotionSample]:
-        """Return shuffled, augmented training images."""
+        """Return shuffled, augmented training images; with ``cached_latents`` those that are missing are made first.
+
+        Raises:
+            UniEmoError: ``cached_latents`` without a VAE, or one that :class:`uniemo.data.latents.LatentSupply` has.
+        """
         dataset = self.train_dataset()
-        sampler = EpochSampler(len(dataset), self.seed)  # type: ignore[arg-type]
+        if self.cached_latents:
+            if self._latents is None:
+                raise UniEmoError("data.cached_latents needs a module with a VAE, joint or feedback: leave it out here")
+            self._latents.provide(dataset)
+        sampler = EpochSampler(len(dataset), self.seed, self.batch_size)
         return self._loader(dataset, self.batch_size, sampler)
 
     def val_dataloader(self) -> DataLoader[EmotionSample]:

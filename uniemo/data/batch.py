@@ -23,6 +23,8 @@ class EmotionSample:
         sample_id: unique in the split.
         name: path of the file, relative to the data root.
         mask: (1, R, R) in [0, 1], where the object is; None where masks are not read.
+        latents: (2, C, h, w) float32, mean and standard deviation of the VAE's posterior of the target, unscaled, in
+            place of the target (``data.cached_latents``).
     """
 
     image: Tensor
@@ -34,6 +36,7 @@ class EmotionSample:
     sample_id: int
     name: str
     mask: Tensor | None = None
+    latents: Tensor | None = None
 
 
 @dataclass
@@ -50,6 +53,8 @@ class EmotionBatch:
         sample_id: (B,) int64, unique in the split.
         names: B file names relative to the data root.
         masks: (B, 1, R, R) in [0, 1], all zero for an image whose mask the tree lacks; None where masks are not read.
+        latents: (B, 2, C, h, w) float32, mean and standard deviation of the VAE's posteriors of the targets, unscaled,
+            in place of the targets (``data.cached_latents``).
     """
 
     images: Tensor
@@ -61,6 +66,7 @@ class EmotionBatch:
     sample_id: Tensor
     names: list[str]
     masks: Tensor | None = None
+    latents: Tensor | None = None
 
     def __len__(self) -> int:
         """Return B."""
@@ -104,4 +110,5 @@ def collate(samples: list[EmotionSample]) -> EmotionBatch:
         sample_id=torch.tensor([sample.sample_id for sample in samples]),
         names=[sample.name for sample in samples],
         masks=_stack([sample.mask for sample in samples]),  # (B, 1, R, R)
+        latents=_stack([sample.latents for sample in samples]),  # (B, 2, C, h, w)
     )

@@ -6,21 +6,25 @@ import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Dataset, DistributedSampler
 
 from uniemo.data.array_file import portable, restored
 from uniemo.data.batch import EmotionSample
 from uniemo.data.images import ImageCache, UnreadableImageError
 from uniemo.data.packed import PackedLists, PackedOptional, PackedStrings
+from uniemo.data.shares import rank_and_ranks
 from uniemo.data.skipped import SkippedFiles
 from uniemo.data.transforms import PairedTransform
 from uniemo.errors import UniEmoError
+
+if TYPE_CHECKING:
+    from uniemo.data.latents import LatentShelf
 
 _Read = TypeVar("_Read")
 
@@ -121,6 +125,9 @@ class EmotionDataset(Dataset[EmotionSample]):
             mask counts as one that the tree lacks.
         skipped: that list; None makes one.
 
+    Attributes:
+        latents: where samples find the VAE's posterior of their view; None gives them the view's pixels.
+
     Raises:
         UniEmoError: an unknown ``on_error``.
     """
@@ -144,6 +151,7 @@ class EmotionDataset(Dataset[EmotionSample]):
         self.with_masks = with_masks and records.masks is not None
         self.on_error = on_error
         self.skipped = skipped if skipped is not None else SkippedFiles()
+        self.latents: LatentShelf | None = None
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -162,6 +170,7 @@ class EmotionDataset(Dataset[EmotionSample]):
 
         Raises:
             UnreadableImageError: such an image, where ``on_error`` is ``raise``.
+            LatentsGoneError: its latents are no longer in the cache.
         """
         records = self.records
         path = records.root / records.files[index]
@@ -170,29 +179,55 @@ class EmotionDataset(Dataset[EmotionSample]):
             mask = self._readable(records.root / name, lambda path: self.images.read(path, mask=True))
         sample_id = int(records.sample_id[index])
 
-        def views(path: Path) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        def views(path: Path) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
             image = self.images.open(path) if self.transform.train else self.images.read(path)
-            return self.transform(image, np.random.default_rng((self.seed, epoch, sample_id)), mask)
+            rng = np.random.default_rng((self.seed, epoch, sample_id))
+            if self.latents is None:
+                return *self.transform(image, rng, mask), None
+            box, flip = self.transform.geometry(image.width, image.height, rng)
+            return self.transform.view(image, box, flip), None, None, self.latents.read(index, flip)
 
         made = self._readable(path, views)
         if made is None:
             return None
-        view, target, hole = made
+        view, target, hole, latents = made
         if self.with_masks and hole is None:
             hole = torch.zeros_like(view[:1])
-        objects = torch.zeros(records.num_objects, dtype=torch.bool)
+        objects = np.zeros(records.num_objects, dtype=bool)
         objects[list(records.objects[index])] = True
         return EmotionSample(
             image=view,
             target=target,
             emotion=int(records.emotion[index]),
             scene=int(records.scene[index]),
-            objects=objects,
+            objects=torch.from_numpy(objects),
             generated=records.generated,
             sample_id=sample_id,
             name=records.files[index],
             mask=hole,
+            latents=latents,
         )
+
+    def parts(self) -> list[tuple[EmotionDataset, NDArray[np.int64]]]:
+        """Return the datasets of one list of records that this one is made of, and which of their images it uses."""
+        return [(self, np.arange(len(self)))]
+
+    def target(self, index: int) -> Tensor | None:
+        """Return the VAE's view (3, D, D) of the central square of image ``index``, as training sees it unflipped.
+
+        Returns:
+            None for an image that cannot be read, where ``on_error`` is ``skip``.
+
+        Raises:
+            UnreadableImageError: such an image, where ``on_error`` is ``raise``.
+        """
+
+        def view(path: Path) -> Tensor:
+            image = self.images.open(path)
+            box, _ = self.transform.geometry(image.width, image.height, np.random.default_rng(0))
+            return self.transform.target(image, box, flip=False)
+
+        return self._readable(self.records.root / self.records.files[index], view)
 
     def _readable(self, path: Path, read: Callable[[Path], _Read]) -> _Read | None:
         """Return what ``read`` makes of a file, or None where it cannot and such files are to be skipped."""
@@ -207,34 +242,37 @@ class EmotionDataset(Dataset[EmotionSample]):
             return None
 
 
-class EpochSampler(Sampler[int]):
+class EpochSampler(DistributedSampler[int]):
     """Shuffle by (seed, epoch) and hand out ``epoch * num_samples + index``, so that a dataset knows the epoch.
 
-    Lightning calls :meth:`set_epoch` before each epoch and shards the keys over ranks; a resumed run therefore sees
-    what an unbroken one would have seen.
+    Lightning calls :meth:`set_epoch` before each epoch; a resumed run therefore sees what an unbroken one would have
+    seen. Of R ranks, rank r gets the places r, r + R, r + 2R … of the one order: the n-th batches of all ranks together
+    are the n-th batch, R times as large, of a single process. (Lightning leaves a DistributedSampler alone; any other
+    sampler it shuffles once more.)
 
     Args:
         num_samples: N.
         seed: of the order.
+        batch_size: B, images per batch of each rank. All ranks have equally many batches, and where the last one would
+            leave a rank with nothing, it gets an image of the others' once more.
     """
 
-    def __init__(self, num_samples: int, seed: int = 0) -> None:
+    def __init__(self, num_samples: int, seed: int = 0, batch_size: int = 1) -> None:
+        rank, ranks = rank_and_ranks()
+        super().__init__(range(num_samples), ranks, rank, seed=seed)  # type: ignore[arg-type]  # it asks for a length
+        left = num_samples % (ranks * batch_size)  # images for the last batches of all ranks
         self.num_samples = num_samples
-        self.seed = seed
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch that the next iteration belongs to."""
-        self.epoch = epoch
+        self.total_size = num_samples + (ranks - left if 0 < left < ranks else 0)
 
     def __len__(self) -> int:
-        """Return N."""
-        return self.num_samples
+        """Return how many images this rank gets."""
+        return len(range(self.rank, self.total_size, self.num_replicas))
 
     def __iter__(self) -> Iterator[int]:
-        """Yield one key for each sample."""
+        """Yield one key for each sample of this rank."""
         order = np.random.default_rng((self.seed, self.epoch)).permutation(self.num_samples)
-        return iter((order + self.epoch * self.num_samples).tolist())
+        order = np.resize(order, self.total_size)  # goes on from the beginning where there are more
+        return iter((order[self.rank :: self.num_replicas] + self.epoch * self.num_samples).tolist())
 
 
 def choose_per_emotion(emotion: NDArray[np.int64], limit: int, seed: int) -> NDArray[np.int64]:

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from importlib import import_module
+from io import BytesIO
 from pathlib import Path
 from types import ModuleType
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from PIL.Image import Transpose
 
 from uniemo.errors import UniEmoError
 
 Box = tuple[float, float, float, float]
 
+JPEG_START = b"\xff\xd8\xff"
 _ORIENTATION = 0x0112  # the EXIF tag; 1 is upright, the others need:
 UPRIGHT = {
     2: Transpose.FLIP_LEFT_RIGHT,
@@ -63,6 +66,8 @@ def reading(path: str | Path) -> Iterator[None]:
         raise UnreadableImageError(path, "it does not exist") from error
     except UniEmoError:
         raise
+    except UnidentifiedImageError as error:
+        raise UnreadableImageError(path, "no picture of a known kind") from error
     except (OSError, ValueError, SyntaxError, EOFError, struct.error, Image.DecompressionBombError) as error:
         reason = str(error).splitlines()[0].replace(str(path), "it") if str(error) else type(error).__name__
         raise UnreadableImageError(path, reason) from error
@@ -97,12 +102,29 @@ def flatten(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
+class JpegHeader(NamedTuple):
+    """What a JPEG says of itself in front of its pixels.
+
+    Attributes:
+        width: of the stored picture, in pixels.
+        height: of the stored picture, in pixels.
+        rgb: whether it has three colours.
+        orientation: EXIF value, 1 to 8, that turns the stored pixels upright.
+    """
+
+    width: int
+    height: int
+    rgb: bool
+    orientation: int
+
+
 class LargeJpeg:
-    """A JPEG file of which only the header has been read, to be decoded at the scale that a cut needs.
+    """A JPEG file of which only the header has been looked at, to be decoded at the scale that a cut needs.
 
     Args:
         path: the file.
-        image: the file as Pillow opened it, pixels not yet loaded.
+        data: what it holds.
+        header: see :func:`jpeg_header`.
 
     Attributes:
         orientation: EXIF value, 1 to 8, that turns the stored pixels upright.
@@ -110,14 +132,15 @@ class LargeJpeg:
         height: of the upright picture, in pixels.
     """
 
-    def __init__(self, path: Path, image: Image.Image) -> None:
+    def __init__(self, path: Path, data: bytes, header: JpegHeader) -> None:
         self.path = path
-        self._image = image
-        self.orientation = orientation(image)
-        self.width, self.height = image.size if self.orientation < 5 else image.size[::-1]
+        self._data = data
+        self._header = header
+        self.orientation = header.orientation
+        self.width, self.height = header[:2] if self.orientation < 5 else (header.height, header.width)
 
     def cut(self, box: Box, size: int) -> tuple[NDArray[np.uint8], Box]:
-        """Decode the picture as small as a cut of it allows; works once.
+        """Decode the picture as small as a cut of it allows.
 
         Args:
             box: (left, upper, right, lower) in pixels of the upright picture.
@@ -129,16 +152,13 @@ class LargeJpeg:
         Raises:
             UnreadableImageError: the pixels cannot be decoded.
         """
-        with reading(self.path), self._image as image:
-            left, upper, right, lower = stored_box(box, self.orientation, *image.size)
-            room = min(right - left, lower - upper) / size
-            scale = next((scale for scale in (8, 4, 2) if scale <= room), 1)
-            pixels = _decode_turbo(image, scale)
+        left, upper, right, lower = stored_box(box, self.orientation, self._header.width, self._header.height)
+        room = min(right - left, lower - upper) / size
+        scale = next((scale for scale in (8, 4, 2) if scale <= room), 1)
+        with reading(self.path):
+            pixels = _decode_turbo(self._data, self._header, scale)
             if pixels is None:
-                if scale > 1:
-                    image.draft(None, (image.width // scale, image.height // scale))
-                image.load()
-                pixels = np.asarray(flatten(image))
+                pixels = _decode_pillow(self._data, scale)
         return pixels, (left / scale, upper / scale, right / scale, lower / scale)
 
 
@@ -151,22 +171,69 @@ def _simplejpeg() -> ModuleType | None:
         return None
 
 
-def _decode_turbo(image: Image.Image, scale: int) -> NDArray[np.uint8] | None:
-    """Decode an opened JPEG with simplejpeg: the same pixels as Pillow's in less time.
+def _has_more(data: bytes) -> bool:
+    """Return whether a JPEG's header has what simplejpeg does not tell: EXIF, further pictures, anything odd."""
+    place = 2
+    while data[place : place + 1] == b"\xff":
+        marker, length = data[place + 1 : place + 2], int.from_bytes(data[place + 2 : place + 4], "big")
+        if marker == b"\xda":  # the pixels begin
+            return False
+        if marker == b"\xe1" or data[place + 4 : place + 8] == b"MPF\0":
+            return True
+        place += 2 + length
+    return True
+
+
+def jpeg_header(data: bytes) -> JpegHeader | None:
+    """Look at the header of a file: with simplejpeg where it is enough, which is quicker, else with Pillow.
+
+    Args:
+        data: what the file holds.
+
+    Returns:
+        None for a file that is no JPEG of a single picture.
+
+    Raises:
+        OSError: the header is damaged (or whatever else Pillow raises then, see :func:`reading`).
+    """
+    if not data.startswith(JPEG_START):
+        return None
+    turbo, most = _simplejpeg(), Image.MAX_IMAGE_PIXELS
+    if turbo is not None and not _has_more(data):
+        with suppress(ValueError):
+            height, width, colours, _ = turbo.decode_jpeg_header(data)
+            if most is None or width * height <= most:  # of larger ones Pillow warns
+                return JpegHeader(width, height, colours in ("YCbCr", "RGB"), 1)
+    with Image.open(BytesIO(data)) as image:
+        if image.format != "JPEG":  # MPO: several pictures in one file
+            return None
+        return JpegHeader(image.width, image.height, image.mode == "RGB", orientation(image))
+
+
+def _decode_turbo(data: bytes, header: JpegHeader, scale: int) -> NDArray[np.uint8] | None:
+    """Decode a JPEG with simplejpeg: the same pixels as Pillow's in less time.
 
     Returns:
         (H, W, 3); None where the package is not installed, or for what is better left to Pillow: other colours than
         RGB, and files with anything amiss, which Pillow reads or refuses.
     """
-    turbo, file = _simplejpeg(), getattr(image, "fp", None)
-    if turbo is None or file is None or image.mode != "RGB":
+    turbo = _simplejpeg()
+    if turbo is None or not header.rgb:
         return None
-    file.seek(0)
-    least = {"min_width": -(-image.width // scale), "min_height": -(-image.height // scale), "min_factor": 1}
+    least = {"min_width": -(-header.width // scale), "min_height": -(-header.height // scale), "min_factor": 1}
     try:
-        return turbo.decode_jpeg(file.read(), "RGB", fastdct=False, fastupsample=False, strict=True, **least)
+        return turbo.decode_jpeg(data, "RGB", fastdct=False, fastupsample=False, strict=True, **least)
     except ValueError:
         return None
+
+
+def _decode_pillow(data: bytes, scale: int) -> NDArray[np.uint8]:
+    """Return (H, W, 3), a JPEG of any colours decoded by Pillow."""
+    with Image.open(BytesIO(data)) as image:
+        if scale > 1:
+            image.draft(None, (image.width // scale, image.height // scale))
+        image.load()
+        return np.asarray(flatten(image))
 
 
 def stored_box(box: Box, orientation: int, width: int, height: int) -> Box:

@@ -210,6 +210,10 @@ class MixedDataset(Dataset[EmotionSample]):
         """Return the number of real and chosen generated images."""
         return len(self.real) + len(self.chosen)
 
+    def parts(self) -> list[tuple[EmotionDataset, NDArray[np.int64]]]:
+        """Return the datasets that this one is made of, and which of their images it uses."""
+        return [*self.real.parts(), (self.generated, self.chosen)]
+
     def __getitem__(self, key: int) -> EmotionSample | None:  # type: ignore[override]
         """Return the sample of ``key = epoch * len(self) + index``; real images come first; None for one skipped."""
         epoch, index = divmod(int(key), len(self))

@@ -122,6 +122,13 @@ def _whole(path: str) -> list[int]:
     return _numbers(digest.digest())
 
 
+def _whole_if_there(path: str) -> list[int]:
+    try:
+        return _whole(path)
+    except OSError:
+        return [0, 0]
+
+
 def _shared(*columns: NDArray[np.int64] | NDArray[np.uint64]) -> NDArray[np.bool_]:
     """Return which rows have a twin in all of the columns."""
     if not len(columns[0]):
@@ -175,3 +182,29 @@ def content_hashes(
         f"{whole:016x}{rest:016x}" if whole else f"size-{number}-{end:x}" if number > 0 else f"nothing-{i}"
         for i, (number, (end, whole, rest)) in enumerate(zip(size.tolist(), notes.rows.tolist(), strict=True))
     ]
+
+
+def whole_hashes(
+    root: Path, files: Sequence[str], progress: bool = True, stamp: NDArray[np.int64] | None = None
+) -> NDArray[np.uint64]:
+    """Return (N, 2) a 128-bit hash of what each file holds; zeros for one that is missing, empty or unreadable.
+
+    Every file is read, but only once: it is remembered by name, size and time of change. Several processes that ask at
+    once wait for the first.
+
+    Args:
+        root: the tree.
+        files: names relative to it.
+        progress: show a bar where it takes more than a second.
+        stamp: (N, 2) of :func:`stamps`, where it is known already.
+    """
+    stamp = stamps(root, files) if stamp is None else stamp
+    with FileLock(f"{FileNotes('content', root, (), stamp[:0], 3).path}.lock"):
+        notes = FileNotes("content", root, files, stamp, 3)
+        todo = np.flatnonzero((stamp[:, 0] > 0) & (notes.rows[:, 1] == 0))
+        if len(todo):
+            names = [f"{root}/{files[i]}" for i in todo.tolist()]
+            found = map_files(_whole_if_there, names, "reading files", progress)
+            notes.rows[todo, 1:] = np.array(found, dtype=np.uint64)
+            notes.save()
+    return notes.rows[:, 1:].copy()

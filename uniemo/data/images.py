@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,16 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import get_worker_info
 
-from uniemo.data.decoding import UPRIGHT, LargeJpeg, UnreadableImageError, flatten, orientation, reading
+from uniemo.data.decoding import (
+    JPEG_START,
+    UPRIGHT,
+    LargeJpeg,
+    UnreadableImageError,
+    flatten,
+    jpeg_header,
+    orientation,
+    reading,
+)
 from uniemo.data.image_headers import check_files, check_header
 from uniemo.errors import UniEmoError
 
@@ -121,13 +131,17 @@ class ImageCache:
         kept = self._images.get(path)
         if kept is not None and min(kept.size) <= SMALL:
             return kept
-        with reading(path):
-            image = Image.open(path)
-            if image.format == "JPEG" and min(image.size) > SMALL:
-                return LargeJpeg(path, image)
-            with image:
-                if kept is not None:
-                    return kept
+        with reading(path), open(path, "rb", buffering=0) as file:
+            if kept is not None and file.read(len(JPEG_START)) != JPEG_START:
+                return kept
+            file.seek(0)
+            data = file.read()
+            header = jpeg_header(data)
+            if header is not None and min(header.width, header.height) > SMALL:
+                return LargeJpeg(path, data, header)
+            if kept is not None:
+                return kept
+            with Image.open(BytesIO(data)) as image:
                 image.load()
                 return self._keep(path, to_rgb(image))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import numpy as np
 import torch
@@ -12,12 +13,16 @@ from torch import Tensor
 
 from uniemo.data.decoding import Box, LargeJpeg
 from uniemo.data.images import SMALL
+from uniemo.errors import UniEmoError
 
 # CLIP's own pixel statistics (open_clip.constants.OPENAI_DATASET_MEAN / _STD), for every CLIP, the miniature included.
 CLIP_MEAN: tuple[float, float, float] = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD: tuple[float, float, float] = (0.26862954, 0.26130258, 0.27577711)
 
-_TO_UNIT, _ONE = torch.tensor(1 / 127.5), torch.tensor(1.0)  # [0, 255] to [-1, 1]
+Pixels = NDArray[np.uint8]
+
+_TO_UNIT, _ONE = np.float32(1 / 127.5), np.float32(1)  # [0, 255] to [-1, 1]
+_VERSION = 1  # goes up with every change that makes other pixels of the same file in training
 
 
 def denormalise(images: Tensor, mean: tuple[float, ...] = CLIP_MEAN, std: tuple[float, ...] = CLIP_STD) -> Tensor:
@@ -36,12 +41,12 @@ def denormalise(images: Tensor, mean: tuple[float, ...] = CLIP_MEAN, std: tuple[
     return (images * scale + shift).clamp(0, 1)
 
 
-def _resize(image: Image.Image, box: Box, size: int) -> Tensor:
-    """Return the box of an RGB or grey image resized (antialiased bicubic) to (C, size, size) uint8."""
+def _resize(image: Image.Image, box: Box, size: int) -> Pixels:
+    """Return the box of an RGB or grey image resized (antialiased bicubic) to (size, size, C)."""
     if box != (0, 0, size, size) or image.size != (size, size):
         image = image.resize((size, size), Image.Resampling.BICUBIC, box=box, reducing_gap=3.0)
-    pixels = torch.from_numpy(np.array(image))
-    return pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1)
+    pixels = np.asarray(image)
+    return pixels[..., None] if pixels.ndim == 2 else pixels
 
 
 def _anchor(start: float, step: float) -> tuple[int, int] | None:
@@ -69,7 +74,7 @@ def _anchor(start: float, step: float) -> tuple[int, int] | None:
     return found
 
 
-def _resize_quickly(image: NDArray[np.uint8], box: Box, size: int) -> Tensor:
+def _resize_quickly(image: Pixels, box: Box, size: int) -> Pixels:
     """Do for RGB pixels (H, W, 3) what :func:`_resize` does, with PyTorch's vectorised kernel, several times as fast.
 
     That kernel begins at whole pixels. Therefore it begins at one from which a whole number of result pixels leads to
@@ -89,31 +94,49 @@ def _resize_quickly(image: NDArray[np.uint8], box: Box, size: int) -> Tensor:
     part[top:, side:] = inside
     part[:top, side:] = inside[0]
     part[:, :side] = part[:, side : side + 1]
-    pixels = torch.from_numpy(part).permute(2, 0, 1)[None]  # (1, 3, h, w)
+    wide = np.empty((lead_y + size, lead_x + size, 3), np.uint8)
     # interpolate(scale_factor=...) would round the size of the result down; the operator takes scale and size.
-    wide = torch.ops.aten._upsample_bicubic2d_aa(pixels, [lead_y + size, lead_x + size], False, 1 / step_y, 1 / step_x)
-    return wide[0, :, lead_y:, lead_x:]
+    torch.ops.aten._upsample_bicubic2d_aa.out(
+        torch.from_numpy(part.transpose(2, 0, 1)[None]),  # (1, 3, h, w)
+        wide.shape[:2],
+        False,
+        1 / step_y,
+        1 / step_x,
+        out=torch.from_numpy(wide.transpose(2, 0, 1)[None]),
+    )
+    return wide[lead_y:, lead_x:]
 
 
-def _turn(pixels: Tensor, orientation: int, flip: bool) -> Tensor:
-    """Return a square cut (C, S, S) of the stored picture upright (EXIF orientation 1 to 8), then mirrored if asked."""
+def _turn(pixels: Pixels, orientation: int, flip: bool) -> Pixels:
+    """Return a square cut (S, S, C) of the stored picture upright (EXIF orientation 1 to 8), then mirrored if asked."""
     mirror_x, mirror_y = orientation in (2, 3, 7, 8), orientation in (3, 4, 6, 7)
     if orientation >= 5:
-        pixels, mirror_x, mirror_y = pixels.transpose(1, 2), mirror_y, mirror_x
-    axes = [axis for axis, mirrored in ((1, mirror_y), (2, mirror_x != flip)) if mirrored]
-    return pixels.flip(axes) if axes else pixels
+        pixels, mirror_x, mirror_y = pixels.transpose(1, 0, 2), mirror_y, mirror_x
+    return pixels[:: -1 if mirror_y else 1, :: -1 if mirror_x != flip else 1]
 
 
-def _float(pixels: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-    """Return ``pixels * scale - shift`` of uint8 (C, S, S) as float32."""
-    return pixels.contiguous().float().mul_(scale).sub_(shift)
+def _planes(pixels: Pixels) -> NDArray[np.float32]:
+    """Return pixels (S, S, C) as (C, S, S) float32."""
+    return pixels.transpose(2, 0, 1).astype(np.float32, order="C")
+
+
+def _float(pixels: Pixels, scale: NDArray[np.float32] | np.float32, shift: NDArray[np.float32] | np.float32) -> Tensor:
+    """Return ``pixels * scale - shift`` of pixels (S, S, C) as (C, S, S).
+
+    NumPy does it: right after a picture was decoded, little of any code is in the processor's caches, and PyTorch's
+    operators have more of it.
+    """
+    planes = _planes(pixels)
+    planes *= scale
+    planes -= shift
+    return torch.from_numpy(planes)
 
 
 class PairedTransform:
     """Cut one box out of a picture and hand it out for the encoder, for the VAE, and for the mask.
 
-    Training: a random box (area ``crop_scale`` of the largest square, aspect ``crop_ratio``) and a random flip.
-    Evaluation: the central square, which is "resize the shorter edge, then centre crop".
+    Training: a random box (area ``crop_scale`` of the largest square, aspect ``crop_ratio``) or the central square
+    (``crop``), and a random flip. Evaluation: the central square, which is "resize the shorter edge, then centre crop".
 
     In training a picture whose shorter side has more than 128 pixels is resized by PyTorch's kernel, and a JPEG of that
     kind may be decoded at 1/2, 1/4 or 1/8 of its size as long as the box keeps the pixels of the larger view
@@ -129,6 +152,7 @@ class PairedTransform:
         flip: probability of a horizontal flip in training.
         mean: pixel mean of the encoder's view, in [0, 1].
         std: pixel standard deviation of the encoder's view.
+        crop: ``random`` box in training, or the ``central`` square; evaluation always takes the latter.
     """
 
     def __init__(
@@ -141,6 +165,7 @@ class PairedTransform:
         flip: float = 0.5,
         mean: tuple[float, float, float] = CLIP_MEAN,
         std: tuple[float, float, float] = CLIP_STD,
+        crop: Literal["random", "central"] = "random",
     ) -> None:
         self.image_size = image_size
         self.diffusion_size = diffusion_size
@@ -148,16 +173,20 @@ class PairedTransform:
         self.crop_scale = crop_scale
         self.crop_ratio = crop_ratio
         self.flip = flip
-        self._scale = torch.from_numpy((1 / (255 * np.asarray(std, dtype=np.float64))).astype(np.float32)).view(3, 1, 1)
-        self._shift = torch.from_numpy((np.asarray(mean, dtype=np.float64) / std).astype(np.float32)).view(3, 1, 1)
+        self.crop = crop
+        self._scale = (1 / (255 * np.asarray(std, dtype=np.float64))).astype(np.float32).reshape(3, 1, 1)
+        self._shift = (np.asarray(mean, dtype=np.float64) / std).astype(np.float32).reshape(3, 1, 1)
 
     def geometry(self, width: int, height: int, rng: np.random.Generator) -> tuple[Box, bool]:
         """Return the box (left, upper, right, lower) in pixels and whether to flip."""
         side = float(min(width, height))
+        left, upper = (width - side) / 2, (height - side) / 2
+        central = (left, upper, left + side, upper + side)
         if not self.train:
-            left, upper = (width - side) / 2, (height - side) / 2
-            return (left, upper, left + side, upper + side), False
-        area, aspect, x, y, coin = rng.random(5)
+            return central, False
+        area, aspect, x, y, coin = rng.random(5).tolist()  # NumPy's own scalars would slow all that follows
+        if self.crop == "central":
+            return central, bool(coin < self.flip)
         low, high = self.crop_scale
         side *= math.sqrt(low + (high - low) * area)
         low, high = math.log(self.crop_ratio[0]), math.log(self.crop_ratio[1])
@@ -181,22 +210,58 @@ class PairedTransform:
             The encoder's view (3, R, R), normalised; the VAE's view (3, D, D) in [-1, 1] or None; the mask (1, R, R) in
             [0, 1] or None.
         """
-        width, height = image.width, image.height
-        box, flip = self.geometry(width, height, rng)
-        sizes = [self.image_size] + ([] if self.diffusion_size is None else [self.diffusion_size])
-        if isinstance(image, LargeJpeg):
-            pixels, cut = image.cut(box, max(sizes))
-            views = [_turn(_resize_quickly(pixels, cut, size), image.orientation, flip) for size in sizes]
-        elif self.train and min(width, height) > SMALL:
-            pixels = np.asarray(image)
-            views = [_turn(_resize_quickly(pixels, box, size), 1, flip) for size in sizes]
-        else:
-            views = [_turn(_resize(image, box, size), 1, flip) for size in sizes]
-        view = _float(views[0], self._scale, self._shift)
-        target = _float(views[1], _TO_UNIT, _ONE) if len(views) > 1 else None
+        box, flip = self.geometry(image.width, image.height, rng)
         hole = None
         if mask is not None:
-            x, y = mask.width / width, mask.height / height
+            x, y = mask.width / image.width, mask.height / image.height
             mask_box = (box[0] * x, box[1] * y, min(box[2] * x, mask.width), min(box[3] * y, mask.height))
-            hole = _turn(_resize(mask, mask_box, self.image_size), 1, flip).contiguous().float() / 255
-        return view, target, hole
+            hole = torch.from_numpy(_planes(_turn(_resize(mask, mask_box, self.image_size), 1, flip))) / 255
+        if self.diffusion_size is None:
+            return self.view(image, box, flip), None, hole
+        view, target = self._cut(image, box, flip, (self.image_size, self.diffusion_size))
+        return _float(view, self._scale, self._shift), _float(target, _TO_UNIT, _ONE), hole
+
+    def view(self, image: Image.Image | LargeJpeg, box: Box, flip: bool) -> Tensor:
+        """Return the encoder's view (3, R, R) alone, pixel for pixel the one that comes with the VAE's.
+
+        Args:
+            image: as above.
+            box: what to cut out, see :meth:`geometry`.
+            flip: whether to mirror it.
+        """
+        (view,) = self._cut(image, box, flip, (self.image_size,))
+        return _float(view, self._scale, self._shift)
+
+    def target(self, image: Image.Image | LargeJpeg, box: Box, flip: bool) -> Tensor:
+        """Return the VAE's view (3, D, D) in [-1, 1] alone, pixel for pixel the one that comes with the encoder's.
+
+        Args:
+            image: as above.
+            box: what to cut out.
+            flip: whether to mirror it; mirroring the result is the same.
+
+        Raises:
+            UniEmoError: there is no such view.
+        """
+        if self.diffusion_size is None:
+            raise UniEmoError("data.diffusion_size must be set for the VAE's view; got null")
+        (target,) = self._cut(image, box, flip, (self.diffusion_size,))
+        return _float(target, _TO_UNIT, _ONE)
+
+    def target_key(self) -> str:
+        """Return a name that changes with the VAE's view of a file's central square in training."""
+        return f"central-{self.diffusion_size}-{self._detail()}-v{_VERSION}"
+
+    def _detail(self) -> int:
+        """Return the pixels that a cut's shorter side keeps when it is decoded: those of the larger view."""
+        return max(self.image_size, self.diffusion_size or 0)
+
+    def _cut(self, image: Image.Image | LargeJpeg, box: Box, flip: bool, sizes: tuple[int, ...]) -> list[Pixels]:
+        """Return the box as (S, S, 3) for each size S; what one looks like does not depend on the others."""
+        if isinstance(image, LargeJpeg):
+            pixels, cut = image.cut(box, self._detail())
+            return [_turn(_resize_quickly(pixels, cut, size), image.orientation, flip) for size in sizes]
+        if self.train and min(image.width, image.height) > SMALL:
+            pixels = np.asarray(image)
+            return [_turn(_resize_quickly(pixels, box, size), 1, flip) for size in sizes]
+        return [_turn(_resize(image, box, size), 1, flip) for size in sizes]

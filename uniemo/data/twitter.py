@@ -27,6 +27,8 @@ class TwitterI(EmotionDataModule):
         num_workers: loader processes.
         seed: of every choice.
         crop_scale: smallest and largest area of a training crop.
+        crop: ``random`` or ``central``.
+        cached_latents: keep the VAE's latents of training images on disk.
         generated: generated images to mix into training.
         proportion: share of generated images.
         limit_train: use at most this many training images.
@@ -55,6 +57,8 @@ class TwitterI(EmotionDataModule):
         num_workers: int = 0,
         seed: int = 0,
         crop_scale: tuple[float, float] = (0.7, 1.0),
+        crop: Literal["random", "central"] = "random",
+        cached_latents: bool = False,
         generated: str | None = None,
         proportion: float = 0.2,
         limit_train: int | None = None,
@@ -77,6 +81,8 @@ class TwitterI(EmotionDataModule):
             num_workers=num_workers,
             seed=seed,
             crop_scale=crop_scale,
+            crop=crop,
+            cached_latents=cached_latents,
             generated=generated,
             proportion=proportion,
             limit_train=limit_train,

@@ -1,17 +1,25 @@
-"""Writing generated images with an index that says how each was made."""
+"""Writing generated images with an index that says how each was made, by one process or by several."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
 from uniemo.data.generated import write_index
+from uniemo.data.image_headers import check_header
+from uniemo.data.images import load_images
+from uniemo.metrics.ranks import broadcast, even_batches, gather, rank_and_ranks
+
+_WRITERS = 4  # threads that compress PNGs while the next batch is drawn
 
 
 def plan_images(weights: dict[str, float], num: int, seed: int) -> list[dict[str, Any]]:
@@ -42,39 +50,73 @@ def plan_images(weights: dict[str, float], num: int, seed: int) -> list[dict[str
 def draw_images(
     folder: Path,
     rows: Sequence[dict[str, Any]],
-    draw: Callable[[list[dict[str, Any]]], Tensor],
+    draw: Callable[[Sequence[dict[str, Any]]], Tensor],
     batch_size: int,
     progress: bool = True,
-    keep: int = 8,
-) -> dict[str, Tensor]:
-    """Draw the images of index rows and write PNGs and ``index.jsonl`` into a folder.
+) -> None:
+    """Draw the images of index rows and write PNGs and, at the end, ``index.jsonl`` into a folder.
+
+    Of several ranks each draws its share, into a folder that all of them see; every rank calls this with the same rows.
+    Images that are in the folder already are left as they are. Only one batch of images is in memory.
 
     Args:
-        folder: existing or new; callers make it appear at once (``resources.atomic_write``).
-        rows: see :func:`plan_images`; rows of the same weights stand together.
-        draw: returns (n, 3, H, W) in [0, 1] for n rows of the same weights.
+        folder: existing or new; callers make it appear at once (:func:`uniemo.feedback.unfinished.unfinished_folder`,
+            :func:`uniemo.resources.atomic_write`).
+        rows: see :func:`plan_images`.
+        draw: returns (n, 3, H, W) in [0, 1] for n rows, each image by its own row alone.
         batch_size: most rows at a time.
-        progress: show a progress bar.
-        keep: first images of each folder to return, for a grid.
-
-    Returns:
-        Images (n, 3, H, W) by folder name.
+        progress: show a progress bar; the first rank's moves as if all were as quick.
     """
-    kept: dict[str, list[Tensor]] = {}
-    start = 0
-    with tqdm(total=len(rows), desc="drawing", unit="image", disable=not progress) as bar:
-        while start < len(rows):
-            weights = rows[start]["weights"]
-            part = [row for row in rows[start : start + batch_size] if row["weights"] == weights]
-            for row, image in zip(part, draw(part), strict=True):
-                path = folder / row["file"]
-                path.parent.mkdir(parents=True, exist_ok=True)
-                pixels = image.clamp(0, 1).mul(255).round().to(torch.uint8).permute(1, 2, 0)  # (H, W, 3)
-                Image.fromarray(pixels.cpu().numpy()).save(path)
-                shown = kept.setdefault(path.parent.name, [])
-                if len(shown) < keep:
-                    shown.append(image)
-            start += len(part)
-            bar.update(len(part))
-    write_index(folder / "index.jsonl", rows)
-    return {name: torch.stack(images) for name, images in kept.items()}
+    rank, ranks = rank_and_ranks()
+    missing = [number for number, row in enumerate(rows) if check_header(folder / row["file"])] if rank == 0 else []
+    missing = broadcast(missing, 0)  # before anybody writes
+    for name in {str(Path(row["file"]).parent) for row in rows}:
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    mine = [rows[number] for number in missing[rank::ranks]]
+    with (
+        ThreadPoolExecutor(_WRITERS) as pool,
+        tqdm(
+            total=len(rows),
+            initial=len(rows) - len(missing),
+            desc="drawing",
+            unit="image",
+            disable=not progress or rank > 0,
+        ) as bar,
+    ):
+        writing: list[Future[None]] = []
+        for part in even_batches(mine, len(missing), batch_size):
+            pixels = _bytes(draw(part))
+            for written in writing:
+                written.result()
+            writing = [
+                pool.submit(_write, folder / row["file"], image) for row, image in zip(part, pixels, strict=True)
+            ]
+            bar.update(min(len(part) * ranks, len(rows) - bar.n))
+        for written in writing:
+            written.result()
+    gather(None)  # all images are there
+    if rank == 0:
+        write_index(folder / "index.jsonl", rows)
+
+
+def first_images(folder: Path, rows: Sequence[dict[str, Any]], count: int = 8) -> dict[str, Tensor]:
+    """Read the first ``count`` images of each folder that rows name: (n, 3, H, W) in [0, 1] by its name."""
+    files: dict[str, list[Path]] = {}
+    for row in rows:
+        path = folder / row["file"]
+        shown = files.setdefault(path.parent.name, [])
+        if len(shown) < count:
+            shown.append(path)
+    return {name: load_images(paths) for name, paths in files.items()}
+
+
+def _bytes(images: Tensor) -> NDArray[np.uint8]:
+    """Return (n, H, W, 3) bytes, rounded, of images (n, 3, H, W) in [0, 1]."""
+    return images.clamp(0, 1).mul(255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+
+
+def _write(path: Path, pixels: NDArray[np.uint8]) -> None:
+    """Write a PNG, whole or not at all."""
+    temporary = path.with_suffix(".tmp")
+    Image.fromarray(pixels).save(temporary, format="PNG")
+    temporary.replace(path)

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
 
 from uniemo.data.generated import (
     balanced_choice,
@@ -23,8 +25,9 @@ from uniemo.data.generated import (
     read_index,
     write_index,
 )
-from uniemo.data.images import load_images
 from uniemo.errors import UniEmoError
+from uniemo.metrics.loading import read_batches, to_unit
+from uniemo.metrics.ranks import gather, rank_and_ranks
 from uniemo.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
     from uniemo.metrics.networks import EvaluationNetworks
 
 Criteria = Literal["both", "emo_a", "sem_c"]
+_READERS = 4  # threads that decode images while the batch before is scored
 
 
 def _scores(name: str, values: ArrayLike) -> NDArray[np.float64]:
@@ -118,6 +122,9 @@ def score_index(
 ) -> list[dict[str, Any]]:
     """Score every image of an index and write the scores into it.
 
+    Of several ranks each scores every R-th batch, so that a score does not depend on their number; every rank calls
+    this and gets all rows. Only two batches of images are in memory.
+
     Args:
         index: ``.jsonl`` file or its folder.
         networks: the frozen CLIP that reads the images.
@@ -137,17 +144,33 @@ def score_index(
     rows = read_index(index)
     emotion = torch.from_numpy(emotion_labels(rows, vocabulary))
     reader = ClarityReader(networks.clip, vocabulary) if vocabulary.scenes or vocabulary.objects else None
-    scored: list[dict[str, Any]] = []
-    for start in range(0, len(rows), batch_size):
-        part = rows[start : start + batch_size]
-        features = networks.clip.features(load_images([index.parent / row["file"] for row in part]))
-        intended = emotion[start : start + len(part)].to(features.device)
+    rank, ranks = rank_and_ranks()
+    batches = [range(start, min(start + batch_size, len(rows))) for start in range(0, len(rows), batch_size)]
+    mine = batches[rank::ranks]
+    files = [index.parent / rows[number]["file"] for part in mine for number in part]
+    scores: dict[int, tuple[float, float | None]] = {}
+    for part, pictures in zip(mine, read_batches(files, batch_size, _READERS), strict=True):
+        features = networks.clip.features(_stack(pictures, [rows[number]["file"] for number in part]))
+        intended = emotion[part.start : part.stop].to(features.device)
         probability = classifier.probabilities(features).gather(1, intended[:, None]).squeeze(1)  # (n,)
         clarity = [None] * len(part) if reader is None else reader(features).tolist()
-        for row, emo_a, sem_c in zip(part, probability.tolist(), clarity, strict=True):
-            scored.append({**row, "emo_a": emo_a, "sem_c": sem_c, "network": networks.clip.name})
-    write_index(index, scored)
+        scores.update(zip(part, zip(probability.tolist(), clarity, strict=True), strict=True))
+    scores = {number: both for share in gather(scores) for number, both in share.items()}
+    scored = [
+        {**row, "emo_a": scores[number][0], "sem_c": scores[number][1], "network": networks.clip.name}
+        for number, row in enumerate(rows)
+    ]
+    if rank == 0:
+        write_index(index, scored)
     return scored
+
+
+def _stack(pictures: Sequence[Tensor], names: Sequence[str]) -> Tensor:
+    """Return (n, 3, H, W) in [0, 1] of pictures (3, H, W) in bytes; UniEmoError when their sizes differ."""
+    for name, picture in zip(names, pictures, strict=True):
+        if picture.shape != pictures[0].shape:
+            raise UniEmoError(f"images must all have one size; {name} has not that of {names[0]}: generate again")
+    return to_unit(torch.stack(list(pictures)))
 
 
 def _target(output: str | Path) -> Path:

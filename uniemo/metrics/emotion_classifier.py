@@ -14,6 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from filelock import FileLock
 from torch.utils.data import DataLoader
 
 from uniemo.data.batch import EmotionSample
@@ -74,6 +75,8 @@ def emotion_classifier(
 ) -> tuple[EmotionClassifier, ClassifierInfo]:
     """Return the Emo-A classifier of a CLIP and a dataset, trained at first need and then read from the cache.
 
+    Of several processes that need it one trains it, while the others wait.
+
     Args:
         clip: whose features it reads.
         data: training split to train on, validation split to stop on; never the test split.
@@ -92,15 +95,17 @@ def emotion_classifier(
     key = hashlib.sha256(f"{clip.hash} {settings}".encode()).hexdigest()[:16]
     weights = cache_dir() / "emotion_classifier" / f"{key}.safetensors"
     notes = weights.with_suffix(".json")
-    if weights.is_file() and notes.is_file():
-        classifier = EmotionClassifier.load(weights)
-        info = ClassifierInfo(**json.loads(notes.read_text())["info"])
-    else:
-        train = cached_features(clip, data.evaluation_loader("train", limit_per_emotion), views)
-        val = cached_features(clip, data.evaluation_loader("val", limit_per_emotion), views)
-        classifier, info = train_emotion_classifier(*train, *val, len(emotions), config)
-        classifier.origin = ClassifierOrigin(emotions, clip.name, clip.hash)
-        _save(classifier, info, weights, notes, clip)
+    weights.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{weights}.lock"):  # of several processes one trains it, the others read
+        if weights.is_file() and notes.is_file():
+            classifier = EmotionClassifier.load(weights)
+            info = ClassifierInfo(**json.loads(notes.read_text())["info"])
+        else:
+            train = cached_features(clip, data.evaluation_loader("train", limit_per_emotion), views)
+            val = cached_features(clip, data.evaluation_loader("val", limit_per_emotion), views)
+            classifier, info = train_emotion_classifier(*train, *val, len(emotions), config)
+            classifier.origin = ClassifierOrigin(emotions, clip.name, clip.hash)
+            _save(classifier, info, weights, notes, clip)
     _log.info(
         "Emo-A classifier on %s: validation accuracy %.3f (%s)", clip.name, info.accuracy, config.hidden or "linear"
     )

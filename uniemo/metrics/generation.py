@@ -1,14 +1,18 @@
-"""All five figures of images in memory, seen through one small CLIP; the engine is the evaluator's."""
+"""All five figures of images as they come, seen through one small CLIP; the engine is the evaluator's."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from uniemo.data.batch import EmotionSample
+from uniemo.data.dataset import EmotionDataset
+from uniemo.data.shares import numbered_share
+from uniemo.data.skipped import collate_readable
 from uniemo.metrics.clip_networks import MiniatureNetwork
 from uniemo.metrics.emotion_classifier import EmotionClassifier, View, view_of
 from uniemo.metrics.evaluator import Evaluator
@@ -23,6 +27,7 @@ from uniemo.metrics.protocols import (
     emotion_reading,
     protocol_readings,
 )
+from uniemo.metrics.ranks import even_batches, rank_and_ranks, sum_over_ranks
 from uniemo.metrics.semantic_clarity import ClarityReader
 from uniemo.vocabulary import Vocabulary
 
@@ -57,7 +62,7 @@ def miniature_readings(
 def real_statistics(
     networks: EvaluationNetworks, loader: DataLoader[EmotionSample], vocabulary: Vocabulary, view: View = "target"
 ) -> FeatureStatistics:
-    """Return the statistics of a loader's images.
+    """Return the statistics of a loader's images; each rank looks at its share, all get the same.
 
     Args:
         networks: on their device.
@@ -69,8 +74,9 @@ def real_statistics(
     statistics = FeatureStatistics(
         len(vocabulary.emotions), clip.embed_dim, Reading(MiniatureNetwork(clip), "strict", "features").identity
     )
-    for batch in loader:
+    for _, batch in numbered_share(loader):
         statistics.update(clip.features(view_of(batch, view)), batch.emotion)
+    sum_over_ranks(list(statistics.state().values()))
     return statistics
 
 
@@ -97,12 +103,89 @@ def evaluate_images(
     seed: int = 0,
     batch_size: int = 64,
 ) -> dict[str, float]:
-    """Return the figures of generated images, by the strict protocol.
+    """Return the figures of generated images in memory, by the strict protocol; see :func:`evaluate_stream`.
 
     Args:
         networks: on their device; each image goes through them once.
         classifier: Emo-A on the networks' image features.
-        images: (n, 3, H, W) in [0, 1] for each intended emotion, at least two each.
+        images: (n, 3, H, W) in [0, 1] for each intended emotion, at least two each; all of them on every rank.
+        real: statistics for FID; None leaves FID out.
+        vocabulary: emotion, scene and object names; without scenes and objects Sem-C is left out.
+        pairs: pairs of each emotion for LPIPS and Sem-D.
+        seed: of the pairs.
+        batch_size: images at a time.
+    """
+
+    def images_of(batches: Sequence[Sequence[str]]) -> Iterable[list[Tensor]]:
+        for names in batches:
+            parts = [name.rpartition("/") for name in names]
+            yield [images[emotion][int(row)] for emotion, _, row in parts]
+
+    names = {emotion: [f"{emotion}/{row:06d}" for row in range(len(part))] for emotion, part in images.items()}
+    return evaluate_stream(networks, classifier, names, images_of, real, vocabulary, pairs, seed, batch_size)
+
+
+@torch.no_grad()
+def evaluate_loader(
+    networks: EvaluationNetworks,
+    classifier: EmotionClassifier,
+    loader: DataLoader[EmotionSample],
+    vocabulary: Vocabulary,
+    view: View = "target",
+) -> dict[str, float]:
+    """Return the figures of real images, FID aside; emotions with fewer than two images are left out.
+
+    Args:
+        networks: as for :func:`evaluate_stream`.
+        classifier: Emo-A on the networks' image features.
+        loader: images of an :class:`uniemo.data.dataset.EmotionDataset`; it is asked for its dataset, its batch size
+            and its workers, not for batches.
+        vocabulary: whose emotions number the labels; with scene and object names for Sem-C.
+        view: the resolution to look at, see :func:`real_statistics`.
+
+    Returns:
+        As :func:`evaluate_stream`; empty where no emotion has two images.
+    """
+    dataset: EmotionDataset = loader.dataset  # type: ignore[assignment]
+    records, skips = dataset.records, dataset.on_error == "skip"
+    names: defaultdict[str, list[str]] = defaultdict(list)
+    for row, (file, label) in enumerate(zip(records.files, records.emotion.tolist(), strict=True)):
+        if not (skips and records.root / file in dataset.skipped):
+            names[vocabulary.emotions[label]].append(f"{row:08d}")
+    several = {emotion: rows for emotion, rows in names.items() if len(rows) > 1}
+    if not several:
+        return {}
+
+    def images_of(batches: Sequence[Sequence[str]]) -> Iterable[Tensor]:
+        rows = [[int(name) for name in part] for part in batches]
+        runner = DataLoader(dataset, batch_sampler=rows, num_workers=loader.num_workers, collate_fn=collate_readable)
+        return (view_of(batch, view) for batch in runner)
+
+    size = loader.batch_size or 1
+    return evaluate_stream(networks, classifier, several, images_of, None, vocabulary, batch_size=size)
+
+
+@torch.no_grad()
+def evaluate_stream(
+    networks: EvaluationNetworks,
+    classifier: EmotionClassifier,
+    names_by_emotion: Mapping[str, Sequence[str]],
+    images_of: Callable[[Sequence[Sequence[str]]], Iterable[Tensor | Sequence[Tensor]]],
+    real: FeatureStatistics | None,
+    vocabulary: Vocabulary,
+    pairs: int = 1000,
+    seed: int = 0,
+    batch_size: int = 64,
+) -> dict[str, float]:
+    """Return the figures of images by the strict protocol, of which only one batch is there at a time.
+
+    Each rank looks at its share, and all get the same figures.
+
+    Args:
+        networks: on their device; each image goes through them once.
+        classifier: Emo-A on the networks' image features.
+        names_by_emotion: ids of the images of each intended emotion, at least two each.
+        images_of: takes this rank's batches of ids and yields the images of each, (b, 3, H, W) in [0, 1].
         real: statistics for FID; None leaves FID out.
         vocabulary: emotion, scene and object names; without scenes and objects Sem-C is left out.
         pairs: pairs of each emotion for LPIPS and Sem-D.
@@ -118,18 +201,14 @@ def evaluate_images(
         UniEmoError: an unknown emotion, fewer than two images of one, or real statistics of another network.
     """
     protocol = Protocol("strict", pairs=pairs)
-    names = {
-        vocabulary.emotions[vocabulary.emotion_index(name)]: [f"{name}/{row:06d}" for row in range(len(part))]
-        for name, part in images.items()
-    }
-    plan = plan_evaluation(names, vocabulary.emotions, [protocol], seed)
+    plan = plan_evaluation(names_by_emotion, vocabulary.emotions, [protocol], seed)
     evaluator = Evaluator(plan, {"strict": miniature_readings(networks, classifier, vocabulary, protocol)}, batch_size)
     if real is not None:
         evaluator.use_real("strict", real)
-    for start in range(0, len(plan.names), batch_size):
-        part = plan.names[start : start + batch_size]
-        rows = [name.rpartition("/") for name in part]
-        evaluator.add([images[emotion][int(row)] for emotion, _, row in rows], part)
+    part = plan.part(*rank_and_ranks())
+    batches = even_batches(plan.names[part.start : part.stop], len(plan.names), batch_size)
+    for names, images in zip(batches, images_of(batches), strict=True):
+        evaluator.add(images, names)
     figures = evaluator.result(intervals=False)["strict"].figures
     result = {f"{name}[{networks.name}]": figures[name].value for name in FIGURES if name in figures}
     for name in FIGURES:

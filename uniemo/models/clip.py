@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from uniemo.errors import UniEmoError
 from uniemo.models.clip_files import is_openai_archive, read_clip_file
 from uniemo.models.clip_shapes import TOKENIZER, ClipShape, build_shape
-from uniemo.models.hub import RANDOM, hub_folder, in_cache, is_hub_name, missing_weights, offline
+from uniemo.models.hub import RANDOM, hub_folder, in_cache, is_hub_name, missing_weights, offline, reach
 from uniemo.resources import MINIATURE, resolve
 
 _SEED = 23372  # of random weights: a checkpoint finds the same ones again
@@ -183,6 +183,7 @@ def _check_tag(architecture: str, tag: str) -> None:
     if not offline():
         try:
             with _quiet():
+                reach(f"{owner}/{repo}")
                 download_pretrained(config)
             return
         except Exception as error:  # no network, a full disk
@@ -234,7 +235,7 @@ def _check_folder(folder: Path, weights: bool) -> None:
     if not folder.is_dir():
         raise UniEmoError(
             f"clip must be miniature:clip, a folder, a file, a name on the hub or an open_clip name such as ViT-B-32; "
-            f"there is no folder {str(folder)!r}"
+            f"there is no {str(folder)!r}"
         )
     if not (folder / _CONFIG).is_file():
         raise UniEmoError(f"clip folder must hold {_CONFIG}; {str(folder)!r} has none, write it there")

@@ -58,6 +58,20 @@ class ClipShape:
         return shape
 
 
+PUBLISHED = {  # OpenAI's towers by open_clip's names
+    "ViT-B-32": ClipShape(768, 12, 32, 224, 512),
+    "ViT-B-16": ClipShape(768, 12, 16, 224, 512),
+    "ViT-L-14": ClipShape(1024, 24, 14, 224, 768),
+    "ViT-L-14-336": ClipShape(1024, 24, 14, 336, 768),
+}
+
+
+def published_name(name: str) -> str | None:
+    """Return open_clip's name of the published CLIP that a name with sizes means; None where none has these sizes."""
+    shape = ClipShape.from_name(name.rpartition(":")[2])
+    return next((known for known, published in PUBLISHED.items() if published == shape), None)
+
+
 def build_shape(shape: ClipShape, text: dict[str, int] | None = None) -> nn.Module:
     """Return an open_clip model of these sizes with random weights, in eval mode.
 

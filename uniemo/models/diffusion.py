@@ -16,6 +16,8 @@ from uniemo.models.losses import Condition, diffusion_loss
 from uniemo.models.pipeline import assemble, load_pipeline, make_scheduler, quiet
 from uniemo.models.prompts import SLOT, EncodedPrompts, PromptTokenizer, embedding, replaced
 
+_DECODED_PIXELS = 2**20  # decoded at once: four images of 512², whose activations take about a gigabyte each
+
 
 @dataclass
 class DiffusionConfig:
@@ -66,6 +68,7 @@ class DiffusionBackbone(nn.Module):
         num_timesteps: of the training schedule; timesteps are 0 to ``num_timesteps`` - 1.
         token_widths: W, width of the token embeddings, of each text encoder.
         token_norms: mean length of the token embeddings of each text encoder.
+        zeros_for_empty: whether an empty prompt means embeddings of zeros, as for XL.
 
     Raises:
         UniEmoError: weights that are missing, a placeholder that is not one token, or an unknown scheduler.
@@ -89,7 +92,7 @@ class DiffusionBackbone(nn.Module):
         if self.xl:
             self.text_encoders.append(pipeline.text_encoder_2.to(dtype))
             self.tokenizers.append(pipeline.tokenizer_2)
-        self._zeros_for_empty = self.xl and bool(pipeline.config.force_zeros_for_empty_prompt)
+        self.zeros_for_empty = self.xl and bool(pipeline.config.force_zeros_for_empty_prompt)
         self.scheduler_config = dict(pipeline.scheduler.config)
         self.schedule = make_scheduler("DDPMScheduler", self.scheduler_config)
         make_scheduler(config.scheduler, self.scheduler_config)  # an unknown name is an error before any work
@@ -123,11 +126,25 @@ class DiffusionBackbone(nn.Module):
             noise: (B, *latent_shape) standard normal, to draw from the VAE's posterior; None takes its mean.
 
         Returns:
-            (B, *latent_shape).
+            (B, *latent_shape) float32.
+        """
+        return self.draw(self.posterior(images), noise)
+
+    @torch.no_grad()
+    def posterior(self, images: Tensor) -> Tensor:
+        """Return mean and standard deviation of the VAE's posterior, unscaled: (B, 2, *latent_shape) float32.
+
+        Args:
+            images: (B, 3, D, D) in [-1, 1].
         """
         with self._vae_precision():
-            posterior = self.vae.encode(images.to(self.vae.dtype)).latent_dist
-        latents = posterior.mean if noise is None else posterior.mean + posterior.std * noise.to(posterior.mean)
+            found = self.vae.encode(images.to(self.vae.dtype)).latent_dist
+        return torch.stack([found.mean, found.std], dim=1).float()
+
+    def draw(self, posterior: Tensor, noise: Tensor | None = None) -> Tensor:
+        """Return scaled latents (B, *latent_shape) of what :meth:`posterior` gave; ``noise`` as in :meth:`encode`."""
+        mean, std = posterior.unbind(dim=1)
+        latents = mean if noise is None else mean + std * noise.to(mean)
         return latents * self.vae.config.scaling_factor
 
     def loss(
@@ -274,8 +291,10 @@ class DiffusionBackbone(nn.Module):
 
     def _decode(self, latents: Tensor) -> Tensor:
         """Return (B, 3, H, W) float32 images in [0, 1] of (B, *latent_shape) scaled latents."""
+        scaled = latents.to(self.vae.dtype) / self.vae.config.scaling_factor
         with self._vae_precision():
-            decoded = self.vae.decode(latents.to(self.vae.dtype) / self.vae.config.scaling_factor, return_dict=False)[0]
+            parts = scaled.split(max(1, _DECODED_PIXELS // self.image_size**2))
+            decoded = torch.cat([self.vae.decode(part, return_dict=False)[0] for part in parts])
         return (decoded.float() * 0.5 + 0.5).clamp(0, 1)
 
     def _vae_precision(self) -> contextlib.AbstractContextManager[Any]:
@@ -297,7 +316,7 @@ class DiffusionBackbone(nn.Module):
     def _unconditional(self, negative_prompt: str) -> EncodedPrompts:
         """Return what the unconditional branch is told, for one image."""
         text = self.embed([negative_prompt])
-        if negative_prompt or not self._zeros_for_empty or text.pooled is None:
+        if negative_prompt or not self.zeros_for_empty or text.pooled is None:
             return text
         return EncodedPrompts(torch.zeros_like(text.states), torch.zeros_like(text.pooled))
 

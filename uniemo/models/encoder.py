@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from uniemo.errors import UniEmoError
 from uniemo.models.clip import ClipParts, load_clip
@@ -29,6 +30,7 @@ class EncoderConfig:
         num_layers: layers of the paper's interactive block; the released one always has one.
         stages: (L1, L2), layers after which scene and object queries interact; None is the rounded thirds.
         beta_init: first value of β in eq. 3.
+        checkpointing: recompute the activations of CLIP's layers in the backward pass: less memory, a third more time.
     """
 
     clip: str = "miniature:clip"
@@ -40,6 +42,7 @@ class EncoderConfig:
     num_layers: int = 2
     stages: tuple[int, int] | None = None
     beta_init: float = 0.1
+    checkpointing: bool = False
 
 
 @dataclass
@@ -126,6 +129,7 @@ class ExpertQueryEncoder(nn.Module):
         self.grid = (clip.image_size // patch, clip.image_size // patch)
         self.stages = _stages(config.stages, len(self.visual.resblocks))
         self.single_step = config.queries == "single_step"
+        self.checkpointing = config.checkpointing
         for name in ("query_length", "num_layers"):
             if getattr(config, name) < 1:
                 raise UniEmoError(f"encoder.{name} must be at least 1; got {getattr(config, name)}")
@@ -164,7 +168,7 @@ class ExpertQueryEncoder(nn.Module):
         if self.single_step:
             x = _join(x, self.object_query)
         for block in blocks[:first]:
-            x = block(x)  # eq. 1
+            x = self._layer(block, x)  # eq. 1
         if self.scene_block is not None:
             scene, scene_attention = self.scene_block(x[:, base:end], x[:, :base], attention)
             x = torch.cat([x[:, :base], scene, x[:, end:]], dim=1)
@@ -172,13 +176,13 @@ class ExpertQueryEncoder(nn.Module):
             x = _join(x, self.object_query)
 
         for block in blocks[first:second]:
-            x = block(x)
+            x = self._layer(block, x)
         if self.object_block is not None:
             objects, object_attention = self.object_block(x[:, end:], x[:, :base], attention)
             x = torch.cat([x[:, :end], objects], dim=1)
 
         for block in blocks[second:-1]:
-            x = block(x)
+            x = self._layer(block, x)
         x = self.visual.last(x, base if patches else 1)
         return EmotionFeatures(
             cls=self.visual.ln_post(x[:, 0]),
@@ -200,6 +204,12 @@ class ExpertQueryEncoder(nn.Module):
         for name, parameter in self.named_parameters():
             if not name.startswith("visual."):
                 yield parameter
+
+    def _layer(self, block: nn.Module, x: Tensor) -> Tensor:
+        """Run one of CLIP's layers on the (B, T, D) tokens."""
+        if self.checkpointing and torch.is_grad_enabled():
+            return checkpoint(block, x, use_reentrant=False)
+        return block(x)
 
     def _queries(self, config: EncoderConfig) -> nn.Parameter:
         """Return new (Q, D) queries: noise of a tenth of a token's size, so that the image gives them their content."""

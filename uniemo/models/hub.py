@@ -11,12 +11,14 @@ from uniemo.errors import UniEmoError
 
 RANDOM = "random:"  # before a name: the architecture without its weights
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+_FILES = (".pt", ".pth", ".bin", ".ckpt", ".safetensors")
+_PATIENCE = 10  # seconds for an answer of the hub
 _TRUE = {"1", "ON", "YES", "TRUE"}  # what huggingface_hub takes for true
 
 
 def is_hub_name(name: str) -> bool:
-    """Whether a name has the form ``owner/repository``."""
-    return _NAME.fullmatch(name) is not None
+    """Whether a name has the form ``owner/repository``, and not that of a file."""
+    return _NAME.fullmatch(name) is not None and not name.endswith(_FILES)
 
 
 def random_name(name: str) -> str:
@@ -75,6 +77,13 @@ def missing_weights(
         f"fetch with `hf download {repo} {' '.join([*files, *optional])}`, give a local folder, or dry-run with "
         f"--weights random"
     )
+
+
+def reach(repo: str) -> None:
+    """Raise whatever keeps a repository on the hub from being reached, at once; a download would try for a minute."""
+    from huggingface_hub import HfApi
+
+    HfApi().model_info(repo, timeout=_PATIENCE)
 
 
 def in_cache(repo: str, files: Sequence[str]) -> bool:

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-import torch.distributed as dist
-import torch.distributed.nn.functional
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from uniemo.models.ranks import gathered, ranks, summed
 
 Condition = tuple[Tensor, ...]  # one (B, W) per text encoder of the diffusion model
 
@@ -49,16 +49,14 @@ def contrastive_loss(
     Returns:
         Mean over the valid samples, a scalar; zero, with its graph intact, when there are none. Over several ranks it
         is this rank's sum over the number of valid samples on all ranks, times the number of ranks, so that averaging
-        gradients over ranks (as DDP does) gives the gradient of one process with the whole batch.
+        gradients over ranks (as DDP does) gives the gradient of one process with the whole batch
+        (:mod:`uniemo.models.ranks`). Ranks may hold different numbers of samples, one may hold no valid one.
     """
     valid = attribute >= 0
     attribute = attribute.clamp(min=0)
     features = F.normalize(projected.float(), dim=-1)
-    ranks = dist.get_world_size() if _distributed() else 1
 
-    counts = text.new_zeros(len(text), dtype=torch.float32).index_add_(0, attribute, valid.float())
-    if ranks > 1:
-        dist.all_reduce(counts)
+    counts = summed(text.new_zeros(len(text), dtype=torch.float32).index_add_(0, attribute, valid.float()))
     total = counts.sum()
 
     scores = features @ text.float().T / tau  # (B, V)
@@ -69,60 +67,43 @@ def contrastive_loss(
     loss = (scores + present).logsumexp(dim=1) - own  # (B,)
     if form == "symmetric":
         loss = (loss + _text_to_image(features, text, attribute, valid, tau, duplicates)) / 2
-    return torch.where(valid, loss, 0 * own).sum() / total.clamp(min=1) * ranks
+    return torch.where(valid, loss, 0 * own).sum() / total.clamp(min=1) * ranks()
 
 
 def _text_to_image(
     features: Tensor, text: Tensor, attribute: Tensor, valid: Tensor, tau: float, duplicates: str
 ) -> Tensor:
     """Return the (B,) losses of the direction from each sample's text to the images of all ranks."""
-    images, labels, takes_part, mine = features, attribute, valid, torch.arange(len(features), device=features.device)
-    if _distributed() and dist.get_world_size() > 1:
-        images = torch.cat(torch.distributed.nn.functional.all_gather(features.contiguous()))
-        labels = torch.cat(_gather(attribute))
-        takes_part = torch.cat(_gather(valid))
-        mine = mine + dist.get_rank() * len(features)
+    images, first = gathered(features)
+    label, _ = gathered(torch.where(valid, attribute, -1).unsqueeze(1))
+    label = label.squeeze(1)  # (all images,), -1 for those that take no part
     scores = text.float()[attribute] @ images.T / tau  # (B, all images)
     lowest = torch.finfo(scores.dtype).min
-    scores = scores.masked_fill(~takes_part, lowest)
+    scores = scores.masked_fill(label < 0, lowest)
     if duplicates == "positive":
-        positive = (labels == attribute.unsqueeze(1)) & takes_part
-        own = scores.masked_fill(~positive, lowest).logsumexp(dim=1)
+        own = scores.masked_fill(label != attribute.unsqueeze(1), lowest).logsumexp(dim=1)
     else:
+        mine = first + torch.arange(len(features), device=features.device)
         own = scores.gather(1, mine.unsqueeze(1)).squeeze(1)
     return scores.logsumexp(dim=1) - own
 
 
-def _distributed() -> bool:
-    return dist.is_available() and dist.is_initialized()
-
-
-def _gather(x: Tensor) -> list[Tensor]:
-    """Return every rank's tensor, without gradient; shapes are equal on all ranks."""
-    parts = [torch.empty_like(x) for _ in range(dist.get_world_size())]
-    dist.all_gather(parts, x.contiguous())
-    return parts
-
-
-def draw_object(objects: Tensor, generator: torch.Generator | Sequence[torch.Generator] | None = None) -> Tensor:
+def draw_object(objects: Tensor, lots: Tensor) -> Tensor:
     """Draw one of each image's objects, all equally likely.
 
     Args:
         objects: (B, O) bool.
-        generator: source of randomness on the CPU, or one per image, so that a draw does not depend on the rest of the
-            batch; the global one when None.
+        lots: (B,) uniform in [0, 1), one per image, so that a draw does not depend on the rest of the batch.
 
     Returns:
         (B,) int64, -1 where an image has no object.
     """
     if objects.numel() == 0:
         return torch.full((len(objects),), -1, dtype=torch.int64, device=objects.device)
-    if generator is None or isinstance(generator, torch.Generator):
-        lots = torch.rand(objects.shape, generator=generator)
-    else:
-        lots = torch.stack([torch.rand(objects.shape[1], generator=own) for own in generator])
-    best, drawn = torch.where(objects, lots.to(objects.device), -1.0).max(dim=1)
-    return torch.where(best >= 0, drawn, -1)
+    count = objects.sum(dim=1)
+    wanted = torch.minimum((lots.to(objects.device) * count).long(), count - 1)  # from 0; -1 where there is none
+    drawn = (objects.cumsum(dim=1) > wanted.unsqueeze(1)).int().argmax(dim=1)  # first place where so many were passed
+    return torch.where(count > 0, drawn, -1)
 
 
 def diffusion_loss(prediction: Tensor, target: Tensor) -> Tensor:
@@ -160,7 +141,7 @@ class PrototypeLoss(nn.Module):
         self.prototypes = nn.ParameterList(nn.Parameter(start.detach().clone().float()) for start in init)
 
     def forward(self, condition: Condition, emotion: Tensor, emotion_logits: Tensor) -> Tensor:
-        """Return the mean loss over samples and text encoders.
+        """Return each sample's loss (B,), the mean over text encoders.
 
         Args:
             condition: one (B, W) per text encoder.
@@ -168,11 +149,11 @@ class PrototypeLoss(nn.Module):
             emotion_logits: (B, C) of the image; not used by this form.
         """
         del emotion_logits
-        losses = [
-            F.cross_entropy(F.normalize(c.float(), dim=-1) @ F.normalize(prototype, dim=-1).T / self.tau, emotion)
-            for c, prototype in zip(condition, self.prototypes, strict=True)
-        ]
-        return torch.stack(losses).mean()
+        losses = []
+        for c, prototype in zip(condition, self.prototypes, strict=True):
+            scores = F.normalize(c.float(), dim=-1) @ F.normalize(prototype, dim=-1).T / self.tau  # (B, C)
+            losses.append(F.cross_entropy(scores, emotion, reduction="none"))
+        return torch.stack(losses).mean(dim=0)
 
 
 class CrossEntropyConditionLoss(nn.Module):
@@ -183,10 +164,10 @@ class CrossEntropyConditionLoss(nn.Module):
         self.heads = nn.ModuleList(nn.Linear(width, num_emotions) for width in widths)
 
     def forward(self, condition: Condition, emotion: Tensor, emotion_logits: Tensor) -> Tensor:
-        """Return the mean loss over samples and text encoders; arguments as in :class:`PrototypeLoss`."""
+        """Return each sample's loss (B,), the mean over text encoders; arguments as in :class:`PrototypeLoss`."""
         del emotion_logits
-        losses = [F.cross_entropy(head(c), emotion) for c, head in zip(condition, self.heads, strict=True)]
-        return torch.stack(losses).mean()
+        pairs = zip(condition, self.heads, strict=True)
+        return torch.stack([F.cross_entropy(head(c), emotion, reduction="none") for c, head in pairs]).mean(dim=0)
 
 
 class TripletConditionLoss(nn.Module):
@@ -202,7 +183,7 @@ class TripletConditionLoss(nn.Module):
         self.heads = nn.ModuleList(nn.Linear(width, num_emotions) for width in widths)
 
     def forward(self, condition: Condition, emotion: Tensor, emotion_logits: Tensor) -> Tensor:
-        """Return the mean loss over samples and text encoders; arguments as in :class:`PrototypeLoss`."""
+        """Return each sample's loss (B,), the mean over text encoders; arguments as in :class:`PrototypeLoss`."""
         wrong = emotion_logits.detach().scatter(1, emotion.unsqueeze(1), -torch.inf).argmax(dim=1)
         losses = []
         for c, head in zip(condition, self.heads, strict=True):
@@ -210,9 +191,9 @@ class TripletConditionLoss(nn.Module):
             unit = F.normalize(logits, dim=-1)  # its entries are the cosines with the one-hot vectors
             towards = unit.gather(1, emotion.unsqueeze(1)).squeeze(1)
             away = unit.gather(1, wrong.unsqueeze(1)).squeeze(1)
-            triplet = F.relu((1 - towards) - (1 - away) + self.margin).mean()
-            losses.append(triplet + F.cross_entropy(logits, emotion))
-        return torch.stack(losses).mean()
+            triplet = F.relu((1 - towards) - (1 - away) + self.margin)
+            losses.append(triplet + F.cross_entropy(logits, emotion, reduction="none"))
+        return torch.stack(losses).mean(dim=0)
 
 
 def build_condition_loss(config: ConditionLossConfig, init: Sequence[Tensor]) -> nn.Module:

@@ -183,7 +183,7 @@ def _check_folder(folder: Path, weights: bool = True) -> None:
     if not index.is_file():
         raise UniEmoError(
             f"diffusion.path must be a folder with model_index.json, a single .safetensors file or a name on the hub; "
-            f"{str(folder)!r} has none, give another"
+            f"{str(folder)!r} {'has none' if folder.is_dir() else 'is not there'}, give another"
         )
     try:
         kind = json.loads(index.read_text()).get("_class_name")

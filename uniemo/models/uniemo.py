@@ -214,14 +214,17 @@ class UniEmoModel(nn.Module):
 
     @torch.no_grad()
     def sample_condition(
-        self, weights: Weights, seeds: Sequence[int], kind: Literal["bank", "gaussian"] | None = None
+        self,
+        weights: Weights | Sequence[Weights],
+        seeds: Sequence[int],
+        kind: Literal["bank", "gaussian"] | None = None,
     ) -> Condition:
         """Draw conditions for an emotion or a mix of emotions, each from its own seed only.
 
         For a mix, each emotion draws its own features and fuses them with its own α; conditions are summed by weight.
 
         Args:
-            weights: weight of each emotion, by index or as (C,); scaled to sum to one.
+            weights: weight of each emotion, by index or as (C,); scaled to sum to one. One for all or one per seed.
             seeds: one per condition.
             kind: how features are drawn; None is the configuration's.
 
@@ -229,11 +232,26 @@ class UniEmoModel(nn.Module):
             One (n, W) per text encoder.
 
         Raises:
-            UniEmoError: weights that are negative, not finite or without a positive sum; no emotion space yet.
+            UniEmoError: weights that are negative, not finite or without a positive sum, or of another number than the
+                seeds; no emotion space yet.
         """
+        if isinstance(weights, (dict, Tensor)):
+            return self._sample_mix(emotion_weights(weights, self.vocabulary), seeds, kind)
+        if len(weights) != len(seeds):
+            raise UniEmoError(f"emotion weights must be as many as seeds; got {len(weights)} for {len(seeds)} seeds")
+        rows: dict[tuple[tuple[int, float], ...], list[int]] = {}  # by mix
+        for row, one in enumerate(weights):
+            rows.setdefault(tuple(emotion_weights(one, self.vocabulary).items()), []).append(row)
+        parts = [self._sample_mix(dict(mix), [seeds[row] for row in own], kind) for mix, own in rows.items()]
+        place = torch.tensor([row for own in rows.values() for row in own]).argsort()  # where each row went
+        return tuple(torch.cat(own)[place.to(own[0].device)] for own in zip(*parts, strict=True))
+
+    def _sample_mix(
+        self, mixed: dict[int, float], seeds: Sequence[int], kind: Literal["bank", "gaussian"] | None
+    ) -> Condition:
+        """Draw conditions for one mix of emotions, its weights by index."""
         _, _, space = self._generation()
         device = self.bank.scene_table.device
-        mixed = emotion_weights(weights, self.vocabulary)
         found = []
         for emotion in mixed:
             generators = [seeded(seed, emotion) for seed in seeds]
@@ -244,7 +262,7 @@ class UniEmoModel(nn.Module):
 
     def generate(
         self,
-        weights: Weights,
+        weights: Weights | Sequence[Weights],
         seeds: Sequence[int],
         prompts: Sequence[str] | str | None = None,
         steps: int | None = None,
@@ -254,7 +272,7 @@ class UniEmoModel(nn.Module):
         negative_prompt: str = "",
         batch_size: int = 16,
     ) -> Tensor:
-        """Generate one image per seed for an emotion or a mix.
+        """Generate one image per seed for an emotion or a mix; a batch may hold images of several.
 
         Args:
             weights: as in :meth:`sample_condition`.

@@ -27,13 +27,14 @@ from uniemo.data.batch import EmotionBatch
 from uniemo.data.emotions import LabelMap, label_map
 from uniemo.errors import UniEmoError
 from uniemo.models.attributes import Kind
+from uniemo.models.ranks import averaged
 from uniemo.models.uniemo import UniEmoModel
 from uniemo.modules.accuracy import Examination, sum_classes
 from uniemo.modules.config import ModelConfig
 from uniemo.modules.noise import mixed_seed
 from uniemo.modules.optim import OptimizerConfig, freeze, model_parameters, parameter_groups, schedule
 from uniemo.modules.terms import LossConfig
-from uniemo.modules.transfer import Transfer, check_names, check_sizes, transfer
+from uniemo.modules.transfer import Transfer, check_names, check_sizes, misfit, same_tower, transfer
 from uniemo.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -76,10 +77,12 @@ class UniEmoModule(L.LightningModule):
         self._data_names: Vocabulary | None = None
         self._examination: Examination | None = None
         self._total_steps = 1
+        self._epoch_step = 0  # optimiser steps before the present epoch
         plain = config.plain() | {"optimizer": plain_config(optimizer), "loss": plain_config(loss)}
         self.save_hyperparameters(
             {**plain, "init_from": init_from, "seed": seed, "_instantiator": _INSTANTIATOR}, logger=False
         )
+        self.register_state_dict_post_hook(_leave_out_frozen)
 
     # Building.
 
@@ -163,8 +166,15 @@ class UniEmoModule(L.LightningModule):
         """Load the weights of an earlier stage; what does not fit this data's names starts anew and is named."""
         check_backbones(info, self.config.backbones())
         names = {name.removeprefix(PREFIX): value for name, value in state.items()}
-        fitted = transfer(names, self.model.trained_state_dict(), info.vocabulary, self.vocabulary)
-        self._load(fitted.state, shared_only=True)
+        own = self.model.trained_state_dict()
+        fitted = transfer(names, own, info.vocabulary, self.vocabulary)
+        try:
+            self._load(fitted.state, shared_only=True)
+        except UniEmoError as error:
+            words = misfit(self.config, info, same_tower(names, own))
+            if not words:
+                raise
+            raise UniEmoError(f"the model must have the sizes of init_from {info.path}: add {words}") from error
         if fitted.note:
             _say(f"init_from {info.path}: {fitted.note}")
         return fitted
@@ -197,12 +207,21 @@ class UniEmoModule(L.LightningModule):
         batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
         return max(1, -(-batches // trainer.accumulate_grad_batches) * max(1, trainer.max_epochs or 1))
 
+    def on_train_start(self) -> None:
+        """Count the steps to come also where a run goes on within an epoch, whose start it does not meet."""
+        self._count_steps()
+
     def on_train_epoch_start(self) -> None:
-        """Count the steps that are left: the training set may have grown by generated images."""
+        """Count the steps to come: the training set may have grown by generated images."""
+        self._epoch_step = self.trainer.global_step
+        self._count_steps()
+
+    def _count_steps(self) -> None:
+        """Find out how many steps the run will have taken at its end, from the length of the present epoch."""
         trainer = self.trainer
         if trainer.max_steps <= 0 and trainer.max_epochs:
             per_epoch = -(-int(trainer.num_training_batches) // trainer.accumulate_grad_batches)
-            self._total_steps = trainer.global_step + per_epoch * (trainer.max_epochs - trainer.current_epoch)
+            self._total_steps = self._epoch_step + per_epoch * (trainer.max_epochs - trainer.current_epoch)
 
     # Steps.
 
@@ -211,14 +230,21 @@ class UniEmoModule(L.LightningModule):
         """Return the weighted sum and its named terms."""
 
     def on_train_batch_start(self, batch: EmotionBatch, batch_idx: int) -> None:
-        """Seed dropout by step, so that a resumed run equals an unbroken one."""
+        """Seed dropout by step and rank: a resumed run equals an unbroken one, ranks drop units of their own."""
         torch.manual_seed(mixed_seed(self.seed, self.trainer.fit_loop.total_batch_idx, self.global_rank))
 
     def training_step(self, batch: EmotionBatch, batch_idx: int) -> Tensor:
-        """Sum and log the stage's losses."""
+        """Sum the stage's losses, and log them.
+
+        What is returned is this rank's part (:mod:`uniemo.models.ranks`): gradients averaged over ranks are those of
+        one process with the images of all ranks. What is logged is the same on every rank, the loss over all of them.
+        With ``trainer.accumulate_grad_batches`` that holds for each batch on its own: negatives and counts of masked
+        losses are those of one batch of all ranks, and the step takes the mean of its batches' gradients.
+        """
         total, terms = self.losses(batch)
-        named = {f"loss/{name}": value.detach() for name, value in terms.items()} | {"loss/total": total.detach()}
-        self.log_dict(named, prog_bar=True, batch_size=len(batch))
+        named = {f"loss/{name}": value for name, value in terms.items()} | {"loss/total": total}
+        figures = averaged(torch.stack([value.detach() for value in named.values()]))
+        self.log_dict(dict(zip(named, figures.unbind(), strict=True)), prog_bar=True, batch_size=len(batch))
         return total
 
     def on_validation_start(self) -> None:
@@ -324,6 +350,7 @@ class UniEmoModule(L.LightningModule):
                 kind: {"name": name, "hash": fingerprint(name)} for kind, name in self.config.backbones().items()
             },
             "config": self.config_text,
+            "epoch_step": self._epoch_step,
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -337,6 +364,7 @@ class UniEmoModule(L.LightningModule):
             raise UniEmoError(
                 f"checkpoint must be of stage {self.stage}; it is of stage {about['stage']}: give another"
             )
+        self._epoch_step = about.get("epoch_step", 0)
         vocabulary = Vocabulary.from_dict(about["vocabulary"])
         if self._data_names is not None and self.trainer.state.fn == "fit":
             check_names(vocabulary, self._data_names)
@@ -357,6 +385,13 @@ class UniEmoModule(L.LightningModule):
 
 
 _INSTANTIATOR = "lightning.pytorch.cli.instantiate_module"  # rebuilds configuration dataclasses in load_from_checkpoint
+
+
+def _leave_out_frozen(module: UniEmoModule, state: dict[str, Any], prefix: str, metadata: object) -> None:
+    """Leave frozen backbones out of a module's state, which forked processes hand back whole (gigabytes)."""
+    kept = {f"{prefix}{PREFIX}{name}" for name in module.model.trained_state_dict(module.clip_tuned)}
+    for name in state.keys() - kept:
+        del state[name]
 
 
 @rank_zero_only

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -21,7 +21,10 @@ from uniemo.models.fusion import FusionConfig
 from uniemo.models.head import HeadConfig
 from uniemo.models.losses import ConditionLossConfig
 from uniemo.modules.base import ModelConfig, UniEmoModule
+from uniemo.modules.latents import latent_encoder
 from uniemo.modules.optim import OptimizerConfig
+from uniemo.modules.space import space_features
+from uniemo.modules.strategies import FrozenFSDPStrategy
 from uniemo.modules.terms import LossConfig, generation_terms, joint_loss, understanding_terms
 from uniemo.modules.transfer import Transfer, keeps_attributes
 from uniemo.resources import atomic_write, resolve
@@ -80,6 +83,16 @@ class JointModule(UniEmoModule):
         self._full_spaces: dict[int, dict[str, Tensor]] = {}  # of all training images, by step, at the end of fit
         self._space_step = -1  # step whose weights the emotion space was built with
 
+    def setup(self, stage: str) -> None:
+        """Build the model; lend its VAE to data that keeps latents (Lightning's hook).
+
+        Args:
+            stage: ``fit``, ``validate``, ``test`` or ``predict``.
+        """
+        super().setup(stage)
+        if stage == "fit" and self._data().cached_latents:
+            self._data().lend_encoder(latent_encoder(self))
+
     def losses(self, batch: EmotionBatch) -> tuple[Tensor, dict[str, Tensor]]:
         """Return L_joint and its terms."""
         features = self.model.features(batch.images)
@@ -117,6 +130,12 @@ class JointModule(UniEmoModule):
             self._find_tables()
             self._tables_known = True
 
+    def on_train_batch_start(self, batch: EmotionBatch, batch_idx: int) -> None:
+        """Share a UNet out again that was gathered to generate."""
+        if isinstance(self.trainer.strategy, FrozenFSDPStrategy):
+            self.trainer.strategy.scatter()
+        super().on_train_batch_start(batch, batch_idx)
+
     def _find_tables(self) -> None:
         """Set the attribute bank's tables from the configured source (eq. 5).
 
@@ -136,10 +155,11 @@ class JointModule(UniEmoModule):
                 config.source, self.config.encoder.clip, self.model.bank, self._data(), self.device
             )
             self._log_once("emo_a_classifier/accuracy", accuracy)
+        tables = self.trainer.strategy.broadcast(tables)  # machines may round differently
         self.model.bank.set_tables(*(table.to(self.device) for table in tables))
 
     def build_space(self, images_per_emotion: int | None) -> None:
-        """Fit the emotion space to the present weights.
+        """Fit the emotion space to the present weights; every rank encodes its share, all get the same space.
 
         Args:
             images_per_emotion: training images looked at, without augmentation; None takes all.
@@ -147,19 +167,19 @@ class JointModule(UniEmoModule):
         space = self.model.space
         assert space is not None  # both are there in this stage
         assert self.config.space is not None
-        found: dict[str, list[Tensor]] = {kind: [] for kind in space.kinds}
-        emotion = []
         with self._evaluating():
-            for batch in self._data().evaluation_loader("train", images_per_emotion):
-                features = self.model.features(batch.images.to(self.device))
-                for kind, value in self.model.fused_features(features).items():
-                    found[kind].append(value.float().cpu())
-                emotion.append(batch.emotion)
-            stacked = {kind: torch.cat(parts) for kind, parts in found.items()}
-            space.fit(stacked, torch.cat(emotion), self.config.space.bank_size, self.seed)
+            loader = self._data().evaluation_loader("train", images_per_emotion)
+            features, emotion = space_features(self.model, loader, self.device)
+            space.fit(features, emotion, self.config.space.bank_size, self.seed)
         self._space_step = self.global_step
 
     def prepare_generation(self) -> None:
+        """Bring what generation needs up to date; all ranks call this together, and may then draw what they like."""
+        self._renew_space()
+        if isinstance(self.trainer.strategy, FrozenFSDPStrategy):
+            self.trainer.strategy.gather()
+
+    def _renew_space(self) -> None:
         """Build the emotion space unless it fits the present weights."""
         if self.trainer.state.fn != "fit":
             return  # a loaded checkpoint brings its own
@@ -180,24 +200,33 @@ class JointModule(UniEmoModule):
 
     def generate(
         self,
-        emotion: int,
+        emotion: int | Sequence[int],
         seeds: list[int],
         steps: int | None = None,
         guidance: float | None = None,
         space: Literal["bank", "gaussian"] | None = None,
         batch_size: int = 16,
     ) -> Tensor:
-        """Draw one image per seed for an emotion: (n, 3, H, W) in [0, 1] on the CPU; None takes the configuration's."""
+        """Draw one image per seed, for one emotion or one per seed: (n, 3, H, W) in [0, 1] on the CPU.
+
+        None takes the configuration's choice.
+        """
+        weights = [{one: 1.0} for one in ([emotion] * len(seeds) if isinstance(emotion, int) else emotion)]
         with self._evaluating():
             return self.model.generate(
-                {emotion: 1.0}, seeds, steps=steps, guidance=guidance, kind=space, batch_size=batch_size
+                weights, seeds, steps=steps, guidance=guidance, kind=space, batch_size=batch_size
             )
 
     # Checkpoints.
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """See that the emotion space fits the weights before they are written."""
-        self.prepare_generation()
+        """See that the emotion space fits the weights before they are written.
+
+        Within an epoch, where a checkpoint is there to resume from, the latest one will do: building it takes longer
+        than writing the file.
+        """
+        if self._space_step < 0 or self.trainer.is_last_batch or "optimizer_states" not in checkpoint:
+            self._renew_space()
         super().on_save_checkpoint(checkpoint)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -209,6 +238,8 @@ class JointModule(UniEmoModule):
     def complete_checkpoint(self, path: Path) -> None:
         """Rewrite a checkpoint of this run with the emotion space of all training images."""
         content, _ = read_checkpoint(path, (self.stage,))
+        if content["uniemo"].get("complete"):
+            return
         state, step = content["state_dict"], int(content["global_step"])
         if step not in self._full_spaces:  # best and last are often of the same step
             present = {name: value.clone() for name, value in self.model.trained_state_dict(self.clip_tuned).items()}
@@ -223,7 +254,9 @@ class JointModule(UniEmoModule):
             self._space_step = -1
         if self.trainer.is_global_zero:
             with atomic_write(path) as temporary:
-                torch.save({**content, "state_dict": {**state, **self._full_spaces[step]}}, temporary)
+                about = {**content["uniemo"], "complete": True}
+                full = {**state, **self._full_spaces[step]}
+                torch.save({**content, "uniemo": about, "state_dict": full}, temporary)
 
     def _data(self) -> Any:  # noqa: ANN401
         """Return the trainer's data module."""

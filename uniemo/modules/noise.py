@@ -40,3 +40,17 @@ def sample_timesteps(sample_ids: Tensor, count: int, seed: int, step: int, strea
     """Return (B,) int64 whole numbers, uniform in [0, count), one generator per sample; arguments as above."""
     draws = [int(torch.randint(count, (), generator=generator(seed, step, key, stream))) for key in sample_ids.tolist()]
     return torch.tensor(draws)
+
+
+def sample_uniform(sample_ids: Tensor, seed: int, step: int, stream: int = 0) -> Tensor:
+    """Return (B,) float64 numbers, uniform in [0, 1), on the CPU; arguments as above.
+
+    A sample's number stands at the place of its id in the SplitMix64 sequence (Steele, Lea and Flood, 2014) that seed,
+    step and stream start. Any place of that sequence can be computed at once: no generator is made for each sample.
+    """
+    places = sample_ids.cpu().numpy().astype(np.uint64) + np.uint64(1)
+    bits = np.uint64(mixed_seed(seed, step, stream)) + places * np.uint64(0x9E3779B97F4A7C15)  # wraps at 2^64
+    bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    bits ^= bits >> np.uint64(31)
+    return torch.from_numpy((bits >> np.uint64(11)) * 2.0**-53)

@@ -1,4 +1,8 @@
-"""The loss terms of the three stages as plain functions of a model and a batch."""
+"""The loss terms of the three stages as plain functions of a model and a batch.
+
+Over several ranks each term is a rank's part of a mean over the images of all ranks, scaled so that the average over
+ranks is that mean (:mod:`uniemo.models.ranks`): gradients, which DDP averages, are those of one process.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +19,9 @@ from uniemo.errors import UniEmoError
 from uniemo.models.attributes import Kind
 from uniemo.models.encoder import EmotionFeatures
 from uniemo.models.losses import Condition, contrastive_loss, draw_object
+from uniemo.models.ranks import batch_mean
 from uniemo.models.uniemo import UniEmoModel
-from uniemo.modules.noise import generator, sample_noise, sample_timesteps
+from uniemo.modules.noise import sample_noise, sample_timesteps, sample_uniform
 
 _OBJECT_DRAW, _NOISE, _TIMESTEP, _LATENT, _DROP = range(5)  # independent streams of random numbers
 
@@ -78,7 +83,7 @@ def understanding_terms(
         batch: labels.
         config: temperature and forms.
         seed: of the run.
-        step: optimiser step; with the seed it decides which of several objects is drawn.
+        step: optimiser step; with the seed and the sample it decides which of several objects is drawn.
         kinds: attributes that the data has.
     """
     terms = {}
@@ -90,12 +95,12 @@ def understanding_terms(
         )
     projected = model.project("object", features.object) if "object" in kinds else None
     if projected is not None:
-        drawn = draw_object(batch.objects, generator(seed, step, _OBJECT_DRAW, int(batch.sample_id[0])))
+        drawn = draw_object(batch.objects, sample_uniform(batch.sample_id, seed, step, _OBJECT_DRAW))
         drawn = torch.where(batch.generated, -1, drawn)
         terms["object"] = contrastive_loss(
             projected, model.bank.object_text, drawn, config.tau, config.duplicates, config.form
         )
-    terms["emotion"] = F.cross_entropy(logits, batch.emotion)
+    terms["emotion"] = batch_mean(F.cross_entropy(logits, batch.emotion, reduction="none"))
     return terms
 
 
@@ -119,17 +124,18 @@ def generation_terms(
         model: with fusion and diffusion backbone.
         features: of the batch.
         logits: (B, C) of the emotion head.
-        batch: with targets.
+        batch: with targets or latents.
         seed: of the run.
         step: optimiser step; noise and timestep of a sample depend on (seed, step, sample id).
     """
-    if model.diffusion is None or model.condition_loss is None or batch.targets is None:
+    seen = batch.targets if batch.latents is None else batch.latents
+    if model.diffusion is None or model.condition_loss is None or seen is None:
         raise UniEmoError(
             "data.diffusion_size must be set to train generation; got null, give the diffusion model's size"
         )
     condition = model.condition(features, batch.emotion)
     return {
-        "condition": model.condition_loss(condition, batch.emotion, logits),
+        "condition": batch_mean(model.condition_loss(condition, batch.emotion, logits)),
         "diffusion": _diffusion_term(model, condition, batch, seed, step),
     }
 
@@ -138,16 +144,19 @@ def _diffusion_term(model: UniEmoModel, condition: Condition, batch: EmotionBatc
     """Return the mean denoising error of a batch."""
     diffusion = model.diffusion
     assert diffusion is not None  # the caller has looked
-    assert batch.targets is not None
-    ids, device, shape = batch.sample_id, batch.targets.device, diffusion.latent_shape
-    latents = diffusion.encode(batch.targets, sample_noise(ids, shape, seed, step, _LATENT).to(device))
+    posterior = batch.latents
+    if posterior is None:
+        assert batch.targets is not None
+        posterior = diffusion.posterior(batch.targets)
+    ids, device, shape = batch.sample_id, posterior.device, diffusion.latent_shape
+    latents = diffusion.draw(posterior, sample_noise(ids, shape, seed, step, _LATENT).to(device))
     noise = sample_noise(ids, shape, seed, step, _NOISE).to(device)
     timesteps = sample_timesteps(ids, diffusion.num_timesteps, seed, step, _TIMESTEP).to(device)
     drop = None
     if diffusion.config.drop_condition > 0:
         share = sample_timesteps(ids, 2**24, seed, step, _DROP) / 2**24  # (B,) uniform in [0, 1)
         drop = share < diffusion.config.drop_condition
-    return diffusion.loss(latents, condition, noise, timesteps, drop=drop).mean()
+    return batch_mean(diffusion.loss(latents, condition, noise, timesteps, drop=drop))
 
 
 def joint_loss(terms: dict[str, Tensor], config: LossConfig) -> Tensor:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from uniemo.checkpoint import CheckpointInfo
 from uniemo.data.emotions import LabelMap, label_map
 from uniemo.errors import UniEmoError
+from uniemo.models.clip_shapes import published_name
+from uniemo.models.state import TOWER
 from uniemo.models.uniemo import UniEmoModel
 from uniemo.modules.accuracy import sum_classes
 from uniemo.modules.config import ModelConfig
@@ -19,6 +24,13 @@ if TYPE_CHECKING:
 
 _ROWS = ("head.fc1.", "condition_loss.")  # one row per emotion
 _PER_EMOTION = ("head.", "condition_loss.")
+_SHAPING = {  # choices that decide which tensors a model has, by part; the tower's is told apart by its tensors
+    "encoder": ("clip", "query_length", "queries", "scene_queries", "object_queries", "interactive", "num_layers"),
+    "head": ("hidden",),
+    "fusion": ("tokens", "hidden"),
+    "condition": ("kind",),
+    "diffusion": ("lora_rank",),
+}
 
 
 @dataclass(frozen=True)
@@ -124,6 +136,39 @@ def check_sizes(model: UniEmoModel, data: EmotionDataModule, config: ModelConfig
             f"data.diffusion_size must be {drawn}, what {config.backbones()['diffusion']} draws; "
             f"got {data.diffusion_size}: set --data.diffusion_size {drawn}"
         )
+    if model.diffusion is None and data.cached_latents:
+        raise UniEmoError("data.cached_latents is for stages 2 and 3; this one has no VAE: leave it out")
+
+
+def misfit(config: ModelConfig, info: CheckpointInfo, same_tower: bool) -> str:
+    """Return the options that give a model the sizes of a checkpoint, empty where its configuration has them.
+
+    Args:
+        config: of the model.
+        info: of the checkpoint.
+        same_tower: whether the two CLIP towers are of the same size, whatever they are called.
+    """
+    own, words = config.plain(), []
+    for part, names in _SHAPING.items():
+        for name in names:
+            value = info.model.get(part, {}).get(name)
+            if name == "clip":
+                value = None if same_tower else published_name(str(value)) or value
+            elif name == "num_layers" and info.model[part]["interactive"] == "released":
+                value = None  # that block has one layer, whatever is configured
+            if value is not None and part in own and value != own[part][name]:
+                plain = value if isinstance(value, str) else json.dumps(value)
+                words.append(f"--model.{part}.{name} {shlex.quote(plain)}")
+    return " ".join(words)
+
+
+def same_tower(state: dict[str, Tensor], own: dict[str, Tensor]) -> bool:
+    """Return whether a checkpoint's tower, or at least its width, is that of a model with the tensors ``own``."""
+    first, second = (
+        {name: value.shape for name, value in tensors.items() if name.startswith(TOWER)} for tensors in (state, own)
+    )
+    width = "head.fc0.weight"
+    return first == second if first else state[width].shape[1] == own[width].shape[1]
 
 
 def _summary(names: Vocabulary) -> str:

@@ -1,0 +1,117 @@
+"""Ways and arithmetic of the speed benchmarks, on tiny networks."""
+
+import json
+import math
+
+import lightning as L
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from benchmarks import generation, growth, loss_curves, stage2, start_command
+from benchmarks.released_stage2 import PlainPictures, Shapes
+from benchmarks.timing import Rounds
+from tests.tiny_runs import assets, trained
+from uniemo.checkpoint import load_model
+from uniemo.miniature.dataset import synthesize_emoset
+
+
+@pytest.fixture
+def shapes():
+    folder = assets()
+    return Shapes(str(folder / "clip"), str(folder / "diffusion"), 2, 16, 32, 32, painted=40, batch=4, steps=2)
+
+
+def test_stage_2_ways_take_turns_and_the_others_leave_the_weights_alone(tmp_path, monkeypatch, shapes):
+    monkeypatch.setenv("UNIEMO_CACHE", str(tmp_path / "cache"))
+    setting = stage2.prepare(tmp_path, shapes, gpu=False, workers=0)
+    before = {name: value.clone() for name, value in setting.module.model.named_parameters()}
+    rounds = Rounds(repeats=1, warmup=0, say=False)
+    turns = stage2.Turns(rounds, setting)
+    seen = []
+
+    class Watch(L.Callback):
+        def on_train_epoch_end(self, trainer, pl_module):
+            seen.append({name: value.clone() for name, value in pl_module.model.named_parameters()})
+
+    stage2.trainer(setting, tmp_path, 1, [Watch(), turns, Watch()]).fit(setting.module, datamodule=setting.data)
+    assert rounds.times.samples == {"uniemo": 8, "released": 8, "floor": 8}
+    assert all(torch.equal(value, seen[1][name]) for name, value in seen[0].items())
+    assert any(not torch.equal(value, before[name]) for name, value in seen[0].items())
+    assert turns.encoded > 0
+
+
+def test_plain_pictures_are_those_of_the_annotations(tmp_path, shapes):
+    tree = synthesize_emoset(tmp_path / "tree", train=16, val=8, test=8, size=40, missing=0.5, progress=False)
+    data = stage2.EmoSet(str(tree), image_size=32, diffusion_size=32, batch_size=4)
+    pictures = PlainPictures(data.records("train"), data.vocabulary, shapes)
+    entries = json.loads((tree / "train.json").read_text())
+    for (emotion, _, annotation), found in zip(entries, pictures, strict=True):
+        known = json.loads((tree / annotation).read_text())
+        view, target, label, scene, objects, scene_text, object_text = found
+        assert view.shape == target.shape == (3, 32, 32)
+        assert target.min() >= -1
+        assert target.max() <= 1
+        assert data.vocabulary.emotions[label] == emotion
+        assert scene_text == known.get("scene", "scene").replace("_", " ")
+        assert (scene >= 0) == ("scene" in known)
+        assert object_text.lower() == known.get("object", ["object"])[-1].lower()
+        assert int(objects.sum()) == len(known.get("object", []))
+
+
+def test_generation_ways_draw_and_save(tmp_path):
+    model, _ = load_model(trained("joint") / "best.ckpt", generation=True)
+    assert generation.released(model, tmp_path, 2, steps=2) == 2
+    released = np.asarray(Image.open(tmp_path / "00001.png"))
+    drawn = model.generate({generation.EMOTION: 1.0}, [1], steps=2, kind="gaussian")[0]
+    ours = (drawn * 255).round().byte().permute(1, 2, 0).numpy()
+    assert np.abs(released.astype(int) - ours).max() <= 1  # the same image, drawn by the pipeline
+    assert generation.ours(model, tmp_path, 3, steps=2, batch=2) == 3
+    assert generation.Floor(model, 3, steps=2, batch=2)() == 4
+
+
+def test_lowest_psnr(tmp_path):
+    for number, level in enumerate((100, 105)):
+        (tmp_path / str(number) / "awe").mkdir(parents=True)
+        for name, value in (("0.png", level), ("1.png", 7)):
+            Image.new("RGB", (4, 4), (value,) * 3).save(tmp_path / str(number) / "awe" / name)
+    assert generation.lowest_psnr(tmp_path / "0", tmp_path / "1") == pytest.approx(20 * math.log10(255 / 5))
+    assert generation.lowest_psnr(tmp_path / "0", tmp_path / "0") == math.inf
+
+
+def test_growth_leaves_the_start_out():
+    def run(seconds, memory):
+        return {"seconds": seconds, "processor": 2 * seconds, "MiB": memory}
+
+    cells = {"64": [run(8, 100), run(10, 100), run(30, 100)], "1064": [run(15, 110)], "2064": [run(21, 120)]}
+    found = growth.summary({"x": cells}, (1064, 2064))["x"]
+    assert found["ms per image"] == [pytest.approx(5), pytest.approx(5.5)]
+    assert found["processor ms per image"] == [pytest.approx(10), pytest.approx(11)]
+    assert growth.table({"x": found}, (1064, 2064))[1][-1] == "10.24"
+
+
+def test_linked_tree_has_the_first_images(tmp_path):
+    whole = synthesize_emoset(tmp_path / "whole", train=16, val=8, test=8, size=16, progress=False)
+    growth.link_tree(whole, tmp_path / "part", 8)
+    assert len(list((tmp_path / "part").glob("image/*/*.jpg"))) == 24
+    assert (
+        json.loads((tmp_path / "part" / "train.json").read_text()) == json.loads((whole / "train.json").read_text())[:8]
+    )
+
+
+def test_import_profile_adds_up_packages():
+    profile = start_command.import_profile(["--version"], modules=1000)
+    own, whole = profile["package, its own modules"], profile["module, with what it imports"]
+    assert own["uniemo"] > 0
+    assert whole["uniemo"] >= whole["uniemo.errors"] > 0
+    assert "torch" not in own
+
+
+def test_loss_curves_are_drawn(tmp_path):
+    curves = {
+        way: {name: [1.0 + number, 0.5 + number / 100] for name in loss_curves.SHOWN}
+        for number, way in enumerate(loss_curves.WAYS)
+    }
+    loss_curves.draw(tmp_path / "curves.png", curves)
+    assert Image.open(tmp_path / "curves.png").width > 500

@@ -1,0 +1,55 @@
+"""Which images a rank gets."""
+
+import itertools
+
+import pytest
+import torch
+
+from tests.distributed.crew import enough_cores, on_ranks
+from tests.distributed.test_gradients import build
+from tests.tiny_runs import assets
+from uniemo.data import EmoSet, dataset
+from uniemo.data.dataset import EpochSampler
+from uniemo.modules.space import space_features
+
+
+def batches(monkeypatch, rank, ranks, images, size, epoch):
+    """Return the keys of each batch of a rank."""
+    monkeypatch.setattr(dataset, "rank_and_ranks", lambda: (rank, ranks))
+    sampler = EpochSampler(images, seed=3, batch_size=size)
+    sampler.set_epoch(epoch)
+    keys = list(sampler)
+    assert len(keys) == len(sampler)
+    return [keys[start : start + size] for start in range(0, len(keys), size)]
+
+
+@pytest.mark.parametrize(("ranks", "size"), itertools.product((2, 3), (1, 2, 4)))
+@pytest.mark.parametrize("images", [*range(12, 26)])
+def test_ranks_together_see_the_batches_of_one_process(monkeypatch, ranks, size, images):
+    whole = batches(monkeypatch, 0, 1, images, ranks * size, epoch=1)
+    shares = [batches(monkeypatch, rank, ranks, images, size, epoch=1) for rank in range(ranks)]
+    assert len({len(share) for share in shares}) == 1  # or the others would wait for ever
+    for number, expected in enumerate(whole):
+        together = [key for share in shares for key in share[number]]
+        assert all(len(share[number]) > 0 for share in shares)
+        if len(expected) >= ranks:
+            assert sorted(together) == sorted(expected)
+        else:  # a rank would have had nothing
+            assert set(expected) <= set(together)
+            assert len(together) == ranks
+
+
+@pytest.mark.skipif(not enough_cores, reason="two processes need two cores")
+@pytest.mark.parametrize("size", [5, 48])  # ten batches, the last of three images; one batch, and none for the second
+def test_the_emotion_space_is_fitted_to_the_same_features_on_every_rank(size):
+    images = EmoSet(str(assets() / "tree"), image_size=32, diffusion_size=None, eval_batch_size=size)
+    module = build("joint").eval()
+
+    def found(rank=0):
+        return space_features(module.model, images.evaluation_loader("train"), torch.device("cpu"))
+
+    features, emotion = found()
+    assert emotion.tolist() == images.records("train").emotion.tolist()
+    for theirs, their_emotion in on_ranks(found):
+        assert torch.equal(their_emotion, emotion)
+        assert all(torch.equal(theirs[kind], value) for kind, value in features.items())

@@ -1,0 +1,206 @@
+"""A run that is killed goes on by ``--resume`` and ends as one that never was."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from tests.tiny_runs import assets, recipe, trained
+from uniemo.checkpoint import read_checkpoint
+from uniemo.cli import main
+from uniemo.cli.devices import cpu_cores
+from uniemo.modules import UniEmoModule
+
+TWO = ["--trainer.accelerator", "cpu", "--trainer.devices", "2", "--trainer.strategy", "ddp_fork"]
+
+
+@pytest.fixture(autouse=True)
+def quiet_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("UNIEMO_CACHE", str(assets() / "cache"))
+    monkeypatch.chdir(tmp_path)
+
+
+class KilledError(Exception):
+    """Stands for SIGKILL where a process of its own would take too long."""
+
+
+def stopping(monkeypatch, batch, stop):
+    """Call ``stop`` when training comes to a batch."""
+    start = UniEmoModule.on_train_batch_start
+
+    def hook(self, *args):
+        if self.trainer.fit_loop.total_batch_idx == batch:
+            stop()
+        start(self, *args)
+
+    monkeypatch.setattr(UniEmoModule, "on_train_batch_start", hook)
+
+
+def killed():
+    raise KilledError
+
+
+def interrupted():
+    raise KeyboardInterrupt
+
+
+def scalars(folder):
+    """Return the logged figures by name and step, as TensorBoard shows them."""
+    accumulator = EventAccumulator(str(folder), size_guidance={"scalars": 0})
+    accumulator.Reload()
+    found = {}
+    for tag in accumulator.Tags()["scalars"]:
+        events = accumulator.Scalars(tag)
+        steps = [event.step for event in events]
+        assert steps == sorted(steps), f"{tag} doubles back"
+        found[tag] = {event.step: event.value for event in events}
+    return found
+
+
+def same(folder, other):
+    """Whether two runs logged the same and ended with the same weights, best ones included."""
+    assert scalars(folder) == scalars(other)
+    for name in ("best.ckpt", "last.ckpt"):
+        first, second = (read_checkpoint(Path(run) / name)[0] for run in (folder, other))
+        assert first["global_step"] == second["global_step"]
+        assert first["state_dict"].keys() == second["state_dict"].keys()
+        for key, value in first["state_dict"].items():
+            assert torch.equal(value, second["state_dict"][key]), f"{name}: {key}"
+    return True
+
+
+@pytest.mark.parametrize(
+    ("stop", "batch", "options", "code"),
+    [
+        (interrupted, 2, ["--last_checkpoint.every_n_steps", "1"], 130),
+        (lambda: os.kill(os.getpid(), signal.SIGTERM), 1, [], 128 + signal.SIGTERM),
+    ],
+)
+def test_interrupted(monkeypatch, capsys, stop, batch, options, code):
+    words = [*recipe("understanding"), "--run_dir", "run", *options]
+    with monkeypatch.context() as patch:
+        stopping(patch, batch, stop)
+        assert main(words) == code
+    wanted = "stopped at step 2; last.ckpt holds step 2: the same command with --resume goes on from it"
+    assert wanted in capsys.readouterr().out.splitlines()
+    assert main([*words, "--resume"]) == 0
+    assert "1 epochs, 3 steps" in capsys.readouterr().out
+    assert same("run", trained("understanding"))
+
+
+def test_before_the_first_checkpoint(monkeypatch, capsys):
+    words = [*recipe("understanding"), "--run_dir", "run"]
+    with monkeypatch.context() as patch:
+        stopping(patch, 2, interrupted)
+        assert main(words) == 130
+    assert "stopped at step 2, before the first last.ckpt: the same command begins again" in capsys.readouterr().out
+    half = Path("run/.last.ckpt.u3k1")  # as a kill in the middle of the first one leaves it
+    half.mkdir()
+    assert main([*words, "--resume"]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "--resume needs run/last.ckpt; there is none: leave --resume out" in error
+    assert main(words) == 0
+    assert not half.exists()
+    assert scalars("run") == scalars(trained("understanding"))
+
+
+def test_what_cannot_be_resumed_is_not_offered(capsys):
+    Path("run").mkdir()
+    Path("run/best.ckpt").touch()
+    assert main([*recipe("understanding"), "--run_dir", "run"]) == 2
+    error = capsys.readouterr().err
+    assert "--overwrite" in error
+    assert "--resume" not in error
+
+
+def test_stage_3_goes_on_with_its_generated_images(monkeypatch, capsys):
+    words = [*recipe("feedback"), "--model.init_from", str(trained("joint") / "best.ckpt"), "--run_dir", "run"]
+    words += ["--last_checkpoint.every_n_steps", "2"]
+    with monkeypatch.context() as patch:
+        stopping(patch, 3, killed)  # 48 real images and 12 generated ones: the last of four batches
+        with pytest.raises(KilledError):
+            main(words)
+    index = Path("run/generated/index.jsonl").read_bytes()
+    assert max(scalars("run")["loss/total"]) == 2  # one step more than last.ckpt knows
+    capsys.readouterr()
+    assert main([*words, "--resume"]) == 0
+    out = capsys.readouterr().out
+    assert "1 epochs, 4 steps" in out
+    assert "explicit feedback" not in out
+    assert Path("run/generated/index.jsonl").read_bytes() == index
+    assert same("run", trained("feedback"))
+
+
+@pytest.mark.skipif(cpu_cores() < 2, reason="two processes need two cores")
+def test_two_processes(monkeypatch):
+    words = [*recipe("joint"), *TWO, "--data.batch_size", "8", "--last_checkpoint.every_n_steps", "1"]
+    words += ["--generation_metrics.every_n_epochs", "0"]
+    assert main([*words, "--run_dir", "whole"]) == 0
+    words += ["--run_dir", "run"]
+    with monkeypatch.context() as patch:
+        stopping(patch, 2, killed)
+        with pytest.raises(Exception, match="KilledError"):
+            main(words)
+    assert read_checkpoint("run/last.ckpt")[1].step == 2
+    assert main([*words, "--resume"]) == 0
+    assert same("run", "whole")
+
+
+# Real kills.
+
+
+def command(words):
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent), "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen([sys.executable, "-m", "uniemo", *words], env=environment, stdout=subprocess.DEVNULL)
+
+
+def kill_while(process, begun):
+    """Kill a run as soon as ``begun`` is true; return whether it was still running."""
+    while process.poll() is None and not begun():
+        time.sleep(0.001)
+    process.kill()
+    return process.wait() == -signal.SIGKILL
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", ["understanding", "joint", "feedback"])
+def test_killed_again_and_again(stage):
+    words = [*recipe(stage), "--data.batch_size", "4", "--trainer.max_epochs", "2"]
+    words += ["--last_checkpoint.every_n_steps", "1", "--generation_metrics.every_n_epochs", "2"]
+    before = {"joint": "understanding", "feedback": "joint"}.get(stage)
+    if before is not None:
+        words += ["--model.init_from", str(trained(before) / "best.ckpt")]
+    assert command([*words, "--run_dir", "whole"]).wait() == 0
+    words += ["--run_dir", "run"]
+    last = Path("run/last.ckpt")
+    choose = random.Random(stage)
+    steps, writing = [], 0
+    for kill in range(6):
+        process = command([*words, "--resume"] if last.is_file() else words)
+        present = last.stat().st_mtime_ns if last.is_file() else 0
+        if kill % 2:  # in the middle of writing
+
+            def begun():
+                return any(Path("run").glob(".last.ckpt.*/last.ckpt"))
+        else:  # some time after the next checkpoint
+
+            def begun(present=present):
+                return last.is_file() and last.stat().st_mtime_ns != present
+
+        wait = choose.uniform(0, 0.3)
+        if kill_while(process, begun if kill % 2 else lambda begun=begun, wait=wait: begun() and not time.sleep(wait)):
+            writing += any(Path("run").glob(".last.ckpt.*"))
+            steps.append(read_checkpoint(last)[1].step if last.is_file() else 0)
+    assert len(set(steps)) > 3, steps
+    assert steps == sorted(steps)
+    assert writing > 0
+    assert command([*words, "--resume"]).wait() == 0
+    assert same("run", "whole")
