@@ -14,7 +14,7 @@ SMALLEST, LARGEST = (500, 375), (1000, 750)  # what EmoSet's pictures mostly lie
 
 
 def write_photograph_tree(root: Path, images: int, seed: int = 0) -> None:
-    """Write about ``images`` pictures, each another cut of a photograph that scikit-learn ships, with annotations.
+    """Write about ``images`` pictures, each another cut of a photograph that installed packages ship, with annotations.
 
     Names are as many as EmoSet has: 254 scenes and 409 objects. A file has some 60 to 200 kB.
 
