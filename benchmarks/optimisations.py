@@ -186,6 +186,7 @@ def measure(work: Workload, changes: dict[str, Change], repeats: int, warmup: in
 def main() -> None:
     """Measure, print, and write JSON if asked."""
     parser = options(__doc__)
+    parser.set_defaults(repeats=3)
     parser.add_argument("workload", choices=list(WORKLOADS), help="what to run")
     parser.add_argument("--batch", type=int, help="samples in a step (default: 32; of the diffusion model 1)")
     parser.add_argument("--compile", action="store_true", help="with torch.compile, which takes minutes first")
