@@ -7,7 +7,7 @@ SEEDS ?= 0 1 2
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help setup demo test check bench miniature clean
+.PHONY: help setup demo test check bench loop miniature clean
 
 help: ## Show this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -30,7 +30,16 @@ check: $(INSTALLED) ## Lint, formatting of imports, types
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-bench: $(INSTALLED) ## Measure what the README states (SEEDS="0 1 2")
+bench: $(INSTALLED) ## Measure speed beside the released procedure and the bare arithmetic (half an hour on two idle cores)
+	$(BIN)/python -m benchmarks.stage1 --json benchmarks/stage1.json
+	$(BIN)/python -m benchmarks.stage2 --json benchmarks/stage2_miniature.json
+	$(BIN)/python -m benchmarks.stage2 --shapes sd15 --json benchmarks/stage2_sd15.json
+	$(BIN)/python -m benchmarks.generation --json benchmarks/generation.json
+	$(BIN)/python -m benchmarks.start_command --json benchmarks/start_command.json
+	$(BIN)/python -m benchmarks.memory --json benchmarks/memory.json
+	$(BIN)/python -m benchmarks.decoding
+
+loop: $(INSTALLED) ## Measure the whole loop on the miniature (SEEDS="0 1 2"; an hour for each seed)
 	$(BIN)/python benchmarks/loop.py --seeds $(SEEDS)
 
 miniature: $(INSTALLED) ## Rebuild the miniature's weights from a seed (hours on two cores; resumes)

@@ -10,7 +10,7 @@ from tests.distributed.test_gradients import build
 from tests.tiny_runs import assets
 from uniemo.data import EmoSet, dataset
 from uniemo.data.dataset import EpochSampler
-from uniemo.modules.space import space_features
+from uniemo.modules.space import fit_space
 
 
 def batches(monkeypatch, rank, ranks, images, size, epoch):
@@ -41,15 +41,22 @@ def test_ranks_together_see_the_batches_of_one_process(monkeypatch, ranks, size,
 
 @pytest.mark.skipif(not enough_cores, reason="two processes need two cores")
 @pytest.mark.parametrize("size", [5, 48])  # ten batches, the last of three images; one batch, and none for the second
-def test_the_emotion_space_is_fitted_to_the_same_features_on_every_rank(size):
+def test_every_rank_gets_the_emotion_space_of_one_process(size):
     images = EmoSet(str(assets() / "tree"), image_size=32, diffusion_size=None, eval_batch_size=size)
-    module = build("joint").eval()
+    model = build("joint").eval().model
+    batches = list(images.evaluation_loader("train"))
+    with torch.no_grad():
+        parts = [model.fused_features(model.features(batch.images)) for batch in batches]
+    features = {kind: torch.cat([part[kind] for part in parts]) for kind in parts[0]}
+    model.space.fit(features, torch.cat([batch.emotion for batch in batches]), bank_size=3, seed=1)
+    expected = {name: value.clone() for name, value in model.space.state_dict().items()}
 
-    def found(rank=0):
-        return space_features(module.model, images.evaluation_loader("train"), torch.device("cpu"))
+    def fitted(rank=0):
+        fit_space(model, images.evaluation_loader("train"), torch.device("cpu"), bank_size=3, seed=1)
+        return model.space.state_dict()
 
-    features, emotion = found()
-    assert emotion.tolist() == images.records("train").emotion.tolist()
-    for theirs, their_emotion in on_ranks(found):
-        assert torch.equal(their_emotion, emotion)
-        assert all(torch.equal(theirs[kind], value) for kind, value in features.items())
+    for found in (*on_ranks(fitted), fitted()):
+        for name, value in expected.items():
+            assert torch.equal(found[name], value) or not name.startswith("bank_"), name
+            assert torch.allclose(found[name], value, rtol=1e-6, atol=1e-7), name
+    assert torch.bincount(expected["bank_emotion"]).max() == 3

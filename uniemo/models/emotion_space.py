@@ -72,21 +72,28 @@ class EmotionSpace(nn.Module):
             seed: of that choice.
         """
         emotion = emotion.cpu()
-        generator = torch.Generator().manual_seed(seed)
-        kept = []
-        for index in range(self.num_emotions):
-            members = torch.nonzero(emotion == index).flatten()
-            kept.append(members[torch.randperm(len(members), generator=generator)[:bank_size]].sort().values)
-            for kind in self.kinds if len(members) else ():
-                chosen = features[kind][members.to(features[kind].device)].float()  # (n, D)
-                getattr(self, f"mean_{kind}")[index] = chosen.mean(dim=0)
-                getattr(self, f"std_{kind}")[index] = chosen.std(dim=0, correction=0)
-        choice = torch.cat(kept)
+        sums = FeatureSums(self.num_emotions)
+        sums.add(features, emotion)
+        rows = bank_rows(emotion, self.num_emotions, bank_size, seed)
+        self.take(sums, {kind: features[kind][rows.to(features[kind].device)] for kind in self.kinds}, emotion[rows])
+
+    @torch.no_grad()
+    def take(self, sums: FeatureSums, bank: dict[str, Tensor], emotion: Tensor) -> None:
+        """Take over what :meth:`fit` would find; an emotion without images keeps its mean and deviation.
+
+        Args:
+            sums: over all training images.
+            bank: (M, D) features of the images to keep, for each of ``kinds``.
+            emotion: (M,) int64, theirs.
+        """
         device = self.bank_emotion.device
-        self.bank_emotion = emotion[choice].to(device)
+        seen = (sums.count > 0).to(device).unsqueeze(1)  # (C, 1)
         for kind in self.kinds:
-            values = features[kind]
-            setattr(self, f"bank_{kind}", values[choice.to(values.device)].float().to(device))
+            for name, value in zip(("mean", "std"), sums.moments(kind), strict=True):
+                old = getattr(self, f"{name}_{kind}")
+                old.copy_(torch.where(seen, value.to(old), old))
+            setattr(self, f"bank_{kind}", bank[kind].float().to(device))
+        self.bank_emotion = emotion.to(device)
 
     def sample(
         self,
@@ -139,6 +146,65 @@ class EmotionSpace(nn.Module):
             if incoming is not None:
                 setattr(self, name, getattr(self, name).new_empty(incoming.shape))
         super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+class FeatureSums:
+    """Sums over images by emotion, from which means and deviations follow; in float64, on the CPU.
+
+    Args:
+        num_emotions: C.
+
+    Attributes:
+        count: (C,) images.
+        total: (C, D) sums of the features, by kind.
+        squares: (C, D) sums of their squares, by kind.
+    """
+
+    def __init__(self, num_emotions: int) -> None:
+        self.count = torch.zeros(num_emotions, dtype=torch.float64)
+        self.total: dict[str, Tensor] = {}
+        self.squares: dict[str, Tensor] = {}
+
+    def add(self, features: dict[str, Tensor], emotion: Tensor) -> None:
+        """Add images.
+
+        Args:
+            features: (B, D) of each kind.
+            emotion: (B,) int64.
+        """
+        emotion = emotion.cpu()
+        self.count += torch.bincount(emotion, minlength=len(self.count))
+        for kind, value in features.items():
+            rows = value.cpu().double()
+            for sums, part in ((self.total, rows), (self.squares, rows.square())):
+                zeros = part.new_zeros(len(self.count), part.shape[1])
+                sums.setdefault(kind, zeros.clone()).add_(zeros.index_add_(0, emotion, part))
+
+    def moments(self, kind: str) -> tuple[Tensor, Tensor]:
+        """Return means and standard deviations (C, D); zero for an emotion without images."""
+        count = self.count.clamp(min=1).unsqueeze(1)
+        mean = self.total[kind] / count
+        return mean, (self.squares[kind] / count - mean.square()).clamp(min=0).sqrt()
+
+
+def bank_rows(emotion: Tensor, num_emotions: int, bank_size: int, seed: int) -> Tensor:
+    """Return which images a bank keeps: at most ``bank_size`` of each emotion, a seeded choice.
+
+    Args:
+        emotion: (N,) int64 of all images, on the CPU.
+        num_emotions: C.
+        bank_size: most images of one emotion.
+        seed: of the choice.
+
+    Returns:
+        (M,) int64 places in ``emotion``, by emotion and in order.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    kept = []
+    for index in range(num_emotions):
+        members = torch.nonzero(emotion == index).flatten()
+        kept.append(members[torch.randperm(len(members), generator=generator)[:bank_size]].sort().values)
+    return torch.cat(kept)
 
 
 def seeded(seed: int, stream: int) -> torch.Generator:

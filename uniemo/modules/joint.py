@@ -23,7 +23,7 @@ from uniemo.models.losses import ConditionLossConfig
 from uniemo.modules.base import ModelConfig, UniEmoModule
 from uniemo.modules.latents import latent_encoder
 from uniemo.modules.optim import OptimizerConfig
-from uniemo.modules.space import space_features
+from uniemo.modules.space import fit_space
 from uniemo.modules.strategies import FrozenFSDPStrategy
 from uniemo.modules.terms import LossConfig, generation_terms, joint_loss, understanding_terms
 from uniemo.modules.transfer import Transfer, keeps_attributes
@@ -164,13 +164,10 @@ class JointModule(UniEmoModule):
         Args:
             images_per_emotion: training images looked at, without augmentation; None takes all.
         """
-        space = self.model.space
-        assert space is not None  # both are there in this stage
-        assert self.config.space is not None
+        assert self.config.space is not None  # it is there in this stage
         with self._evaluating():
             loader = self._data().evaluation_loader("train", images_per_emotion)
-            features, emotion = space_features(self.model, loader, self.device)
-            space.fit(features, emotion, self.config.space.bank_size, self.seed)
+            fit_space(self.model, loader, self.device, self.config.space.bank_size, self.seed)
         self._space_step = self.global_step
 
     def prepare_generation(self) -> None:

@@ -1,44 +1,74 @@
-"""What the emotion space is fitted to, encoded by all ranks together."""
+"""Fitting the emotion space to a model's features of training images, by all ranks together."""
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from uniemo.data.batch import EmotionSample
+from uniemo.data.dataset import EmotionDataset
 from uniemo.data.shares import numbered_share
-from uniemo.models.ranks import gathered
+from uniemo.models.emotion_space import FeatureSums, bank_rows
+from uniemo.models.ranks import gathered, ranks, summed
 from uniemo.models.uniemo import UniEmoModel
 
 
 @torch.no_grad()
-def space_features(
-    model: UniEmoModel, loader: DataLoader[EmotionSample], device: torch.device
-) -> tuple[dict[str, Tensor], Tensor]:
-    """Return the features that the emotion space keeps of images, and their emotions, in the loader's order.
+def fit_space(
+    model: UniEmoModel, loader: DataLoader[EmotionSample], device: torch.device, bank_size: int, seed: int
+) -> None:
+    """Fit a model's emotion space to images; all ranks have to call this together.
 
-    Each rank encodes every R-th batch; what they found is exchanged, so that all return the same, to the bit what one
-    process would. All ranks have to call this together.
+    Each rank encodes every R-th batch, and all end with the same space: images in the bank are to the bit those of one
+    process, means and deviations differ by the rounding of float64 sums. Which images the bank keeps follows from the
+    labels, so that no others' features are remembered, however many there are.
 
     Args:
         model: in eval mode, with an emotion space.
-        loader: images in file order, without augmentation.
+        loader: of an :class:`uniemo.data.dataset.EmotionDataset` in file order, without augmentation. Images that
+            cannot be read and are left out are left out of the bank too.
         device: of the model.
-
-    Returns:
-        (N, D) float32 for each of the space's kinds, and (N,) int64, on the CPU.
+        bank_size: most images kept of each emotion.
+        seed: of their choice.
     """
     space = model.space
     assert space is not None  # the caller's stages have one
-    found: dict[str, list[Tensor]] = {
-        kind: [torch.zeros(0, getattr(space, f"mean_{kind}").shape[1], device=device)] for kind in space.kinds
-    }
-    about = [torch.zeros(0, 2, dtype=torch.int64)]
-    for number, batch in numbered_share(loader):
-        for kind, value in model.fused_features(model.features(batch.images.to(device))).items():
-            found[kind].append(value.float())
-        about.append(torch.stack([torch.full_like(batch.emotion, number), batch.emotion], dim=1))
-    numbers, emotion = gathered(torch.cat(about).to(device))[0].cpu().unbind(dim=1)
-    order = numbers.argsort(stable=True)
-    return {kind: gathered(torch.cat(parts))[0].cpu()[order] for kind, parts in found.items()}, emotion[order]
+    dataset: EmotionDataset = loader.dataset  # type: ignore[assignment]
+    labels, ids = (torch.from_numpy(np.array(part)) for part in (dataset.records.emotion, dataset.records.sample_id))
+    rows = bank_rows(labels, space.num_emotions, bank_size, seed)
+    widths = {kind: getattr(space, f"mean_{kind}").shape[1] for kind in space.kinds}
+
+    sums = FeatureSums(space.num_emotions)
+    sums.add({kind: torch.zeros(0, width) for kind, width in widths.items()}, labels[:0])
+    kept = {kind: [torch.zeros(0, width, device=device)] for kind, width in widths.items()}
+    kept_ids = [ids[:0]]
+    for _, batch in numbered_share(loader):
+        features = model.fused_features(model.features(batch.images.to(device)))
+        sums.add({kind: value.float() for kind, value in features.items()}, batch.emotion)
+        chosen = torch.isin(batch.sample_id, ids[rows])
+        kept_ids.append(batch.sample_id[chosen])
+        for kind, value in features.items():
+            kept[kind].append(value[chosen.to(device)].float())
+
+    _sum_over_ranks(sums, device)
+    found = gathered(torch.cat(kept_ids).unsqueeze(1).to(device))[0].flatten().tolist()
+    place = {number: position for position, number in enumerate(ids[rows].tolist())}
+    places = torch.tensor([place[number] for number in found], dtype=torch.int64)
+    order = places.argsort()
+    bank = {kind: gathered(torch.cat(parts))[0].cpu()[order] for kind, parts in kept.items()}
+    space.take(sums, bank, labels[rows[places[order]]])
+
+
+def _sum_over_ranks(sums: FeatureSums, device: torch.device) -> None:
+    """Replace this rank's sums by those of all ranks."""
+    if ranks() == 1:
+        return
+
+    def whole(part: Tensor) -> Tensor:
+        return summed(part.to(device)).cpu()
+
+    sums.count = whole(sums.count)
+    for parts in (sums.total, sums.squares):
+        parts.update({kind: whole(part) for kind, part in parts.items()})
