@@ -3,11 +3,17 @@ PYTHON ?= python3
 VENV ?= .venv
 RUN ?= runs/demo
 SEED ?= 0
-SEEDS ?= 0 1 2
+# SEEDS of loop: seeds. Of reproduce and the tables and figures: how many, SEEDS=1 is seed 0 alone, or several seeds.
+SEEDS ?=
+STUDIES := table1 table2 table3 table4 table5 table6 table7 table8 fig5 fig6 fig7 fig8 fig9 fig10
+SCALE ?= miniature
+REPRODUCE = $(BIN)/uniemo reproduce --scale $(SCALE) $(if $(QUICK),--quick) $(if $(DATA),--data '$(DATA)') \
+  $(if $(JOBS),--jobs $(JOBS)) \
+  $(if $(word 2,$(SEEDS)),--seeds $(SEEDS),$(if $(SEEDS),--seeds $(shell seq 0 $$(($(SEEDS) - 1)))))
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help setup demo test check bench loop miniature clean
+.PHONY: help setup demo test check bench loop miniature clean reproduce $(STUDIES)
 
 help: ## Show this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -39,8 +45,14 @@ bench: $(INSTALLED) ## Measure speed beside the released procedure and the bare 
 	$(BIN)/python -m benchmarks.memory --json benchmarks/memory.json
 	$(BIN)/python -m benchmarks.decoding
 
+reproduce: $(INSTALLED) ## All tables and figures of the paper (SEEDS=1 QUICK=1: a first look; SCALE=paper DATA=folder; JOBS)
+	$(REPRODUCE) all
+
+$(STUDIES): $(INSTALLED) # one of them: make table4, make fig6
+	$(REPRODUCE) $@
+
 loop: $(INSTALLED) ## Measure the whole loop on the miniature (SEEDS="0 1 2"; an hour for each seed)
-	$(BIN)/python benchmarks/loop.py --seeds $(SEEDS)
+	$(BIN)/python benchmarks/loop.py --seeds $(or $(SEEDS),0 1 2)
 
 miniature: $(INSTALLED) ## Rebuild the miniature's weights from a seed (hours on two cores; resumes)
 	$(BIN)/python -m uniemo.miniature.recipe

@@ -13,7 +13,8 @@ RECIPES = ("understanding.yaml", "joint.yaml", "feedback.yaml")
 PAPER = tuple(f"paper/{name}" for name in RECIPES)
 PAPER_2 = {"paper/sd15.yaml", "paper/sdxl.yaml", "paper/released_joint.yaml"}
 STAGE_2 = {"model/sd15.yaml", "released_joint.yaml", "cached_latents.yaml", *PAPER_2}
-OVERLAYS = [name for name in packaged() if name not in RECIPES + PAPER]
+BASELINES = [name for name in packaged() if name.startswith(("baselines/", "paper/baselines_"))]  # tests/baselines
+OVERLAYS = [name for name in packaged() if name not in (*RECIPES, *PAPER, *BASELINES)]
 PAPER_OVERLAYS = [name for name in OVERLAYS if name.startswith("paper/")]
 
 

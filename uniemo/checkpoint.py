@@ -3,9 +3,10 @@
 Beside Lightning's own entries a checkpoint holds ``"uniemo"``, all plain values::
 
     version    of uniemo
-    stage      understanding, joint or feedback
+    stage      understanding, joint, feedback or baseline
+    method     which baseline; absent for the stages
     vocabulary names of emotions, scenes and objects
-    model      the model's configuration by part (encoder, head, …)
+    model      the model's configuration by part (encoder, head, …); of a baseline its arguments
     backbones  name and fingerprint of the frozen networks that are not in the file
     config     the run's resolved configuration as YAML, empty when the run was not started from the command line
     epoch_step optimiser steps before the epoch in which it was written
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
 PREFIX = "model."  # of the state dict's keys: the modules keep their UniEmoModel as ``model``
 UNDERSTANDING, JOINT, FEEDBACK = "understanding", "joint", "feedback"
+STAGES = (UNDERSTANDING, JOINT, FEEDBACK)
+BASELINE = "baseline"  # trained for comparison, by another method
 GENERATING = (JOINT, FEEDBACK)  # stages whose checkpoints can draw images
 _HEAD_BYTES = 2**20
 
@@ -43,10 +46,11 @@ class CheckpointInfo:
     version: str
     stage: str
     vocabulary: Vocabulary
-    model: dict[str, dict[str, Any]]
+    model: dict[str, Any]
     backbones: dict[str, dict[str, str]]
     config: str
     step: int = 0
+    method: str = ""
 
     def digest(self) -> str:
         """Return the first 12 hex digits of the file's SHA-256."""
@@ -95,6 +99,7 @@ def read_checkpoint(path: str | Path, stages: tuple[str, ...] = ()) -> tuple[dic
         backbones=about["backbones"],
         config=about["config"],
         step=int(content.get("global_step", 0)),
+        method=about.get("method", ""),
     )
     check_stage(info, stages)
     return content, info
@@ -104,9 +109,11 @@ def check_stage(info: CheckpointInfo, stages: tuple[str, ...]) -> None:
     """Raise unless the checkpoint is of one of the stages (any, when empty)."""
     if stages and info.stage not in stages:
         wanted = " or ".join(stages)
+        found = f"stage {info.stage}" + (f" ({info.method})" if info.method else "")
+        recipe = "baselines/coop.yaml, say" if stages[0] == BASELINE else f"{stages[0]}.yaml"
         raise UniEmoError(
-            f"checkpoint must be of stage {wanted} here; {info.path} is of stage {info.stage}: "
-            f"train one with uniemo fit --config {stages[0]}.yaml"
+            f"checkpoint must be of stage {wanted} here; {info.path} is of {found}: "
+            f"train one with uniemo fit --config {recipe}"
         )
 
 
@@ -183,7 +190,7 @@ def load_model(
 
     Args:
         path: the file.
-        stages: stages that will do; empty for any.
+        stages: stages that will do; empty for all three.
         generation: with what generation needs; without it no diffusion model is loaded.
         dtype: precision of the diffusion model; None is the checkpoint's.
 
@@ -202,7 +209,7 @@ def load_model(
     from uniemo.models.losses import ConditionLossConfig
     from uniemo.models.uniemo import GenerationParts, UniEmoModel
 
-    content, info = read_checkpoint(path, stages)
+    content, info = read_checkpoint(path, stages or STAGES)
     config = info.model
     encoder = make_config(EncoderConfig, config["encoder"])
     parts = None

@@ -3,6 +3,7 @@
 from uniemo.callbacks.attention_maps import AttentionMaps
 from uniemo.callbacks.checkpoints import BestCheckpoint, LastCheckpoint
 from uniemo.callbacks.closing_table import ClosingTable
+from uniemo.callbacks.environment import Environment
 from uniemo.callbacks.explicit_feedback import ExplicitFeedback
 from uniemo.callbacks.generation_metrics import GenerationMetrics
 from uniemo.callbacks.predictions import PredictionWriter
@@ -12,6 +13,7 @@ __all__ = [
     "AttentionMaps",
     "BestCheckpoint",
     "ClosingTable",
+    "Environment",
     "ExplicitFeedback",
     "GenerationMetrics",
     "LastCheckpoint",

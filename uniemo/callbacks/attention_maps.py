@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
 import lightning as L
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from uniemo.callbacks.image_grid import image_grid, log_picture
+from uniemo.callbacks.image_grid import image_grid, log_picture, to_pil
 from uniemo.callbacks.protocol import Attends
 from uniemo.data.batch import EmotionBatch
 from uniemo.data.transforms import denormalise
 from uniemo.errors import UniEmoError
 from uniemo.metrics.split import SplitMean
+from uniemo.resources import atomic_write
 
 
 def coverage(attention: Tensor, masks: Tensor) -> Tensor:
@@ -57,11 +62,11 @@ class AttentionMaps(L.Callback):
     Where the data has masks (where the object is, or where people looked), ``coverage/scene`` and ``coverage/object``
     are the mean shares of each query set's attention inside the mask, and ``coverage/area`` is the mask's mean: what
     attention without a preference would get. Images without a mask take no part. Each sample counts once, however many
-    ranks there are.
+    ranks there are. In test the single pictures lie in ``images/test_attention``, with ``index.jsonl``.
 
     Args:
         every_n_epochs: during fit, in every n-th epoch's validation; 0 for none.
-        images: images in the picture.
+        images: images in the picture, the first of each emotion.
         val_images: the shares are measured on so many first validation images; in test on all.
     """
 
@@ -78,6 +83,7 @@ class AttentionMaps(L.Callback):
         self._shares: SplitMean | None = None
         self._names: list[str] = []  # of the columns of the shares
         self._pictures: dict[str, list[Tensor]] = {}
+        self._labels: list[tuple[int, str]] = []  # emotion and file of each image in the picture
         self._seen = 0
 
     def on_validation_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -96,7 +102,7 @@ class AttentionMaps(L.Callback):
         """Look at the images, in validation at the first ones."""
         limit = None if trainer.testing else self.val_images
         if self._due(trainer) and (limit is None or self._seen * trainer.world_size < limit):
-            self._look(pl_module, batch, limit)
+            self._look(pl_module, batch, limit, len(trainer.datamodule.vocabulary.emotions))
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Log and draw."""
@@ -114,10 +120,10 @@ class AttentionMaps(L.Callback):
             return False
         return trainer.state.fn != "fit" or (trainer.current_epoch + 1) % self.every_n_epochs == 0
 
-    def _look(self, module: L.LightningModule, batch: EmotionBatch, limit: int | None) -> None:
+    def _look(self, module: L.LightningModule, batch: EmotionBatch, limit: int | None, emotions: int) -> None:
         """Collect shares and pictures of a batch."""
-        drawn = sum(len(part) for part in self._pictures.get("image", []))
-        if not isinstance(module, Attends) or (batch.masks is None and drawn >= self.images):
+        few = self._choose(batch, emotions)
+        if not isinstance(module, Attends) or (batch.masks is None and not few):
             return
         maps = module.attention(batch.images)
         self._seen += len(batch)
@@ -130,12 +136,22 @@ class AttentionMaps(L.Callback):
             shares = torch.stack([*columns, batch.masks.float().mean(dim=(1, 2, 3))], dim=1)  # (B, K)
             there = batch.masks.flatten(1).any(dim=1)  # images whose mask the tree lacks have an empty one
             self._shares.update(shares.masked_fill(~there[:, None], torch.nan), batch.sample_id)
-        if drawn < self.images:
-            few = slice(0, self.images - drawn)
+        if few:
             pictures = denormalise(batch.images[few]).cpu()
+            self._labels += [(int(batch.emotion[row]), batch.names[row]) for row in few]
             self._pictures.setdefault("image", []).append(pictures)
             for name, attention in maps.items():
                 self._pictures.setdefault(name, []).append(overlay(pictures, attention[few].cpu()))
+
+    def _choose(self, batch: EmotionBatch, emotions: int) -> list[int]:
+        """Return the rows of a batch that go into the picture: of each emotion as many, the first ones."""
+        share = -(-self.images // emotions)
+        drawn, rows = [label for label, _ in self._labels], []
+        for row, label in enumerate(batch.emotion.tolist()):
+            if len(drawn) < self.images and drawn.count(label) < share:
+                drawn.append(label)
+                rows.append(row)
+        return rows
 
     def _finish(self, trainer: L.Trainer, module: L.LightningModule, split: str) -> None:
         """Log the shares and write the picture."""
@@ -148,5 +164,20 @@ class AttentionMaps(L.Callback):
             name = f"{split}_attention"
             if trainer.state.fn == "fit":
                 name += f"_epoch{trainer.current_epoch:03d}"
-            log_picture(trainer, image_grid(rows), name)
+            picture = log_picture(trainer, image_grid(rows), name)
+            if trainer.testing:
+                self._save_single(picture.with_suffix(""), rows, trainer.datamodule.vocabulary.emotions)
         self._reset()
+
+    def _save_single(self, folder: Path, rows: Mapping[str, Tensor], emotions: Sequence[str]) -> None:
+        """Write every image and every map as a PNG of its own, and which belong together as ``index.jsonl``."""
+        lines = []
+        for number, (label, name) in enumerate(self._labels):
+            entry = {"emotion": emotions[label], "name": name}
+            for kind, images in rows.items():
+                entry[kind] = f"{number:03d}_{kind}.png"
+                with atomic_write(folder / entry[kind]) as path:
+                    to_pil(images[number]).save(path, format="PNG")
+            lines.append(json.dumps(entry, ensure_ascii=False) + "\n")
+        with atomic_write(folder / "index.jsonl") as path:
+            path.write_text("".join(lines), encoding="utf-8")

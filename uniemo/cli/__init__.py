@@ -27,6 +27,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "data": ("uniemo.cli.data", "check, split, synthesize, attributes: tools around datasets on disk"),
     "convert": ("uniemo.cli.convert", "open published checkpoints; export to safetensors or a diffusers folder"),
     "cross-validate": ("uniemo.cli.cross_validate", "fit and test on every fold of Twitter I or II, mean and spread"),
+    "reproduce": ("uniemo.cli.reproduce", "the paper's tables and figures, every method on the same data and seeds"),
+    "report": ("uniemo.cli.report", "one HTML file about a run, a folder of runs or a study"),
 }
 
 _HELP = """usage: uniemo <command> [options]

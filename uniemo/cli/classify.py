@@ -12,7 +12,8 @@ from uniemo.errors import UniEmoError
 _DESCRIPTION = """Tell which emotion each photo evokes.
 
 A table on screen shows the two likeliest emotions of each photo; --output writes the probability of every emotion as
-JSON Lines. Folders are searched with everything below them. Any checkpoint will do."""
+JSON Lines. Folders are searched with everything below them. A checkpoint of any stage will do, or of a baseline that
+tells emotions."""
 
 _EXAMPLES = """example:
   uniemo classify --ckpt runs/understanding/best.ckpt photo.jpg holidays/ --output emotions.jsonl
@@ -23,7 +24,7 @@ def run(words: list[str]) -> int:
     """Classify; ``words`` begin with the command."""
     parser = Parser("uniemo classify", _DESCRIPTION, _EXAMPLES)
     parser.add_argument("photos", nargs="+", type=Path, metavar="PHOTO", help="image files and folders of them")
-    parser.add_argument("--ckpt", required=True, type=Path, help="checkpoint of any stage")
+    parser.add_argument("--ckpt", required=True, type=Path, help="checkpoint of any stage or baseline")
     parser.add_argument("--output", type=Path, help="JSON Lines file to write")
     parser.add_argument("--batch_size", type=positive, default=32, help="photos at a time (32)")
     add_device(parser)
@@ -34,16 +35,23 @@ def run(words: list[str]) -> int:
         import numpy as np
         import torch
 
-        from uniemo.checkpoint import load_model
+        from uniemo.checkpoint import BASELINE, load_model, read_checkpoint
         from uniemo.data.images import read_image
         from uniemo.data.transforms import PairedTransform
         from uniemo.resources import atomic_write
 
         files = find_photos(options.photos)
         device = pick_device(options.device)
-        model, info = load_model(options.ckpt)
+        _, info = read_checkpoint(options.ckpt)
+        if info.stage == BASELINE:
+            from uniemo.baselines.loading import load_classifier
+
+            model, size = load_classifier(options.ckpt)
+        else:
+            model, _ = load_model(options.ckpt)
+            size = model.encoder.image_size
     model = model.to(device)
-    transform, rng = PairedTransform(model.encoder.image_size), np.random.default_rng()  # evaluation draws nothing
+    transform, rng = PairedTransform(size), np.random.default_rng()  # evaluation draws nothing
     rows: list[list[float]] = []
     for start in range(0, len(files), options.batch_size):
         part = files[start : start + options.batch_size]

@@ -8,13 +8,14 @@ import yaml
 
 from uniemo.cli.parsing import near
 from uniemo.errors import UniEmoError
+from uniemo.resources import CONFIGURATIONS, find_configuration, packaged_configurations
 
-PACKAGED = Path(__file__).parent.parent / "configs"
+PACKAGED = CONFIGURATIONS
 
 
 def packaged() -> list[str]:
-    """Return the names of the configurations that the package ships, recipes before overlays."""
-    names = (path.relative_to(PACKAGED).as_posix() for path in PACKAGED.rglob("*.yaml"))
+    """Return the names of the configurations that the package ships, recipes before overlays; studies are none."""
+    names = (name for name in packaged_configurations() if not name.startswith("studies/"))
     return sorted(names, key=lambda name: (name.count("/"), name))
 
 
@@ -27,11 +28,9 @@ def find_config(name: str) -> Path:
     Raises:
         UniEmoError: there is no such file in either place.
     """
-    path = Path(name).expanduser()
-    if path.is_file():
+    path = find_configuration(name)
+    if path is not None:
         return path
-    if (PACKAGED / name).is_file():
-        return PACKAGED / name
     known = packaged()
     raise UniEmoError(
         f"--config must name a file here or a packaged configuration ({', '.join(known)}); {name!r} is neither"

@@ -45,15 +45,16 @@ def check_devices(devices: int | str | Sequence[int], cpu: bool, cores: int, opt
         )
 
 
-def check_strategy(strategy: str, stage: str) -> None:
+def check_strategy(strategy: str, stage: str, draws: bool) -> None:
     """Refuse strategies that cut up what is trained: checkpoints would hold a piece of it.
 
     Args:
         strategy: Lightning's ``trainer.strategy``, a name or a class.
-        stage: that is trained.
+        stage: that is trained, or baseline.
+        draws: whether it has a UNet.
 
     Raises:
-        UniEmoError: one of these, or one that shares out a UNet in a stage without.
+        UniEmoError: one of these, or one that shares out a UNet where there is none.
     """
     name = strategy.rpartition(".")[2].lower().replace("_", "")
     if name.startswith(("fsdp", "deepspeed", "modelparallel")):
@@ -61,8 +62,8 @@ def check_strategy(strategy: str, stage: str) -> None:
             "trainer.strategy must leave what is trained whole on every process, checkpoints hold it; "
             f"got {strategy}: take ddp, or --config strategy/fsdp.yaml, which shares out the frozen UNet alone"
         )
-    if name == "frozenfsdpstrategy" and stage == "understanding":
+    if name == "frozenfsdpstrategy" and not draws:
         raise UniEmoError(
-            "trainer.strategy must be ddp in the understanding stage, which has no UNet to share out; "
+            f"trainer.strategy must be ddp for {stage}, which has no UNet to share out; "
             f"got {strategy}: leave --config strategy/fsdp.yaml out"
         )

@@ -133,9 +133,9 @@ def _data(options: argparse.Namespace, sample: Path) -> tuple[Any, str]:
     else:
         import yaml
 
-        from uniemo.checkpoint import read_checkpoint
+        from uniemo.checkpoint import STAGES, read_checkpoint
 
-        _, about = read_checkpoint(options.ckpt)
+        _, about = read_checkpoint(options.ckpt, STAGES)
         stored = (yaml.safe_load(about.config) or {}).get("data", {}) if about.config else {}
         values = {
             key: value for key, value in stored.get("init_args", {}).items() if key not in ("generated", "limit_train")

@@ -36,7 +36,9 @@ ALL = "all"
 def _parser() -> Parser:
     """Return the options."""
     parser = Parser("uniemo generate", _DESCRIPTION, _EXAMPLES)
-    parser.add_argument("--ckpt", required=True, type=Path, help="checkpoint of the joint or feedback stage")
+    parser.add_argument(
+        "--ckpt", required=True, type=Path, help="checkpoint of the joint or feedback stage, or of a drawing baseline"
+    )
     parser.add_argument(
         "--emotion",
         required=True,
@@ -144,12 +146,15 @@ def _check(options: argparse.Namespace) -> None:
 
 def _plan(options: argparse.Namespace) -> list[dict[str, Any]]:
     """Return the rows of the index that is going to be written; nothing large is loaded yet."""
-    from uniemo.checkpoint import GENERATING, make_config, read_checkpoint
+    from uniemo.checkpoint import BASELINE, GENERATING, make_config, read_checkpoint
     from uniemo.feedback.drawing import plan_images
     from uniemo.models.diffusion import DiffusionConfig
-    from uniemo.models.emotion_space import EmotionSpaceConfig
 
-    _, info = read_checkpoint(options.ckpt, GENERATING)
+    _, info = read_checkpoint(options.ckpt, (*GENERATING, BASELINE))
+    if "diffusion" not in info.model:
+        raise UniEmoError(
+            f"--ckpt must be of a method that draws images; {options.ckpt} is of {info.method}: take uniemo classify"
+        )
     if [text.strip().lower() for text in options.emotion] == [ALL]:
         mixtures = [{name: 1.0} for name in info.vocabulary.emotions]
     else:
@@ -158,38 +163,64 @@ def _plan(options: argparse.Namespace) -> list[dict[str, Any]]:
     settings = {
         "prompt": options.prompt or config.train_prompt,
         "checkpoint": info.digest(),
-        "space": options.space or make_config(EmotionSpaceConfig, info.model["space"]).kind,
+        "space": _space(options, info.model),
         "steps": options.steps or config.steps,
         "guidance": config.guidance if options.guidance is None else options.guidance,
         "scheduler": options.scheduler or config.scheduler,
     }
+    if info.method:  # of a baseline
+        settings["method"] = info.method
     return [{**row, **settings} for weights in mixtures for row in plan_images(weights, options.num, options.seed)]
+
+
+def _space(options: argparse.Namespace, model: dict[str, Any]) -> str | None:
+    """Return how features are drawn; None for a baseline that draws none."""
+    from uniemo.checkpoint import make_config
+    from uniemo.models.emotion_space import EmotionSpaceConfig
+
+    if "space" in model:
+        return options.space or make_config(EmotionSpaceConfig, model["space"]).kind
+    if options.space is not None:
+        raise UniEmoError(
+            f"--space must be left out for a method that has no emotion space; got {options.space} with {options.ckpt}"
+        )
+    return None
+
+
+def _load(path: Path, baseline: bool) -> Any:  # noqa: ANN401 - a UniEmoModel, or an EmotionDiffusion
+    """Load what draws."""
+    if baseline:
+        from uniemo.baselines.loading import load_baseline
+
+        return load_baseline(path).model
+    from uniemo.checkpoint import GENERATING, load_model
+
+    return load_model(path, GENERATING, generation=True)[0]
 
 
 def _draw(options: argparse.Namespace, rows: list[dict[str, Any]]) -> None:
     """Draw this rank's share of the rows into the unfinished folder."""
-    from uniemo.checkpoint import GENERATING, load_model
     from uniemo.feedback.drawing import draw_images, first_images
     from uniemo.feedback.grid import image_grid
     from uniemo.feedback.unfinished import unfinished_name
 
-    settings, folder = rows[0], unfinished_name(options.out)
+    settings, folder, baseline = rows[0], unfinished_name(options.out), "method" in rows[0]
     with joined(options.device) as device:
-        model, _ = load_model(options.ckpt, GENERATING, generation=True)
-        model = model.to(device)
-        assert model.diffusion is not None  # these stages have one
+        model = _load(options.ckpt, baseline).to(device)
 
         def mix(row: dict[str, Any]) -> dict[int, float]:
             return {model.vocabulary.emotion_index(name): weight for name, weight in row["weights"].items()}
 
         # a prompt that is cut off before its place for the emotion is found before any work
-        model.diffusion.encode_prompt([settings["prompt"]], model.sample_condition(mix(rows[0]), [0]))
+        prompt, first = settings["prompt"], mix(rows[0])
+        told = model.texts([first], [0], prompt) if baseline else ([prompt], model.sample_condition(first, [0]))
+        model.diffusion.encode_prompt(*told)
 
         def draw(part: Sequence[dict[str, Any]]) -> Tensor:
             return model.generate(
                 [mix(row) for row in part],
                 [row["seed"] for row in part],
-                prompts=settings["prompt"],
+                prompts=prompt,
                 steps=settings["steps"],
                 guidance=settings["guidance"],
                 kind=settings["space"],

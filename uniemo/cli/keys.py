@@ -83,13 +83,20 @@ def _near_key(key: str, known: list[str]) -> str:
 def known_keys(parser: Any) -> list[str]:  # noqa: ANN401
     """Return dotted names of everything that a configuration may set."""
     import uniemo.data
-    from uniemo.modules import JointModule, UnderstandingModule
+    from uniemo.modules import EmotionModule, JointModule, UnderstandingModule
 
     keys = set(_options(parser))
     datasets = [getattr(uniemo.data, name) for name in DATASETS]
-    for prefix, kind in (("model", UnderstandingModule), ("model", JointModule), *(("data", own) for own in datasets)):
+    models = [UnderstandingModule, JointModule, *_imported_baselines(EmotionModule)]
+    for prefix, kind in (*(("model", model) for model in models), *(("data", own) for own in datasets)):
         keys |= set(_signature(prefix, kind))
     return sorted(keys)
+
+
+def _imported_baselines(kind: Any) -> list[Any]:  # noqa: ANN401
+    """Return the baselines that a configuration has named so far, which the parser has imported."""
+    found = [below for one in kind.__subclasses__() for below in (one, *_imported_baselines(one))]
+    return [one for one in found if one.method]
 
 
 def _options(parser: Any) -> list[str]:  # noqa: ANN401

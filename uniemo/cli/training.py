@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
 import signal
@@ -20,6 +21,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException, SI
 from uniemo.callbacks.attention_maps import AttentionMaps
 from uniemo.callbacks.checkpoints import BestCheckpoint, LastCheckpoint
 from uniemo.callbacks.closing_table import ClosingTable
+from uniemo.callbacks.environment import Environment
 from uniemo.callbacks.explicit_feedback import ExplicitFeedback
 from uniemo.callbacks.generation_metrics import GenerationMetrics
 from uniemo.callbacks.predictions import PredictionWriter
@@ -33,13 +35,13 @@ from uniemo.cli.words import prepare
 from uniemo.data.base import EmotionDataModule
 from uniemo.data.tree import SPLIT_FILE, first_process
 from uniemo.errors import UniEmoError
-from uniemo.modules import UniEmoModule
+from uniemo.modules.emotion import EmotionModule
 from uniemo.modules.transfer import check_names
 
 _RUN_KEYS = ("run_dir", "resume", "overwrite", "weights", "ckpt_path", "weights_only", "verbose", "return_predictions")
 _WRITTEN = (
-    *("*.ckpt", "events.out.tfevents.*", "images/*.png", "test*.json", "validate*.json", "predictions.jsonl"),
-    *(SPLIT_FILE, "skipped.jsonl"),
+    *("*.ckpt", "events.out.tfevents.*", "images/*.png", "images/*/*", "test*.json", "validate*.json"),
+    *("predictions.jsonl", SPLIT_FILE, "skipped.jsonl"),
 )
 _SAME_DATA = ("root", "layout", "fold", "folds", "val_fraction", "agreement")  # with the seed, what decides splits
 # checkpoints do not remember the machines that they were made on
@@ -60,6 +62,7 @@ _EXAMPLES = """examples:
   uniemo fit --config joint.yaml --config cached_latents.yaml
   uniemo fit --config joint.yaml --config model/vit_l14.yaml --weights random
   uniemo fit --config joint.yaml --resume
+  uniemo fit --config baselines/coop.yaml
   uniemo test --ckpt runs/joint/best.ckpt --data.root /data/EmoSet
   uniemo test --ckpt runs/joint/best.ckpt --data FI --data.root /data/FI
 what can be set: --model.help JointModule, --data.help EmoSet, and below
@@ -89,7 +92,7 @@ class TrainingCLI(LightningCLI):
         for command, text in _DESCRIPTIONS.items():
             parser_kwargs[command] = {"description": text, "allow_abbrev": False}
         super().__init__(
-            UniEmoModule,
+            EmotionModule,
             EmotionDataModule,
             save_config_callback=None,
             seed_everything_default=0,
@@ -133,9 +136,11 @@ class TrainingCLI(LightningCLI):
         """Settle the run folder and the checkpoint before anything is built."""
         config = self.config[self.config.subcommand]
         check_devices(config.trainer.devices, on_cpu(str(config.trainer.accelerator)), cpu_cores())
-        stage = str(config.model.class_path).rpartition(".")[2].removesuffix("Module").lower()
+        kind = _class_of(config.model)
+        stage = kind.method or kind.stage
         strategy = config.trainer.strategy
-        check_strategy(strategy if isinstance(strategy, str) else str(strategy.class_path), stage)
+        name = strategy if isinstance(strategy, str) else str(strategy.class_path)
+        check_strategy(name, stage, draws="diffusion" in config.model.init_args)
         given = config.run_dir or config.trainer.default_root_dir
         if self.config.subcommand == "fit":
             self.run_dir = Path(given or f"runs/{stage}").expanduser()
@@ -144,10 +149,13 @@ class TrainingCLI(LightningCLI):
             if self.checkpoint is None:
                 raise UniEmoError(f"uniemo {self.config.subcommand} needs --ckpt; give runs/<stage>/best.ckpt")
             self.run_dir = Path(config.run_dir or self._folder_beside(self.checkpoint, config)).expanduser()
-            config.model.init_args.init_from = None  # the checkpoint holds the weights
+            if "init_from" in config.model.init_args:
+                config.model.init_args.init_from = None  # the checkpoint holds the weights
         settle_weights(config)
+        if not kind.trains:
+            config.trainer.max_epochs, config.trainer.max_steps = 0, -1
         if self.checkpoint is not None:
-            check_stage(self.checkpoint, (stage,))
+            check_stage(self.checkpoint, (kind.stage,))
             config.ckpt_path = str(self.checkpoint.path)
             self._take_splits(self.checkpoint, config)
         config.trainer.default_root_dir = str(self.run_dir)
@@ -206,7 +214,7 @@ class TrainingCLI(LightningCLI):
         trainer = self._get(self.config_init, "trainer")
         command = str(self.subcommand)
         extra: list[L.Callback] = [LossProgressBar()] if trainer.get("enable_progress_bar") is not False else []
-        extra.append(ClosingTable())  # behind the bar, which clears its line
+        extra += [ClosingTable(), Environment()]  # behind the bar, which clears its line
         if command == "fit" and trainer.get("enable_checkpointing") is not False and not trainer.get("fast_dev_run"):
             extra.append(SaveConfigCallback(self._parser("fit"), self.config[command], overwrite=True))
         if command == "predict":
@@ -276,6 +284,13 @@ class TrainingCLI(LightningCLI):
             raise
 
 
+def _class_of(model: Namespace) -> type[EmotionModule]:
+    """Return the class that a configuration's model section names, which the parser has seen to be one."""
+    module, _, name = str(model.class_path).rpartition(".")
+    kind: type[EmotionModule] = getattr(importlib.import_module(module), name)
+    return kind
+
+
 def run(words: list[str]) -> int:
     """Run fit, validate, test or predict; ``words`` begin with the command."""
     quiet()
@@ -310,6 +325,7 @@ def quiet() -> None:
         r".*sync_dist=True\)` when logging on epoch level.*",  # figures are the same on all ranks
         r".*Using `DistributedSampler` with the dataloaders.*",  # repeated samples are counted once, by their ids
         r".*The `srun` command is available.*",
+        r".*this fit will run with no optimizer.*",  # of a baseline that has nothing to train
         r".*lr_scheduler\.step\(\)` before `optimizer\.step\(\)`.*",  # on resume, by Lightning's own order
     ):
         warnings.filterwarnings("ignore", message=message)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from jsonargparse import Namespace
 
+from uniemo.errors import UniEmoError
 from uniemo.models.clip import find_clip
 from uniemo.models.hub import random_name
 from uniemo.models.pipeline import find_diffusion
@@ -18,14 +19,18 @@ def settle_weights(config: Namespace) -> None:
     Raises:
         UniEmoError: weights are missing; one line that says which and how to fetch them.
     """
-    encoder, diffusion = config.model.init_args.encoder, config.model.init_args.get("diffusion")
-    metrics, feedback = config.generation_metrics, config.explicit_feedback
+    model, metrics, feedback = config.model.init_args, config.generation_metrics, config.explicit_feedback
+    encoder, diffusion = model.get("encoder"), model.get("diffusion")  # a baseline may lack either
     if config.weights == "random":
+        if encoder is None and diffusion is None:
+            raise UniEmoError("--weights random is for methods with a CLIP or a diffusion model; this one has neither")
         for part in (encoder, metrics, feedback):
-            part.clip = random_name(part.clip)
+            if part is not None:
+                part.clip = random_name(part.clip)
         if diffusion is not None:
             diffusion.path = random_name(diffusion.path)
-    find_clip(encoder.clip)
+    if encoder is not None:
+        find_clip(encoder.clip)
     if diffusion is None:
         return
     find_diffusion(diffusion.path)

@@ -269,9 +269,9 @@ def read_facts(path: str | Path) -> CheckpointFacts:
     """
     import yaml
 
-    from uniemo.checkpoint import read_checkpoint
+    from uniemo.checkpoint import STAGES, read_checkpoint
 
-    _, info = read_checkpoint(path)
+    _, info = read_checkpoint(path, STAGES)
     stored = (yaml.safe_load(info.config) or {}).get("data", {}) if info.config else {}
     training_alone = ("generated", "limit_train")
     values = {key: value for key, value in stored.get("init_args", {}).items() if key not in training_alone}

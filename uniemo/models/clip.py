@@ -49,7 +49,7 @@ class ClipParts:
     """
 
     visual: Any
-    text: Callable[[Sequence[str]], Tensor]
+    text: TextEncoder
     width: int
     embed_dim: int
     image_size: int
@@ -67,15 +67,24 @@ class TextEncoder:
         self._source = source
         self._tokenizer: Callable[[list[str]], Tensor] | None = None
 
-    @torch.no_grad()
-    def __call__(self, texts: Sequence[str]) -> Tensor:
-        """Return (N, E) float32 features of N texts, not normalised."""
+    @property
+    def model(self) -> Any:  # noqa: ANN401
+        """The open_clip model whose text tower this is."""
+        return self._model
+
+    def tokens(self, texts: Sequence[str]) -> Tensor:
+        """Return (N, T) token ids of N texts, padded or cut to the tower's T places."""
         if self._tokenizer is None:
             with _quiet():
                 self._tokenizer = open_clip.get_tokenizer(self._source)
-        chunks = [list(texts[start : start + _TEXT_BATCH]) for start in range(0, len(texts), _TEXT_BATCH)]
+        return self._tokenizer(list(texts))
+
+    @torch.no_grad()
+    def __call__(self, texts: Sequence[str]) -> Tensor:
+        """Return (N, E) float32 features of N texts, not normalised."""
+        chunks = [self.tokens(texts[start : start + _TEXT_BATCH]) for start in range(0, len(texts), _TEXT_BATCH)]
         device = self._model.logit_scale.device
-        return torch.cat([self._model.encode_text(self._tokenizer(chunk).to(device)).float() for chunk in chunks])
+        return torch.cat([self._model.encode_text(chunk.to(device)).float() for chunk in chunks])
 
 
 def load_clip(name: str) -> ClipParts:

@@ -150,7 +150,7 @@ class DiffusionBackbone(nn.Module):
     def loss(
         self,
         latents: Tensor,
-        condition: Condition,
+        condition: Condition | None,
         noise: Tensor,
         timesteps: Tensor,
         prompts: Sequence[str] | None = None,
@@ -160,7 +160,7 @@ class DiffusionBackbone(nn.Module):
 
         Args:
             latents: (B, *latent_shape) from :meth:`encode`.
-            condition: one (B, W) per text encoder; its gradient is kept.
+            condition: one (B, W) per text encoder, whose gradient is kept; None for plain prompts.
             noise: like ``latents``, standard normal.
             timesteps: (B,) int64.
             prompts: B prompts with ``{}``; None is ``train_prompt`` for all.
@@ -196,7 +196,27 @@ class DiffusionBackbone(nn.Module):
         Raises:
             UniEmoError: a condition is given and a prompt has no ``{}``, or the prompt is cut off before it.
         """
-        states, pooled = [], None
+        outputs = self._encode_text(prompts, condition)
+        states = torch.cat([output.hidden_states[-2] if self.xl else output[0] for output in outputs], dim=-1)
+        return EncodedPrompts(states, outputs[-1][0] if self.xl else None)  # pooled: the last text encoder's, (B, P)
+
+    def text_features(self, prompts: Sequence[str], condition: Condition | None = None) -> tuple[Tensor, ...]:
+        """Return the text encoders' own summaries of prompts, in the space that CLIP's contrastive training made.
+
+        Args:
+            prompts: as in :meth:`embed`, as is ``condition``.
+            condition: one (B, W) per text encoder, or None.
+
+        Returns:
+            One (B, P) per text encoder: the projected embedding where it has a projection, else the last hidden state
+            at the end token.
+        """
+        outputs = self._encode_text(prompts, condition)
+        return tuple(output.text_embeds if "text_embeds" in output else output.pooler_output for output in outputs)
+
+    def _encode_text(self, prompts: Sequence[str], condition: Condition | None) -> list[Any]:
+        """Return the output of each text encoder; for XL with all hidden states."""
+        outputs = []
         for index, encoder in enumerate(self.text_encoders):
             device = embedding(encoder).weight.device
             pairs = [self._tokenize(prompt)[index] for prompt in prompts]
@@ -212,10 +232,8 @@ class DiffusionBackbone(nn.Module):
                     )
                 entering = replaced(embedding(encoder), slots.to(device), condition[index])
             with entering:
-                output = encoder(input_ids=ids, output_hidden_states=self.xl)
-            states.append(output.hidden_states[-2] if self.xl else output[0])
-            pooled = output[0] if self.xl else None  # the last text encoder's, (B, P)
-        return EncodedPrompts(torch.cat(states, dim=-1), pooled)
+                outputs.append(encoder(input_ids=ids, output_hidden_states=self.xl))
+        return outputs
 
     def token_embedding(self, name: str) -> tuple[Tensor, ...]:
         """Return the mean token embedding of a name's tokens, one (W,) per text encoder."""

@@ -27,6 +27,16 @@ def load_trained_state(model: nn.Module, state: dict[str, Tensor], shared_only: 
         shared = {_part(name) for name in own} & {_part(name) for name in state}
         own = {name: value for name, value in own.items() if _part(name) in shared}
         state = {name: value for name, value in state.items() if _part(name) in shared}
+    check_state(own, state)
+    model.load_state_dict(state, strict=False)
+
+
+def check_state(own: dict[str, Tensor], state: dict[str, Tensor]) -> None:
+    """Raise unless a checkpoint's state has the names and shapes of a model's own.
+
+    Raises:
+        UniEmoError: it belongs to another configuration.
+    """
     both = own.keys() & state.keys()
     problems = {
         "lacks": own.keys() - both,
@@ -41,7 +51,6 @@ def load_trained_state(model: nn.Module, state: dict[str, Tensor], shared_only: 
                 f"checkpoint must fit this model's configuration; it {what} {len(names)} tensors, "
                 f"first {min(names)!r}, take the configuration it was trained with"
             )
-    model.load_state_dict(state, strict=False)
 
 
 def _part(name: str) -> str:

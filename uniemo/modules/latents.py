@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ from uniemo.data.latents import LatentEncoder
 from uniemo.models.diffusion import DiffusionBackbone
 
 if TYPE_CHECKING:
-    from uniemo.modules.joint import JointModule
+    from uniemo.modules.emotion import EmotionModule
 
 
 def vae_key(diffusion: DiffusionBackbone, precision: str = "32-true") -> str:
@@ -34,18 +34,16 @@ def vae_key(diffusion: DiffusionBackbone, precision: str = "32-true") -> str:
     return digest.hexdigest()
 
 
-def latent_encoder(module: JointModule) -> LatentEncoder:
+def latent_encoder(module: EmotionModule) -> LatentEncoder:
     """Return the module's VAE, to be used on its device and in its own precision, as a run's processes share it.
 
     Args:
-        module: after its model is built.
+        module: after its model is built, which has a ``diffusion`` backbone.
     """
-    trainer, diffusion = module.trainer, module.model.diffusion
-    assert diffusion is not None  # of this stage
+    trainer, diffusion = module.trainer, cast(DiffusionBackbone, module.model.diffusion)
 
     def posterior(images: Tensor) -> Tensor:
-        vae = module.model.diffusion  # a checkpoint may have had the model built again
-        assert vae is not None
+        vae = cast(DiffusionBackbone, module.model.diffusion)  # a checkpoint may have had the model built again
         return vae.posterior(images.to(module.device))
 
     return LatentEncoder(

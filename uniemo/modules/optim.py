@@ -5,14 +5,33 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, Protocol
 
 from torch import nn
+from torch.optim import SGD, AdamW, Optimizer
 
 from uniemo.errors import UniEmoError
 from uniemo.models.uniemo import UniEmoModel
 
 GROUPS = ("clip", "query", "head", "fusion")
+
+
+class Optimizes(Protocol):
+    """Settings of an optimiser and of its schedule."""
+
+    @property
+    def warmup(self) -> float:
+        """Linear warm-up, a share of all steps below 1, else a number of steps."""
+        ...
+
+    @property
+    def final(self) -> float:
+        """Learning rate at the end of the cosine, as a share of the peak."""
+        ...
+
+    def build(self, groups: list[dict[str, Any]]) -> Optimizer:
+        """Return the optimiser of these parameter groups."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -53,6 +72,45 @@ class OptimizerConfig:
             raise UniEmoError(f"optimizer.warmup must be at least 0; got {self.warmup}")
         if not 0 <= self.final <= 1:
             raise UniEmoError(f"optimizer.final must lie in [0, 1]; got {self.final}")
+
+    def build(self, groups: list[dict[str, Any]]) -> Optimizer:
+        """Return AdamW; the groups of :func:`parameter_groups` bring rates and decays."""
+        return AdamW(groups)
+
+
+@dataclass(frozen=True)
+class RateConfig:
+    """An optimiser with one learning rate, for methods that train one thing.
+
+    Attributes:
+        lr: learning rate.
+        weight_decay: weight decay.
+        algorithm: ``adamw``, or ``sgd`` with momentum 0.9.
+        warmup: linear warm-up, a share of all steps below 1, else a number of steps.
+        final: learning rate at the end of the cosine, as a share of the peak.
+    """
+
+    lr: float = 1e-3
+    weight_decay: float = 0.0
+    algorithm: Literal["adamw", "sgd"] = "adamw"
+    warmup: float = 0.05
+    final: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        if not self.lr > 0:
+            raise UniEmoError(f"optimizer.lr must be above 0; got {self.lr}")
+        for name in ("weight_decay", "warmup"):
+            if not getattr(self, name) >= 0:
+                raise UniEmoError(f"optimizer.{name} must be at least 0; got {getattr(self, name)}")
+        if not 0 <= self.final <= 1:
+            raise UniEmoError(f"optimizer.final must lie in [0, 1]; got {self.final}")
+
+    def build(self, groups: list[dict[str, Any]]) -> Optimizer:
+        """Return the optimiser; groups with a rate or decay of their own keep it."""
+        if self.algorithm == "sgd":
+            return SGD(groups, lr=self.lr, weight_decay=self.weight_decay, momentum=0.9)
+        return AdamW(groups, lr=self.lr, weight_decay=self.weight_decay)
 
 
 def model_parameters(model: UniEmoModel) -> dict[str, list[nn.Parameter]]:

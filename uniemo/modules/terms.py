@@ -6,7 +6,7 @@ ranks is that mean (:mod:`uniemo.models.ranks`): gradients, which DDP averages, 
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,6 +17,7 @@ from torch import Tensor
 from uniemo.data.batch import EmotionBatch
 from uniemo.errors import UniEmoError
 from uniemo.models.attributes import Kind
+from uniemo.models.diffusion import DiffusionBackbone
 from uniemo.models.encoder import EmotionFeatures
 from uniemo.models.losses import Condition, contrastive_loss, draw_object
 from uniemo.models.ranks import batch_mean
@@ -24,6 +25,7 @@ from uniemo.models.uniemo import UniEmoModel
 from uniemo.modules.noise import sample_noise, sample_timesteps, sample_uniform
 
 _OBJECT_DRAW, _NOISE, _TIMESTEP, _LATENT, _DROP = range(5)  # independent streams of random numbers
+_NO_TARGETS = "data.diffusion_size must be set to train generation; got null, give the diffusion model's size"
 
 
 @dataclass(frozen=True)
@@ -130,23 +132,36 @@ def generation_terms(
     """
     seen = batch.targets if batch.latents is None else batch.latents
     if model.diffusion is None or model.condition_loss is None or seen is None:
-        raise UniEmoError(
-            "data.diffusion_size must be set to train generation; got null, give the diffusion model's size"
-        )
+        raise UniEmoError(_NO_TARGETS)
     condition = model.condition(features, batch.emotion)
     return {
         "condition": batch_mean(model.condition_loss(condition, batch.emotion, logits)),
-        "diffusion": _diffusion_term(model, condition, batch, seed, step),
+        "diffusion": batch_mean(denoising_errors(model.diffusion, condition, batch, seed, step)),
     }
 
 
-def _diffusion_term(model: UniEmoModel, condition: Condition, batch: EmotionBatch, seed: int, step: int) -> Tensor:
-    """Return the mean denoising error of a batch."""
-    diffusion = model.diffusion
-    assert diffusion is not None  # the caller has looked
+def denoising_errors(
+    diffusion: DiffusionBackbone,
+    condition: Condition | None,
+    batch: EmotionBatch,
+    seed: int,
+    step: int,
+    prompts: Sequence[str] | None = None,
+) -> Tensor:
+    """Return each image's denoising error (eq. 8), (B,).
+
+    Args:
+        diffusion: the diffusion model.
+        condition: one (B, W) per text encoder; None where the prompts say all.
+        batch: with targets or latents.
+        seed: of the run.
+        step: optimiser step; noise and timestep of a sample depend on (seed, step, sample id).
+        prompts: B prompts; None is the training prompt for all.
+    """
     posterior = batch.latents
     if posterior is None:
-        assert batch.targets is not None
+        if batch.targets is None:
+            raise UniEmoError(_NO_TARGETS)
         posterior = diffusion.posterior(batch.targets)
     ids, device, shape = batch.sample_id, posterior.device, diffusion.latent_shape
     latents = diffusion.draw(posterior, sample_noise(ids, shape, seed, step, _LATENT).to(device))
@@ -156,7 +171,7 @@ def _diffusion_term(model: UniEmoModel, condition: Condition, batch: EmotionBatc
     if diffusion.config.drop_condition > 0:
         share = sample_timesteps(ids, 2**24, seed, step, _DROP) / 2**24  # (B,) uniform in [0, 1)
         drop = share < diffusion.config.drop_condition
-    return batch_mean(diffusion.loss(latents, condition, noise, timesteps, drop=drop))
+    return diffusion.loss(latents, condition, noise, timesteps, prompts, drop)
 
 
 def joint_loss(terms: dict[str, Tensor], config: LossConfig) -> Tensor:

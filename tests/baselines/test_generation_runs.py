@@ -1,0 +1,151 @@
+"""The baselines that draw images, from fit to images, by the commands."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tests.baselines.drawing_runs import METHODS, recipe, trained
+from tests.tiny_runs import assets
+from uniemo.cli import main
+
+KINDS = [*((method, "sd") for method in METHODS), ("textual_inversion", "xl"), ("emogen", "xl")]
+
+
+@pytest.fixture(autouse=True)
+def own_folder(tmp_path, monkeypatch):
+    assets()
+    monkeypatch.chdir(tmp_path)
+
+
+def best(method, kind="sd"):
+    return str(trained(method, kind) / "best.ckpt")
+
+
+@pytest.mark.parametrize(("method", "kind"), [*KINDS, ("dreambooth", "xl")])
+def test_checkpoint_holds_what_was_trained_alone(method, kind):
+    content = torch.load(best(method, kind), weights_only=True)
+    about = content["uniemo"]
+    assert (about["stage"], about["method"]) == ("baseline", method)
+    assert "optimizer_states" not in content
+    names, encoders = set(content["state_dict"]), 1 + (kind == "xl")
+    if method == "prompted":
+        assert not names
+        assert not (trained(method, kind) / "last.ckpt").exists()
+    if method == "textual_inversion":
+        assert names == {f"model.tokens.{index}" for index in range(encoders)}
+    if method == "dreambooth":
+        assert all(name.startswith("model.diffusion.unet.") for name in names)
+        assert {name.split(".")[-3] for name in names} == {"lora_A", "lora_B"}
+        assert all(value.any() for name, value in content["state_dict"].items() if ".lora_B." in name)
+    if method == "emogen":
+        assert {name.split(".")[1] for name in names} == {"encoder", "mapping", "space", "confidence"}
+        assert not any(name.startswith("model.encoder.visual.") for name in names)
+        assert len(content["state_dict"]["model.space.bank_emotion"]) == 48
+        confidence = content["state_dict"]["model.confidence"]
+        held = confidence.sum(dim=1) > 0  # attributes that a training image has
+        assert held.any()
+        assert torch.allclose(confidence[held].sum(dim=1), torch.ones(int(held.sum())), atol=1e-5)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_test_has_generation_figures_alone(method, tmp_path):
+    assert main(["test", "--ckpt", best(method), "--run_dir", str(tmp_path)]) == 0
+    figures = json.loads((tmp_path / "test.json").read_text())
+    assert {"test/FID[clip]", "test/Emo-A[clip]", "test/real/Emo-A[clip]"} <= set(figures)
+    assert not any("accuracy" in name or "loss" in name for name in figures)
+    assert "generated" in json.loads((tmp_path / "test_generation.json").read_text())
+    assert not (tmp_path / "test_confusion.json").exists()
+    assert list((tmp_path / "images").glob("test_generated*.png"))
+
+
+@pytest.mark.parametrize(("method", "kind"), KINDS)
+def test_generate_draws_by_seed(method, kind, tmp_path):
+    """The same seed gives the same image, whatever the batch; emotions and seeds differ."""
+    words = ["generate", "--ckpt", best(method, kind), "--device", "cpu"]
+    assert main([*words, "--emotion", "all", "--num", "2", "--out", "all"]) == 0
+    one = ["--emotion", "fear", "--num", "1", "--seed", "1", "--batch_size", "1"]
+    assert main([*words, *one, "--out", "one"]) == 0
+    rows = [json.loads(line) for line in (tmp_path / "all/index.jsonl").read_text().splitlines()]
+    assert len(rows) == 16
+    assert {row["method"] for row in rows} == {method}
+    assert {row["space"] for row in rows} == {"gaussian" if method == "emogen" else None}
+    assert (tmp_path / "all/grid.png").is_file()
+    first, again = (pixels(tmp_path / name) for name in ("all/fear/00001.png", "one/fear/00000.png"))
+    assert np.abs(first - again).max() <= 1
+    assert np.abs(first - pixels(tmp_path / "all/fear/00000.png")).max() > 5
+    assert np.abs(first - pixels(tmp_path / "all/awe/00001.png")).max() > 0
+
+
+def pixels(path):
+    return np.asarray(Image.open(path)).astype(int)
+
+
+def test_prompts_and_mixtures(tmp_path, capsys):
+    """Transfer works for all; only methods with a token know what a mixture is."""
+    mixed = ["--emotion", "awe=0.7", "--emotion", "fear=0.3", "--num", "1", "--device", "cpu"]
+    for method in ("prompted", "textual_inversion", "dreambooth", "emogen"):
+        room = ["--emotion", "awe", "--prompt", "a {} room", "--num", "1", "--out", f"{method}1"]
+        assert main(["generate", "--ckpt", best(method), *room]) == 0
+        capsys.readouterr()
+        done = main(["generate", "--ckpt", best(method), *mixed, "--out", f"{method}2"])
+        if method in ("prompted", "dreambooth"):
+            assert done == 2
+            assert f"the method {method} draws one emotion at a time" in capsys.readouterr().err
+        else:
+            assert done == 0
+            assert (tmp_path / f"{method}2/awe+fear/00000.png").is_file()
+    words = ["generate", *mixed, "--space", "bank", "--out", "space", "--ckpt"]
+    assert main([*words, best("textual_inversion")]) == 2
+    assert "--space must be left out" in capsys.readouterr().err
+    assert main([*words, best("emogen")]) == 0
+
+
+def test_resumed_run_takes_the_steps_of_an_unbroken_one():
+    """EmoGen keeps the encoder and the space that it found; with an even rate, where a run ends does not matter."""
+    words = [*recipe("emogen"), "--model.optimizer.warmup", "0", "--model.optimizer.final", "1"]
+    words += ["--trainer.max_epochs", "-1", "--last_checkpoint.every_n_steps", "1"]
+    assert main([*words, "--run_dir", "whole", "--trainer.max_steps", "3"]) == 0
+    assert main([*words, "--run_dir", "parts", "--trainer.max_steps", "1"]) == 0
+    first = torch.load("parts/last.ckpt", weights_only=True)["state_dict"]
+    assert main([*words, "--run_dir", "parts", "--trainer.max_steps", "3", "--resume"]) == 0
+    whole, parts = (torch.load(f"{name}/last.ckpt", weights_only=True)["state_dict"] for name in ("whole", "parts"))
+    assert whole.keys() == parts.keys()
+    for name, value in whole.items():
+        assert torch.equal(value, parts[name]), name
+        assert torch.equal(value, first[name]) == (not name.startswith("model.mapping")), name
+
+
+def test_cached_latents(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("UNIEMO_CACHE", str(tmp_path / "cache"))
+    words = [*recipe("textual_inversion"), "--config", "cached_latents.yaml", "--run_dir", "run"]
+    assert main([*words, "--trainer.limit_train_batches", "1"]) == 0
+    assert "48 to encode" in capsys.readouterr().out
+
+
+def test_refusals(capsys, monkeypatch, tmp_path):
+    inversion = best("textual_inversion")
+    capsys.readouterr()
+
+    def refused(*words):
+        assert main([*words]) == 2
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1, error
+        return error
+
+    assert "draws images" in refused("predict", "--ckpt", inversion, "--run_dir", "a")
+    words = [*recipe("textual_inversion"), "--run_dir", "b"]
+    assert "must be 32" in refused(*words, "--data.diffusion_size", "64")
+    assert "lora_rank must be 0" in refused(*words, "--model.diffusion.lora_rank", "2")
+    assert "templates must hold {}" in refused(*words, "--model.templates", '["a photo"]')
+    monitor = ["--best_checkpoint.monitor", "val/accuracy", "--best_checkpoint.mode", "max"]
+    assert "monitor must be val/loss" in refused(*words, *monitor)
+    booth = [*recipe("dreambooth"), "--run_dir", "c"]
+    assert "8 different words" in refused(*booth, "--model.identifiers", '["sks"]')
+    assert "rank must be at least 1" in refused(*booth, "--model.rank", "0")
+    assert "tau must be above 0" in refused(*recipe("emogen"), "--run_dir", "c", "--model.tau", "0")
+    monkeypatch.setattr("uniemo.baselines.dreambooth.find_spec", lambda name: None)
+    assert "needs peft" in refused(*booth)
+    assert not list(tmp_path.glob("*/*.ckpt"))

@@ -1,0 +1,48 @@
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from small_study import content
+
+from uniemo.studies.process import Processes
+from uniemo.studies.reading import read_study
+from uniemo.studies.work import WorkFolder
+
+FAKE = (sys.executable, str(Path(__file__).parent / "fake_command.py"))
+
+
+@pytest.fixture
+def written(tmp_path):
+    """Returns a function that writes a study's content and reads it back."""
+
+    def write(values, name="tablex"):
+        path = tmp_path / f"{name}.yaml"
+        path.write_text(yaml.safe_dump(values, sort_keys=False))
+        return read_study(str(path))
+
+    return write
+
+
+@pytest.fixture
+def study(written):
+    return written(content())
+
+
+@pytest.fixture
+def calls(tmp_path, monkeypatch):
+    """Returns a function that lists the words of the fake command's calls so far."""
+    path = tmp_path / "calls"
+    monkeypatch.setenv("CALLS", str(path))
+    return lambda: [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+@pytest.fixture
+def work(tmp_path):
+    return WorkFolder(tmp_path / "work")
+
+
+@pytest.fixture
+def fake():
+    return Processes(program=FAKE)

@@ -1,0 +1,32 @@
+"""A small study for tests, its cells made by ``fake_command.py``."""
+
+
+def content():
+    """A small study: two methods, the second of which starts from a stage that both columns share."""
+    tested = {"run": "test", "words": "--ckpt {here}/fit/best.ckpt --accuracy {accuracy}"}
+    return {
+        "title": "Table X: things",
+        "claim": "ours is better",
+        "seeds": 2,
+        "figures": {
+            "Accuracy": {"key": "accuracy", "percent": True, "digits": 1},
+            "FID": {"key": "FID", "best": "low"},
+        },
+        "rows": [
+            {"group": "Others"},
+            {"label": "Theirs", "note": "B/32", "paper": {"Accuracy": 70}},
+            {"label": "Plain", "paper": {"Accuracy": 60, "FID": 9}, "cell": "plain", "with": {"accuracy": 0.5}},
+            {"group": "Ours"},
+            {"label": "Ours", "paper": {"Accuracy": 80}, "cell": "second", "with": {"accuracy": 0.75}},
+            {"label": "Large", "cell": "plain", "with": {"accuracy": 0.9}, "not_run": {"miniature": "too large"}},
+        ],
+        "checks": [{"claim": "ours above plain", "better": "Ours", "than": "Plain", "in": ["Accuracy"]}],
+        "parameters": {"tower": {"small": {}, "big": {"paper": "--tower big", "miniature": "--tower mini"}}},
+        "cells": {
+            "plain": {"defaults": {"tower": "small"}, "steps": [{"run": "fit", "words": "{tower}"}, tested]},
+            "first": {"steps": [{"run": "fit", "words": "--first"}]},
+            "second": {
+                "steps": [{"run": "fit", "words": "--init {cell:first}/fit/best.ckpt", "quick": "--short"}, tested]
+            },
+        },
+    }

@@ -1,0 +1,77 @@
+"""CoOp: learned words in front of each emotion's name, CLIP frozen (Zhou et al., IJCV 2022)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from uniemo.baselines.base import ClipBaseline, ClipConfig
+from uniemo.baselines.towers import ImageTower, PromptedText, first_context
+from uniemo.models.clip import ClipParts
+from uniemo.modules.optim import RateConfig
+from uniemo.vocabulary import Vocabulary, attribute_text
+
+_ENCODER = ClipConfig()
+_OPTIMIZER = RateConfig(lr=2e-3, weight_decay=5e-4, algorithm="sgd")  # CoOp's code
+
+
+class LearnedContext(nn.Module):
+    """Zero-shot CLIP whose prompts begin with learned vectors.
+
+    Args:
+        clip: a loaded CLIP.
+        emotions: C names.
+        length: n, context vectors.
+        class_specific: each emotion has a context of its own.
+        init: words to start from, None for noise.
+    """
+
+    def __init__(
+        self, clip: ClipParts, emotions: Sequence[str], length: int, class_specific: bool, init: str | None
+    ) -> None:
+        super().__init__()
+        context = first_context(clip.text, length, init)  # (n, W)
+        self.context = nn.Parameter(context.repeat(len(emotions) if class_specific else 1, 1, 1))  # (C or 1, n, W)
+        self.text = PromptedText(clip.text, [attribute_text(name) for name in emotions], length)
+        self.tower = ImageTower(clip)
+        self.scale = clip.logit_scale
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return (B, C) logits of CLIP-normalised images (B, 3, R, R)."""
+        text = self.text(self.context[None])[0]  # (C, E)
+        return self.scale * self.tower.embed(images) @ text.T
+
+
+class CoOp(ClipBaseline):
+    """Train the context vectors; the emotion's name stands behind them.
+
+    The image tower is run without gradient, once per image and epoch.
+
+    Args:
+        encoder: which CLIP.
+        context_length: n, vectors in front of the name (16 in the publication).
+        class_specific: a context for each emotion, in place of one for all.
+        context_init: words to start from, for example "a photo of a"; null starts from noise.
+        optimizer: of the vectors.
+        seed: of the noise.
+    """
+
+    method = "coop"
+
+    def __init__(
+        self,
+        encoder: ClipConfig = _ENCODER,
+        context_length: int = 16,
+        class_specific: bool = False,
+        context_init: str | None = None,
+        optimizer: RateConfig = _OPTIMIZER,
+        seed: int = 0,
+    ) -> None:
+        plain = {"context_length": context_length, "class_specific": class_specific, "context_init": context_init}
+        super().__init__(encoder, plain, optimizer, seed)
+        self.context_length, self.class_specific, self.context_init = context_length, class_specific, context_init
+
+    def network(self, clip: ClipParts, vocabulary: Vocabulary) -> nn.Module:
+        """Return the network, of which the context alone learns."""
+        return LearnedContext(clip, vocabulary.emotions, self.context_length, self.class_specific, self.context_init)

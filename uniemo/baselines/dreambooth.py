@@ -1,0 +1,179 @@
+"""DreamBooth (Ruiz et al., 2023): the UNet learns what a rare word means; here by low-rank adapters, through peft."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.util import find_spec
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from uniemo.baselines.generation import EmotionDiffusion, GenerationBaseline, single_emotions
+from uniemo.data.batch import EmotionBatch
+from uniemo.errors import UniEmoError
+from uniemo.models.diffusion import DiffusionConfig
+from uniemo.models.lora import TARGETS
+from uniemo.models.losses import Condition
+from uniemo.models.prompts import SLOT
+from uniemo.models.ranks import batch_mean
+from uniemo.modules.noise import mixed_seed, sample_noise, sample_timesteps
+from uniemo.modules.optim import RateConfig
+from uniemo.modules.terms import denoising_errors
+from uniemo.vocabulary import Vocabulary
+
+RARE = ("sks", "zwx", "ohwx", "ukj", "qvb", "jzk", "pxq", "wfj")  # words that mean nothing, after diffusers' "sks"
+_DIFFUSION = DiffusionConfig(train_prompt="a {} photo")  # "a [identifier] [class noun]"
+_OPTIMIZER = RateConfig(lr=1e-4, warmup=0.0)  # of diffusers' example with adapters
+_PRIOR, _PRIOR_DRAW, _PRIOR_NOISE, _PRIOR_TIME = range(17, 21)  # streams of random numbers
+
+
+class AdaptedDiffusion(EmotionDiffusion):
+    """A diffusion model with low-rank adapters on its UNet's attention, told the emotion by a rare word.
+
+    Args:
+        vocabulary: names of the emotions.
+        config: the diffusion model.
+        identifiers: one word per emotion.
+        rank: of the adapters.
+    """
+
+    def __init__(self, vocabulary: Vocabulary, config: DiffusionConfig, identifiers: Sequence[str], rank: int) -> None:
+        from peft import LoraConfig
+
+        super().__init__(vocabulary, config)
+        self.identifiers = tuple(identifiers)
+        unet = self.diffusion.unet
+        unet.add_adapter(LoraConfig(r=rank, lora_alpha=rank, init_lora_weights="gaussian", target_modules=[*TARGETS]))
+        for parameter in unet.parameters():
+            if parameter.requires_grad:  # adapters learn in full precision where the frozen network is in half
+                parameter.data = parameter.data.float()
+
+    def texts(
+        self,
+        mixes: Sequence[dict[int, float]],
+        seeds: Sequence[int],
+        template: str,
+        kind: Literal["bank", "gaussian"] | None = None,
+    ) -> tuple[list[str], Condition | None]:
+        """Return the prompts with the emotion's identifier at ``{}``."""
+        return self.prompts(single_emotions(mixes, DreamBooth.method), template), None
+
+    def prompts(self, emotions: Sequence[int], template: str) -> list[str]:
+        """Return the template with each emotion's identifier."""
+        return [template.replace(SLOT, self.identifiers[emotion]) for emotion in emotions]
+
+    @torch.no_grad()
+    def prior(self, prompt: str, count: int, seed: int) -> Tensor:
+        """Return latents (count, *latent_shape) of images that the model draws without its adapters."""
+        diffusion = self.diffusion
+        diffusion.unet.disable_adapters()
+        seeds = [mixed_seed(seed, _PRIOR, number) for number in range(count)]
+        images = diffusion.generate(None, [prompt] * count, seeds)
+        diffusion.unet.enable_adapters()
+        device = diffusion.unet.device
+        return torch.cat([diffusion.encode(part.to(device) * 2 - 1) for part in images.split(16)])
+
+
+class DreamBooth(GenerationBaseline):
+    """Teach the UNet a rare word per emotion, with adapters on its attention and one set of them for all emotions.
+
+    The publication tunes all of the UNet for a single subject; adapters are what diffusers' own example trains, and
+    what fits memory and checkpoints here.
+
+    Args:
+        diffusion: the diffusion model; ``train_prompt`` is "a {} [class noun]", ``{}`` where the identifier goes.
+        optimizer: of the adapters.
+        rank: of the adapters.
+        identifiers: one rare word per emotion, in the order of the data's emotions; null takes words that mean nothing.
+        prior_weight: weight of the prior preservation loss, on images that the model drew of the class noun alone
+            before training; 0 leaves it out. 1 is the publication's.
+        prior_images: how many such images.
+        prior_prompt: their prompt, without an identifier.
+        seed: of first weights, noise and prior images.
+
+    Raises:
+        UniEmoError: a number out of its range, or peft is not installed.
+    """
+
+    method = "dreambooth"
+    model: AdaptedDiffusion
+
+    def __init__(
+        self,
+        diffusion: DiffusionConfig = _DIFFUSION,
+        optimizer: RateConfig = _OPTIMIZER,
+        rank: int = 4,
+        identifiers: list[str] | None = None,
+        prior_weight: float = 0.0,
+        prior_images: int = 200,
+        prior_prompt: str = "a photo",
+        seed: int = 0,
+    ) -> None:
+        for name, value, low in (
+            ("rank", rank, 1),
+            ("prior_weight", prior_weight, 0),
+            ("prior_images", prior_images, 1),
+        ):
+            if not value >= low:
+                raise UniEmoError(f"model.{name} must be at least {low}; got {value}")
+        if find_spec("peft") is None:
+            raise UniEmoError("the method dreambooth needs peft; it is not installed: pip install 'uniemo[baselines]'")
+        own = {
+            "rank": rank,
+            "identifiers": identifiers,
+            "prior_weight": prior_weight,
+            "prior_images": prior_images,
+            "prior_prompt": prior_prompt,
+        }
+        super().__init__(diffusion, optimizer, own, seed)
+        self.rank = rank
+        self.identifiers = identifiers
+        self.prior_weight = prior_weight
+        self.prior_images = prior_images
+        self.prior_prompt = prior_prompt
+        self._prior: Tensor | None = None  # latents
+
+    def make_model(self, vocabulary: Vocabulary) -> AdaptedDiffusion:
+        """Return the model; its adapters alone learn.
+
+        Raises:
+            UniEmoError: not one identifier for each emotion.
+        """
+        count, given = len(vocabulary.emotions), self.identifiers or RARE
+        words = given if self.identifiers else given[:count]
+        if len(set(words)) != count:
+            raise UniEmoError(
+                f"model.identifiers must be {count} different words, one for each of {', '.join(vocabulary.emotions)}; "
+                f"got {', '.join(words)}"
+            )
+        return AdaptedDiffusion(vocabulary, self.diffusion_config, words, self.rank)
+
+    def on_fit_start(self) -> None:
+        """Draw the prior images, before the first step or again where a run goes on."""
+        super().on_fit_start()
+        if self.prior_weight > 0:
+            with self._evaluating():
+                self._prior = self.model.prior(self.prior_prompt, self.prior_images, self.seed)
+
+    def errors(self, batch: EmotionBatch, step: int) -> Tensor:
+        """Return the denoising errors (B,) under the prompts with the emotions' identifiers."""
+        diffusion = self.model.diffusion
+        prompts = self.model.prompts(batch.emotion.tolist(), diffusion.config.train_prompt)
+        return denoising_errors(diffusion, None, batch, self.seed, step, prompts)
+
+    def losses(self, batch: EmotionBatch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the mean denoising error, with prior preservation that of as many prior images too."""
+        total, terms = super().losses(batch)
+        if self._prior is not None:
+            terms["prior"] = batch_mean(self._prior_errors(self._prior, batch.sample_id))
+            total = total + self.prior_weight * terms["prior"]
+        return total, terms
+
+    def _prior_errors(self, latents: Tensor, ids: Tensor) -> Tensor:
+        """Return the denoising errors (B,) of prior images, drawn by the ids (B,) of the batch's own."""
+        diffusion, step, device = self.model.diffusion, self.global_step, latents.device
+        rows = sample_timesteps(ids, len(latents), self.seed, step, _PRIOR_DRAW).to(device)
+        noise = sample_noise(ids, diffusion.latent_shape, self.seed, step, _PRIOR_NOISE).to(device)
+        times = sample_timesteps(ids, diffusion.num_timesteps, self.seed, step, _PRIOR_TIME).to(device)
+        return diffusion.loss(latents[rows], None, noise, times, [self.prior_prompt] * len(ids))

@@ -1,0 +1,292 @@
+"""EmoGen (Yang et al., 2024): an emotion space, mapped to the text encoder's tokens, with attribute loss.
+
+An *emotion encoder* learns to tell emotions; the features in front of its last layer are the emotion space, in which
+each emotion is a Gaussian. Then a *mapping network* learns to turn a feature into a token. Its loss weighs, image by
+image, the denoising error against the *attribute loss* by the *emotion confidence* α of one of the image's attributes,
+how strongly that attribute alone tells the emotion: L = (1 - α) L_LDM + α L_attr.
+
+Ours: the emotion encoder is two layers on the frozen CLIP's image features, which all methods here share, where the
+publication trains a ResNet-50; the mapping network has the form of UniEmo's condition mappers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from uniemo.baselines.generation import EmotionDiffusion, GenerationBaseline
+from uniemo.checkpoint import plain_config
+from uniemo.data.batch import EmotionBatch
+from uniemo.data.transforms import denormalise
+from uniemo.errors import UniEmoError
+from uniemo.metrics.clip_features import cached_features
+from uniemo.metrics.emotion_classifier import ClassifierConfig, EmotionClassifier, emotion_classifier
+from uniemo.metrics.networks import FrozenClip
+from uniemo.models.attributes import AttributeBank
+from uniemo.models.diffusion import DiffusionConfig
+from uniemo.models.emotion_space import EmotionSpace, EmotionSpaceConfig, seeded
+from uniemo.models.fusion import ConditionFusion, FusionConfig
+from uniemo.models.losses import TEMPERATURE, Condition, draw_object
+from uniemo.models.ranks import batch_mean
+from uniemo.modules.noise import sample_uniform
+from uniemo.modules.optim import RateConfig
+from uniemo.modules.tables import classifier_tables
+from uniemo.modules.terms import denoising_errors
+from uniemo.vocabulary import Vocabulary, attribute_text
+
+_ATTRIBUTE_DRAW = 21  # stream of random numbers
+_NAMES = 64  # attribute names encoded at once
+
+
+@dataclass
+class EmotionEncoderConfig:
+    """The emotion encoder.
+
+    Attributes:
+        clip: the frozen CLIP whose image features it reads, see :func:`uniemo.models.clip.load_clip`.
+        hidden: width of the emotion space.
+    """
+
+    clip: str = "miniature:clip"
+    hidden: int = 256
+
+
+_ENCODER, _SPACE = EmotionEncoderConfig(), EmotionSpaceConfig(kind="gaussian")
+_DIFFUSION = DiffusionConfig()
+_OPTIMIZER = RateConfig(lr=1e-3)  # of UniEmo's released code for its mappers
+
+
+class EmotionEncoder(nn.Module):
+    """Two layers on a frozen CLIP's image features that tell emotions; the first gives the emotion space.
+
+    Args:
+        config: the choices.
+        num_emotions: C.
+
+    Attributes:
+        visual: the CLIP, which checkpoints leave out.
+        classifier: the two layers, frozen; filled by the module that trains them.
+    """
+
+    def __init__(self, config: EmotionEncoderConfig, num_emotions: int) -> None:
+        super().__init__()
+        self.visual = FrozenClip(config.clip).requires_grad_(False)
+        self.classifier = EmotionClassifier(self.visual.embed_dim, num_emotions, config.hidden).requires_grad_(False)
+
+    @torch.no_grad()
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the emotion features (B, D) of CLIP-normalised images (B, 3, R, R)."""
+        return self.emotion_features(self.visual.features(denormalise(images).clamp(0, 1)))
+
+    def emotion_features(self, features: Tensor) -> Tensor:
+        """Return the emotion features (B, D), from zero, of CLIP's image features (B, E)."""
+        head = self.classifier
+        return F.relu(head.layers[0]((features - head.mean) / head.std))
+
+
+class MappedEmotions(EmotionDiffusion):
+    """A frozen diffusion model with an emotion encoder, an emotion space and a mapping network.
+
+    Args:
+        vocabulary: names of emotions, scenes and objects.
+        config: the diffusion model.
+        encoder: the emotion encoder.
+        space: how features are drawn.
+
+    Attributes:
+        mapping: emotion feature (B, D) to a token per text encoder.
+        space: per emotion, a Gaussian of its training images' features.
+        confidence: (A, C) emotion confidence of the scenes, then the objects.
+    """
+
+    confidence: Tensor
+
+    def __init__(
+        self, vocabulary: Vocabulary, config: DiffusionConfig, encoder: EmotionEncoderConfig, space: EmotionSpaceConfig
+    ) -> None:
+        super().__init__(vocabulary, config)
+        count, diffusion = len(vocabulary.emotions), self.diffusion
+        self.encoder = EmotionEncoder(encoder, count)
+        fusion = FusionConfig(tokens=("cls",), correlation=False)
+        self.mapping = ConditionFusion(fusion, encoder.hidden, diffusion.token_widths, diffusion.token_norms)
+        self.space = EmotionSpace(count, encoder.hidden, ("cls",))
+        self.space_config = space
+        self.register_buffer("confidence", torch.zeros(len(vocabulary.scenes) + len(vocabulary.objects), count))
+
+    def condition(self, features: Tensor) -> Condition:
+        """Map emotion features (B, D) to tokens, one (B, W) per text encoder."""
+        return self.mapping(cls=features)
+
+    def texts(
+        self,
+        mixes: Sequence[dict[int, float]],
+        seeds: Sequence[int],
+        template: str,
+        kind: Literal["bank", "gaussian"] | None = None,
+    ) -> tuple[list[str], Condition | None]:
+        """Return the template for all, and tokens of drawn features; of a mix their weighted sum."""
+        drawn = [self._token(mix, seed, kind or self.space_config.kind) for mix, seed in zip(mixes, seeds, strict=True)]
+        return [template] * len(mixes), tuple(torch.cat(rows) for rows in zip(*drawn, strict=True))
+
+    def _token(self, mix: dict[int, float], seed: int, kind: Literal["bank", "gaussian"]) -> Condition:
+        """Return the token of one image, one (1, W) per text encoder."""
+        found = []
+        for emotion, weight in mix.items():
+            drawn = self.space.sample(emotion, [seeded(seed, emotion)], kind, self.space_config.noise)
+            found.append([weight * token for token in self.condition(drawn["cls"])])
+        return tuple(torch.stack(tokens).sum(dim=0) for tokens in zip(*found, strict=True))
+
+    @torch.no_grad()
+    def attribute_features(self) -> tuple[Tensor, ...]:
+        """Return the text encoders' features of the scenes' and objects' names, one (A, P) per text encoder."""
+        names = [attribute_text(name) for name in (*self.vocabulary.scenes, *self.vocabulary.objects)]
+        parts = [self.diffusion.text_features(names[at : at + _NAMES]) for at in range(0, len(names), _NAMES)]
+        return tuple(torch.cat(rows) for rows in zip(*parts, strict=True))
+
+
+def attribute_loss(text: Tensor, attributes: Tensor, attribute: Tensor, tau: float) -> Tensor:
+    """Cross entropy of an image's attribute among all, by the cosine between its token's text feature and their names.
+
+    Args:
+        text: (B, P) text features of the images' tokens.
+        attributes: (A, P) those of the attributes' names.
+        attribute: (B,) index into ``attributes``, -1 where an image has none.
+        tau: temperature of the cosines.
+
+    Returns:
+        (B,), zero where an image has no attribute.
+    """
+    scores = F.normalize(text.float(), dim=-1) @ F.normalize(attributes.float(), dim=-1).T / tau  # (B, A)
+    losses = F.cross_entropy(scores, attribute.clamp(min=0), reduction="none")
+    return torch.where(attribute >= 0, losses, 0 * losses)
+
+
+class EmoGen(GenerationBaseline):
+    """Learn to map an emotion space to tokens by L = (1 - α) L_LDM + α L_attr.
+
+    Data without scene and object names has α = 0.
+
+    Args:
+        encoder: the emotion encoder.
+        diffusion: the frozen diffusion model.
+        space: how features are drawn for an emotion; ``gaussian`` is the publication's.
+        optimizer: of the mapping network.
+        tau: temperature of the attribute loss, that of UniEmo's contrastive losses; 1 is the publication's formula to
+            the letter.
+        seed: of first weights, noise and drawn attributes.
+
+    Raises:
+        UniEmoError: ``tau`` not above 0.
+    """
+
+    method = "emogen"
+    model: MappedEmotions
+
+    def __init__(
+        self,
+        encoder: EmotionEncoderConfig = _ENCODER,
+        diffusion: DiffusionConfig = _DIFFUSION,
+        space: EmotionSpaceConfig = _SPACE,
+        optimizer: RateConfig = _OPTIMIZER,
+        tau: float = TEMPERATURE,
+        seed: int = 0,
+    ) -> None:
+        if not tau > 0:
+            raise UniEmoError(f"model.tau must be above 0; got {tau}")
+        own = {"encoder": plain_config(encoder), "space": plain_config(space), "tau": tau}
+        super().__init__(diffusion, optimizer, own, seed)
+        self.encoder_config = encoder
+        self.space_config = space
+        self.tau = tau
+        self._prepared = False  # whether encoder, space and confidence are there
+        self._attributes: tuple[Tensor, ...] = ()  # their text features
+
+    def make_model(self, vocabulary: Vocabulary) -> MappedEmotions:
+        """Return the model; its mapping network alone learns by steps."""
+        return MappedEmotions(vocabulary, self.diffusion_config, self.encoder_config, self.space_config)
+
+    def backbones(self) -> dict[str, str]:
+        """Return the names of the frozen networks."""
+        return {"clip": self.encoder_config.clip, **super().backbones()}
+
+    # Before the first step.
+
+    def on_fit_start(self) -> None:
+        """Train the emotion encoder, fit the emotion space and find the emotion confidence; embed attribute names."""
+        super().on_fit_start()
+        if not self._prepared:
+            self._fit_space()
+            self._find_confidence()
+            self._prepared = True
+        if len(self.model.confidence):
+            self._attributes = self.model.attribute_features()
+
+    def _fit_space(self) -> None:
+        """Train the emotion encoder on the training images' CLIP features, and fit a Gaussian to each emotion."""
+        model, data = self.model, self.trainer.datamodule
+        encoder, space = model.encoder.to(self.device), self.space_config
+        config = ClassifierConfig(hidden=self.encoder_config.hidden, seed=self.seed)
+        classifier, info = emotion_classifier(encoder.visual, data, config=config)
+        state = self.trainer.strategy.broadcast(classifier.cpu().state_dict())  # machines may round differently
+        encoder.classifier.load_state_dict(state)
+        features, emotion = cached_features(encoder.visual, data.evaluation_loader("train"))
+        with torch.no_grad():
+            parts = [encoder.emotion_features(part.to(self.device)).cpu() for part in features.split(4096)]
+        model.space.fit({"cls": torch.cat(parts)}, emotion, space.bank_size, self.seed)
+        for logger in self.loggers:
+            logger.log_metrics({"emotion_encoder/accuracy": info.accuracy}, step=self.global_step)
+
+    def _find_confidence(self) -> None:
+        """Average the emotion classifier's answers over the training images that have an attribute."""
+        model, names = self.model, self.vocabulary
+        if not len(model.confidence):
+            return
+        width = model.encoder.visual.embed_dim
+        bank = AttributeBank.empty(len(names.scenes), len(names.objects), width, len(names.emotions))
+        data = self.trainer.datamodule
+        tables, _ = classifier_tables("images", self.encoder_config.clip, bank, data, self.device)
+        model.confidence.copy_(self.trainer.strategy.broadcast(torch.cat(tables)))
+
+    # Steps.
+
+    def errors(self, batch: EmotionBatch, step: int) -> Tensor:
+        """Return the denoising errors (B,) with tokens of the images' own emotion features."""
+        condition = self.model.condition(self.model.encoder(batch.images))
+        return denoising_errors(self.model.diffusion, condition, batch, self.seed, step)
+
+    def losses(self, batch: EmotionBatch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return (1 - α) L_LDM + α L_attr, both terms and the mean α."""
+        model, step = self.model, self.global_step
+        condition = model.condition(model.encoder(batch.images))
+        denoising = denoising_errors(model.diffusion, condition, batch, self.seed, step)
+        if not self._attributes:
+            return batch_mean(denoising), {"diffusion": batch_mean(denoising)}
+        attribute = self._draw_attribute(batch, step)
+        alpha = model.confidence[attribute.clamp(min=0), batch.emotion]  # (B,)
+        alpha = torch.where(attribute >= 0, alpha, 0 * alpha)
+        texts = model.diffusion.text_features([model.diffusion.config.train_prompt] * len(batch), condition)
+        pairs = zip(texts, self._attributes, strict=True)
+        losses = [attribute_loss(text, names, attribute, self.tau) for text, names in pairs]
+        attributes = torch.stack(losses).mean(dim=0)  # (B,) over text encoders
+        terms = {"diffusion": denoising, "attribute": attributes, "confidence": alpha}
+        total = batch_mean((1 - alpha) * denoising + alpha * attributes)
+        return total, {name: batch_mean(term) for name, term in terms.items()}
+
+    def _draw_attribute(self, batch: EmotionBatch, step: int) -> Tensor:
+        """Draw one of each image's scene and objects, (B,) among all attributes, -1 for an image without any."""
+        scenes = F.one_hot(batch.scene.clamp(min=0), len(self.vocabulary.scenes)).bool()  # (B, S)
+        scenes = scenes & (batch.scene >= 0).unsqueeze(1)
+        present = torch.cat([scenes, batch.objects], dim=1) & ~batch.generated.unsqueeze(1)  # (B, A)
+        return draw_object(present, sample_uniform(batch.sample_id, self.seed, step, _ATTRIBUTE_DRAW))
+
+    # Checkpoints.
+
+    def on_load_checkpoint(self, checkpoint: dict[str, object]) -> None:
+        """A checkpoint brings encoder, space and confidence along."""
+        super().on_load_checkpoint(checkpoint)
+        self._prepared = True

@@ -1,0 +1,54 @@
+"""Linear probe: one linear layer on a frozen CLIP's image features (Radford et al., 2021, section 3.2)."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from uniemo.baselines.base import ClipBaseline, ClipConfig
+from uniemo.baselines.towers import ImageTower
+from uniemo.models.clip import ClipParts
+from uniemo.modules.optim import RateConfig
+from uniemo.vocabulary import Vocabulary
+
+_ENCODER, _OPTIMIZER = ClipConfig(), RateConfig(lr=1e-3)
+
+
+class LinearReading(nn.Module):
+    """A linear layer on the class token before CLIP's projection, which is where CLIP's authors put their probe.
+
+    Args:
+        clip: a loaded CLIP.
+        num_classes: C.
+        learns: train the tower too.
+    """
+
+    def __init__(self, clip: ClipParts, num_classes: int, learns: bool = False) -> None:
+        super().__init__()
+        self.tower = ImageTower(clip, learns)
+        self.head = nn.Linear(clip.width, num_classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return (B, C) logits of CLIP-normalised images (B, 3, R, R)."""
+        logits: Tensor = self.head(self.tower(images))
+        return logits
+
+
+class LinearProbe(ClipBaseline):
+    """Train a linear layer on frozen features, by gradient where CLIP's authors fit a logistic regression.
+
+    The tower is run without gradient, once per image and epoch.
+
+    Args:
+        encoder: which CLIP.
+        optimizer: of the layer.
+        seed: of its first weights.
+    """
+
+    method = "linear_probe"
+
+    def __init__(self, encoder: ClipConfig = _ENCODER, optimizer: RateConfig = _OPTIMIZER, seed: int = 0) -> None:
+        super().__init__(encoder, {}, optimizer, seed)
+
+    def network(self, clip: ClipParts, vocabulary: Vocabulary) -> nn.Module:
+        """Return tower and layer."""
+        return LinearReading(clip, len(vocabulary.emotions))

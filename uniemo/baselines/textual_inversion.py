@@ -1,0 +1,110 @@
+"""Textual inversion (Gal et al., 2023): one learned token per emotion, everything else frozen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from uniemo.baselines.generation import EmotionDiffusion, GenerationBaseline
+from uniemo.data.batch import EmotionBatch
+from uniemo.errors import UniEmoError
+from uniemo.models.diffusion import DiffusionConfig
+from uniemo.models.losses import Condition
+from uniemo.models.prompts import SLOT
+from uniemo.modules.noise import sample_timesteps
+from uniemo.modules.optim import RateConfig
+from uniemo.modules.terms import denoising_errors
+from uniemo.vocabulary import Vocabulary, attribute_text
+
+_DIFFUSION = DiffusionConfig(train_prompt="a photo of {}")
+_OPTIMIZER = RateConfig(lr=5e-3, warmup=0.0)  # the publication's rate
+_TEMPLATE_DRAW = 16  # stream of random numbers
+
+
+class EmotionTokens(EmotionDiffusion):
+    """A frozen diffusion model and a token embedding of each emotion for each of its text encoders.
+
+    Args:
+        vocabulary: names of the emotions; the embeddings of their words are where the tokens start.
+        config: the diffusion model.
+
+    Attributes:
+        tokens: one (C, W) per text encoder.
+    """
+
+    def __init__(self, vocabulary: Vocabulary, config: DiffusionConfig) -> None:
+        super().__init__(vocabulary, config)
+        names = [self.diffusion.token_embedding(attribute_text(name)) for name in vocabulary.emotions]
+        self.tokens = nn.ParameterList(
+            nn.Parameter(torch.stack(rows).detach().float()) for rows in zip(*names, strict=True)
+        )
+
+    def condition(self, emotion: Tensor) -> Condition:
+        """Return the tokens of (B,) emotions, one (B, W) per text encoder."""
+        return tuple(tokens[emotion] for tokens in self.tokens)
+
+    def texts(
+        self,
+        mixes: Sequence[dict[int, float]],
+        seeds: Sequence[int],
+        template: str,
+        kind: Literal["bank", "gaussian"] | None = None,
+    ) -> tuple[list[str], Condition | None]:
+        """Return the template for all, and the emotions' tokens; of a mix their weighted sum."""
+        weights = torch.zeros(len(mixes), len(self.vocabulary.emotions))
+        for row, mix in enumerate(mixes):
+            for emotion, weight in mix.items():
+                weights[row, emotion] = weight
+        return [template] * len(mixes), tuple(weights.to(tokens) @ tokens for tokens in self.tokens)
+
+
+class TextualInversion(GenerationBaseline):
+    """Learn one token per emotion by the denoising error of its images.
+
+    Args:
+        diffusion: the frozen diffusion model; ``train_prompt`` holds the token at ``{}``.
+        optimizer: of the tokens.
+        templates: prompts with ``{}`` of which each training image gets one at each visit (the publication draws from
+            a list such as "a photo of a {}"); null takes ``diffusion.train_prompt`` for all.
+        seed: of noise and of the prompts drawn.
+
+    Raises:
+        UniEmoError: a template without ``{}``.
+    """
+
+    method = "textual_inversion"
+    model: EmotionTokens
+
+    def __init__(
+        self,
+        diffusion: DiffusionConfig = _DIFFUSION,
+        optimizer: RateConfig = _OPTIMIZER,
+        templates: list[str] | None = None,
+        seed: int = 0,
+    ) -> None:
+        for template in templates or []:
+            if SLOT not in template:
+                raise UniEmoError(f"model.templates must hold {SLOT} for the token; got {template!r}")
+        super().__init__(diffusion, optimizer, {"templates": templates}, seed)
+        self.templates = templates
+
+    def make_model(self, vocabulary: Vocabulary) -> EmotionTokens:
+        """Return the model; the tokens alone learn."""
+        return EmotionTokens(vocabulary, self.diffusion_config)
+
+    def errors(self, batch: EmotionBatch, step: int) -> Tensor:
+        """Return the denoising errors (B,) with the tokens of the images' emotions."""
+        condition = self.model.condition(batch.emotion)
+        return denoising_errors(
+            self.model.diffusion, condition, batch, self.seed, step, self._prompts(batch.sample_id, step)
+        )
+
+    def _prompts(self, sample_id: Tensor, step: int) -> list[str] | None:
+        """Return the images' prompts; None where all have the same."""
+        if not self.templates:
+            return None
+        drawn = sample_timesteps(sample_id, len(self.templates), self.seed, step, _TEMPLATE_DRAW)
+        return [self.templates[index] for index in drawn.tolist()]

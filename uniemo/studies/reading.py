@@ -1,0 +1,160 @@
+"""Reading studies: YAML files into :class:`~uniemo.studies.study.Study`, with one line about what is wrong in them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from uniemo.errors import UniEmoError
+from uniemo.resources import find_configuration, packaged_configurations
+from uniemo.studies.study import SCALES, Check, Column, Recipe, Row, Step, Study
+
+FOLDER = "studies"  # of configs/
+_SHARED = "common"  # not a study
+
+
+def known_studies() -> list[str]:
+    """Return the names of all packaged studies, tables first, each kind in the order of its numbers."""
+    names = [Path(file).stem for file in packaged_configurations() if file.startswith(f"{FOLDER}/")]
+    return sorted((name for name in names if name != _SHARED), key=_place)
+
+
+def read_study(name: str) -> Study:
+    """Read a study.
+
+    Args:
+        name: of a packaged one, such as ``table4``, or the path of a YAML file.
+
+    Raises:
+        UniEmoError: no such study, or one that is not written as this module's docstring says.
+    """
+    path = _find(name)
+    content = _load(path)
+    shared = _load(_beside(path, content["use"])) if "use" in content else {}
+    try:
+        return _study(path.stem, content, shared)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        if isinstance(error, UniEmoError):
+            raise
+        what = f"key {error} is missing" if isinstance(error, KeyError) else str(error)
+        raise UniEmoError(f"a study must be as uniemo.studies.study says; {path} is not ({what}): mend it") from error
+
+
+def _place(name: str) -> tuple[bool, str, int]:
+    """Return what studies are sorted by."""
+    kind = name.rstrip("0123456789")
+    return kind != "table", kind, int(name[len(kind) :] or 0)
+
+
+def _find(name: str) -> Path:
+    """Return a study's file."""
+    path = find_configuration(name if name.endswith((".yaml", ".yml")) else f"{FOLDER}/{name}.yaml")
+    if path is None:
+        raise UniEmoError(f"a study must be one of {', '.join(known_studies())}, all, or a YAML file; got {name!r}")
+    return path
+
+
+def _beside(path: Path, name: str) -> Path:
+    """Return the file that ``use:`` names: beside the study, else among the packaged ones."""
+    own = path.parent / name
+    found = own if own.is_file() else find_configuration(f"{FOLDER}/{name}")
+    if found is None:
+        raise UniEmoError(f"use must name a file beside {path} or a packaged one; got {name!r}")
+    return found
+
+
+def _load(path: Path) -> dict[str, Any]:
+    """Read a YAML mapping."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise UniEmoError(f"a study must be a YAML file; {path} is not ({error}): mend it") from error
+    if not isinstance(content, dict):
+        raise UniEmoError(f"a study must hold title, claim, figures and rows; {path} holds none: mend it")
+    return content
+
+
+def _study(name: str, content: dict[str, Any], shared: dict[str, Any]) -> Study:
+    """Build a study from what its file and the shared one hold."""
+    cells = {**shared.get("cells", {}), **content.get("cells", {})}
+    parameters = {**shared.get("parameters", {}), **content.get("parameters", {})}
+    study = Study(
+        name=name,
+        title=content["title"],
+        claim=content["claim"],
+        seeds=int(content.get("seeds", 1)),
+        columns=tuple(_column(key, dict(values)) for key, values in (content.get("figures") or {}).items()),
+        rows=tuple(_rows(content["rows"])),
+        checks=tuple(
+            Check(check["claim"], check["better"], _names(check["than"]), _names(check["in"]))
+            for check in content.get("checks", ())
+        ),
+        recipes={key: _recipe(key, values) for key, values in cells.items()},
+        parameters=parameters,
+        plot={key: str(value) for key, value in content.get("plot", {}).items()},
+        picture=content.get("picture", ""),
+        remarks=content.get("remarks", ""),
+    )
+    _check(study)
+    return study
+
+
+def _column(name: str, values: dict[str, Any]) -> Column:
+    """Read a column."""
+    return Column(name, parameters=_texts(values.pop("with", {})), **values)
+
+
+def _rows(items: list[dict[str, Any]]) -> list[Row]:
+    """Read the rows, each under the last heading."""
+    rows, group = [], ""
+    for item in items:
+        if set(item) == {"group"}:
+            group = item["group"]
+            continue
+        values = dict(item)
+        reason = values.pop("not_run", {})
+        reasons = dict.fromkeys(SCALES, reason) if isinstance(reason, str) else reason
+        parameters = _texts(values.pop("with", {}))
+        only = _names(values.pop("only", ()))
+        rows.append(Row(group=group, not_run=reasons, parameters=parameters, only=only, **values))
+    return rows
+
+
+def _recipe(name: str, values: dict[str, Any]) -> Recipe:
+    """Read a cell's definition."""
+    steps = []
+    for item in values["steps"]:
+        words = {key: str(text) for key, text in item.items() if key not in ("run", "into")}
+        steps.append(Step(item["run"], item.get("into", item["run"].split()[-1]), words))
+    return Recipe(name, tuple(steps), _texts(values.get("defaults", {})), values.get("seed"))
+
+
+def _texts(values: dict[str, Any]) -> dict[str, str]:
+    """Return parameters as text."""
+    return {key: str(value) for key, value in values.items()}
+
+
+def _names(value: str | list[str] | tuple[str, ...]) -> tuple[str, ...]:
+    """Return one name or several as a tuple."""
+    return (value,) if isinstance(value, str) else tuple(value)
+
+
+def _check(study: Study) -> None:
+    """Raise where a study names what it does not have."""
+    rows, columns = [row.name for row in study.rows], [column.name for column in study.columns]
+    named = [(f"cell of row {row.name}", row.cell, list(study.recipes)) for row in study.rows if row.cell]
+    for row in study.rows:
+        named += [(f"paper and only of row {row.name}", key, columns) for key in (*row.paper, *row.only)]
+    for check in study.checks:
+        named += [("better and than of a check", name, rows) for name in (check.better, *check.than)]
+        named += [("in of a check", name, columns) for name in check.columns]
+    for step in (step for recipe in study.recipes.values() for step in recipe.steps):
+        named += [(f"words of {step.run}", key, [*SCALES, "words", "quick"]) for key in step.words]
+    for what, name, known in named:
+        if name not in known:
+            raise UniEmoError(f"{study.name}: {what} must be one of {', '.join(known)}; got {name!r}")
+    if len(set(rows)) < len(rows):
+        twice = next(name for name in rows if rows.count(name) > 1)
+        raise UniEmoError(f"{study.name}: rows must differ in label and note; {twice!r} stands there twice")
