@@ -85,6 +85,7 @@ def loaded_by(code):
         "from uniemo.cli import main; main(['classify', '--help'])",
         "from uniemo.cli import main; main(['convert', '--help'])",
         "from uniemo.cli import main; main(['report', '--help'])",
+        "from uniemo.cli import main; main(['reproduce', '--help'])",
         "from uniemo.cli import main; main(['fitt'])",
     ],
 )

@@ -7,7 +7,7 @@ from PIL import Image
 
 from tests.report.pages import write_events
 from uniemo.report.charts import BOTTOM, HEIGHT, LEFT, MOST_POINTS, RIGHT, TOP, WIDTH, chart
-from uniemo.report.figures import by_emotion, comparison, overall, parse
+from uniemo.report.figures import by_emotion, comparison, overall, parse, shown
 from uniemo.report.parts import duration
 from uniemo.report.pictures import WIDEST, embed
 from uniemo.report.reading import Notes, Series, flat, numbers, read_curves
@@ -80,3 +80,10 @@ def test_small_pictures_go_in_unchanged_and_large_ones_smaller(tmp_path):
     assert embedded.uri.startswith("data:image/jpeg;base64,")
     assert f"{2 * WIDEST} × 100" in embedded.note
     assert not notes.lines
+
+
+def test_a_balanced_accuracy_that_is_no_other_is_left_out():
+    assert overall({"accuracy": 0.8837500214, "balanced_accuracy": 0.8837499618}) == {"accuracy": 0.8837500214}
+    assert set(overall({"accuracy": 0.5, "balanced_accuracy": 0.25})) == {"accuracy", "balanced_accuracy"}
+    assert shown("accuracy", 0.8837500214) == shown("accuracy", 0.8837499618) == "88.38"
+    assert shown("FID", None) == "–"

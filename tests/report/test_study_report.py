@@ -4,7 +4,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from tests.report.pages import Page, assert_self_contained
+from tests.report.pages import Page, assert_self_contained, write_run
 from uniemo.cli import main
 from uniemo.studies.cells import Setting, cell_of
 from uniemo.studies.reading import read_study
@@ -61,7 +61,7 @@ def test_figures_are_means_and_spreads_and_the_papers_stand_apart(study, capsys)
 def test_the_best_is_ours_alone(study, capsys):
     page = report(study, capsys)
     assert len([one for one in page.all("td") if one.get("class") == "best"]) == 2  # one for each figure
-    assert len([one for one in page.all("td") if one.get("class") == "paper"]) == 8  # two for each row
+    assert len([one for one in page.all("td") if one.get("class") == "paper"]) == 4  # the paper has no FID
 
 
 def test_claims_and_cells(study, capsys):
@@ -72,6 +72,17 @@ def test_claims_and_cells(study, capsys):
     assert "4 cells, 4 min of commands" in words
     assert any(text.startswith("Not measured yet: Waiting.") for text in words)
     assert "Table X: <b>things</b>" in words
+
+
+def test_the_first_seeds_runs_are_shown(study, capsys):
+    read, work = read_study(str(study)), WorkFolder(study.parent / "work")
+    for name in MEASURED:
+        cell = cell_of(read, read.row(name), read.columns[0], 0, Setting())
+        write_run(work.folder(cell) / "fit")
+    page = report(study, capsys)
+    assert [text.split(" (")[0] for text in page.words("summary") if ": fit" in text] == ["Ours: fit", "Other: fit"]
+    assert len(page.all("img")) == 2
+    assert page.words().count("Confusion on the test split") == 2
 
 
 def test_a_picture_comes_along(study, capsys):

@@ -1,5 +1,6 @@
 """How studies are written and read, and what their cells depend on."""
 
+import re
 from functools import cache
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 import yaml
 from small_study import content
 
+from uniemo.cli import main
 from uniemo.errors import UniEmoError
 from uniemo.resources import find_configuration
 from uniemo.studies.cells import Setting, cell_of, cells_of, resolve, with_parents
@@ -271,3 +273,23 @@ def test_gpu_hours_are_the_stated_arithmetic():
     joint = row_cell("table5", "Cls", setting=PAPER)
     expected = 94_481 * 10 * (2 * 0.70 + 1.1 + 3 * 0.162) + 8_000 * 50 * 2 * 0.70 + 17_716 * 0.162
     assert gpu_hours(joint) == pytest.approx(expected / 60 / 3600)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("setting", [MINIATURE, QUICK, PAPER], ids=["miniature", "quick", "paper"])
+def test_every_training_is_understood_by_the_command_line(setting, capsys):
+    """A minute; run on demand."""
+    known = set()
+    for name in known_studies():
+        for cell in with_parents(cells_of(read_study(name), 0, setting)):
+            fits = (command for command in cell.commands if command.run == "fit")
+            known |= {tuple(re.sub(r"cells/\w+", "cells/x", " ".join(words_of(fit, cell))).split(" ")) for fit in fits}
+    for given in sorted(known):
+        code = main([*given, "--print_config"])
+        assert code == 0, (given, capsys.readouterr().err)
+        capsys.readouterr()
+
+
+def words_of(command, cell):
+    return command.on_disk(Path("cells"), cell.hash)

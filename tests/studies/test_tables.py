@@ -124,6 +124,10 @@ def test_a_claim_about_several_figures(written):
     differences = [10.0, 12.0, 11.0]
     assert found[0].error == pytest.approx(statistics.stdev(differences) / 3**0.5)
     assert verdict(found) == "in part (1 of 2 comparisons)"
+    values["checks"][0].update(better="Plain", than=["Ours", "Large"])
+    study = written(values)
+    found = compare(study, study.checks[0], measured(study, SETTING, records(study, {0: 0.7}, {0: 0.6})))
+    assert verdict(found) == "in part (1 of 4 comparisons, 2 not measured, one seed)"
 
 
 @pytest.mark.parametrize("kind", ["bars", "line"])

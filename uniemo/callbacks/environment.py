@@ -39,7 +39,7 @@ class Environment(L.Callback):
         command = None if trainer.state.fn is None else trainer.state.fn.value
         if trainer.is_global_zero and not trainer.interrupted and command in ("fit", "validate", "test"):
             with atomic_write(Path(trainer.default_root_dir) / f"{command}_environment.json") as path:
-                path.write_text(json.dumps(self._facts(trainer), indent=1) + "\n", encoding="utf-8")
+                path.write_text(json.dumps(self._facts(trainer), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
     def _facts(self, trainer: L.Trainer) -> dict[str, Any]:
         """Return what there is to say."""

@@ -47,16 +47,16 @@ def run(words: list[str]) -> int:
             from uniemo.baselines.loading import load_classifier
 
             model, size = load_classifier(options.ckpt)
+            classify = model.to(device).classify
         else:
-            model, _ = load_model(options.ckpt)
-            size = model.encoder.image_size
-    model = model.to(device)
+            staged, _ = load_model(options.ckpt)
+            size, classify = staged.encoder.image_size, staged.to(device).classify
     transform, rng = PairedTransform(size), np.random.default_rng()  # evaluation draws nothing
     rows: list[list[float]] = []
     for start in range(0, len(files), options.batch_size):
         part = files[start : start + options.batch_size]
         images = torch.stack([transform(read_image(file), rng)[0] for file in part])
-        rows += model.classify(images.to(device)).cpu().tolist()
+        rows += classify(images.to(device)).cpu().tolist()
     emotions = info.vocabulary.emotions
     print(table([str(file) for file in files], rows, emotions))
     if options.output is not None:

@@ -12,7 +12,8 @@ _DESCRIPTION = """Write one HTML file about a run, a folder of runs, or a study.
 
 Tables, curves, confusion matrices, image grids, attention maps and settings, as far as they are there. Pictures are
 inside the file: it opens anywhere, without a network and without scripts, on a phone and on paper too. A study's report
-shows its table or figure as uniemo reproduce has measured it so far, what came of the paper's claims, and the cells."""
+shows its table or figure as uniemo reproduce has measured it so far, what came of the paper's claims, the cells, and
+(not for all) the runs of the first seed."""
 
 _EXAMPLES = """examples:
   uniemo report runs/joint                              (writes runs/joint/report.html)
@@ -90,7 +91,7 @@ def _study_report(options: argparse.Namespace) -> tuple[Path, str]:
     setting = Setting(options.scale, options.quick, options.data)
     names = known if options.target == _ALL else [options.target]
     work = WorkFolder(options.work)
-    studies = [read_study_page(read_study(name), setting, work) for name in names]
+    studies = [read_study_page(read_study(name), setting, work, with_runs=options.target != _ALL) for name in names]
     title = "Every table and figure" if options.target == _ALL else studies[0].title
     extent = ", a first look with few steps and images" if options.quick else ""
     text = render(

@@ -138,6 +138,8 @@ def _mean(values: Sequence[Any]) -> str:
 def main_settings(config: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return the settings that tell runs apart, named as on the command line."""
     values = dict(flat(config))
+    if values.get("data.init_args.generated") is None:
+        values.pop("data.init_args.proportion", None)  # of what is not there
     return [
         (name.replace(".init_args.", ".").removesuffix(".class_path"), as_text(values[name]))
         for name in _MAIN_SETTINGS

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from uniemo.report.figures import Table
 from uniemo.report.parts import duration
 from uniemo.report.pictures import Picture, embed
-from uniemo.report.reading import Notes
+from uniemo.report.reading import Notes, is_run
+from uniemo.report.runs import RunPage, read_run
 from uniemo.studies import tables
 from uniemo.studies.cells import Cell, Setting, cell_of, with_parents
 from uniemo.studies.checks import Comparison, compare, verdict
@@ -18,7 +19,7 @@ from uniemo.studies.measured import Table as Numbers
 from uniemo.studies.study import Check, Column, Row, Study
 from uniemo.studies.work import WorkFolder
 
-_AGAINST = ("reversed", "one seed, not seen")  # verdicts
+_AGAINST = ("reversed", "not seen", "one seed, not seen")  # how verdicts begin
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ class StudyPage:
         notes: below it.
         missing: sentence about rows without a result, empty when all are there.
         cells: of the rows and what they need.
+        runs: their trainings and tests of the first seed, as far as the folders are there.
     """
 
     name: str
@@ -61,16 +63,18 @@ class StudyPage:
     picture: Picture | None = None
     claims: list[Claim] = field(default_factory=list)
     cells: Table | None = None
+    runs: list[RunPage] = field(default_factory=list)
     missing: str = ""
 
 
-def read_study_page(study: Study, setting: Setting, work: WorkFolder) -> StudyPage:
+def read_study_page(study: Study, setting: Setting, work: WorkFolder, with_runs: bool = True) -> StudyPage:
     """Collect what there is of a study.
 
     Args:
         study: rows and columns.
         setting: scale and extent.
         work: folder of ``uniemo reproduce``.
+        with_runs: show the runs behind it too.
     """
     records = work.ledger.read()
     numbers, notes = measured(study, setting, records), Notes()
@@ -87,6 +91,7 @@ def read_study_page(study: Study, setting: Setting, work: WorkFolder) -> StudyPa
     done, left = _cells(study, setting, records)
     page.cells = _cell_table(done, records)
     page.missing = _missing(left, study)
+    page.runs = _runs(study, setting, work) if with_runs else []
     page.notes += [f"{note}." for note in notes.lines]
     return page
 
@@ -95,16 +100,18 @@ def _table(study: Study, numbers: Numbers) -> tuple[list[tuple[str, str]], list[
     """Return heading and lines: ours and the paper's numbers in columns of their own."""
     arrows, noted = {"high": "↑", "low": "↓"}, any(row.note for row in study.rows)
     heading = [("method", "text"), *([("", "text")] if noted else [])]
+    printed = {name for row in study.rows for name in row.paper}
     for column in study.columns:
         name = f"{column.name}{' %' if column.percent else ''} {arrows[column.best]}"
-        heading += [(name, ""), ("paper", "paper")]
+        heading += [(name, ""), *([("paper", "paper")] if column.name in printed else [])]
     lines, group = [], ""
     for row in study.rows:
         cells = [(row.label, "", "text"), *([(row.note, "", "text")] if noted else [])]
         for column in study.columns:
-            paper = row.paper.get(column.name)
             cells.append(_number(numbers.get((row.name, column.name)), column, _best(column, numbers)))
-            cells.append(("–" if paper is None else f"{paper:.{column.digits}f}", "", "paper"))
+            if column.name in printed:
+                paper = row.paper.get(column.name)
+                cells.append(("–" if paper is None else f"{paper:.{column.digits}f}", "", "paper"))
         lines.append(Line(row.group if row.group != group else "", tuple(cells)))
         group = row.group
     return heading, lines
@@ -129,7 +136,7 @@ def _claim(study: Study, check: Check, numbers: Numbers) -> Claim:
     """Return a claim and its comparisons."""
     comparisons = compare(study, check, numbers)
     text = verdict(comparisons)
-    kind = "seen" if text in ("seen", "one seed, seen") else "unseen" if text in _AGAINST else ""
+    kind = "seen" if text in ("seen", "one seed, seen") else "unseen" if text.startswith(_AGAINST) else ""
     rows = tuple((f"{one.better} against {one.than}", one.column, *_gains(one), one.verdict) for one in comparisons)
     columns = ("comparison", "figure", "gain here", "in the paper", "")
     return Claim(check.claim, text, kind, Table(check.claim, columns, rows))
@@ -157,6 +164,24 @@ def _cells(study: Study, setting: Setting, records: Mapping[str, Record]) -> tup
             left.append(row)
     done = [cell for cell in with_parents(list(wanted.values())) if cell.hash in records]
     return done, left
+
+
+def _runs(study: Study, setting: Setting, work: WorkFolder) -> list[RunPage]:
+    """Return what each row's cells of the first seed left: trainings, tests, generations."""
+    runs: list[RunPage] = []
+    seen: set[str] = set()
+    columns: list[Column | None] = list(study.columns) or [None]
+    for row in study.rows:
+        for column in columns:
+            cell = cell_of(study, row, column, 0, setting)
+            if cell is None or cell.hash in seen:
+                continue
+            seen.add(cell.hash)
+            for command in cell.commands:
+                folder = work.folder(cell) / command.into
+                if folder.is_dir() and is_run(folder):
+                    runs.append(read_run(folder, f"{row.name}: {command.into} ({cell.title})", f"run-{len(runs)}"))
+    return runs
 
 
 def _cell_table(cells: Sequence[Cell], records: Mapping[str, Record]) -> Table | None:

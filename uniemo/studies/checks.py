@@ -45,8 +45,10 @@ def verdict(comparisons: list[Comparison]) -> str:
     if len(set(known)) == 1 and len(known) == len(comparisons):
         return known[0]
     seen = sum(one in ("seen", "one seed, seen") for one in known)
-    single = ", one seed" if any(one.startswith("one seed") for one in known) else ""
-    return f"{'in part' if seen else 'not seen'} ({seen} of {len(known)} comparisons{single})"
+    missing = len(comparisons) - len(known)
+    remarks = f", {missing} not measured" if missing else ""
+    remarks += ", one seed" if any(one.startswith("one seed") for one in known) else ""
+    return f"{'in part' if seen else 'not seen'} ({seen} of {len(comparisons)} comparisons{remarks})"
 
 
 def _compare(study: Study, better: str, than: str, column: Column, table: Table) -> Comparison:

@@ -11,13 +11,13 @@ from uniemo.studies.ledger import Record
 # Seconds of one thread where each core has one, (in full, with --quick); start-up of a command included.
 SECONDS: dict[str, tuple[float, float]] = {
     "understanding": (150, 50),
-    "joint": (200, 65),
+    "joint": (300, 100),
     "feedback": (140, 65),
     "zero_shot": (15, 15),
-    "linear_probe": (60, 30),
+    "linear_probe": (100, 30),
     "fine_tune": (110, 40),
-    "coop": (120, 40),
-    "cocoop": (150, 50),
+    "coop": (200, 40),
+    "cocoop": (220, 50),
     "vision_language": (60, 60),
     "prompted": (15, 15),
     "textual_inversion": (180, 60),
@@ -132,8 +132,9 @@ def arithmetic() -> str:
     return (
         f"Estimated, not measured: EmoSet's {TRAINED['emoset']:,} training images, epochs of the recipes; an image "
         f"costs passes × CLIP ({listed(CLIP)} TFLOP forward), in stages 2 and 3 also the UNet forward and back "
-        f"({listed(UNET)} TFLOP forward; twice that, three times with SDXL's checkpointing) and the VAE ({listed(VAE)}). A test draws "
-        f"{GENERATED:,} images, the pool for explicit feedback has {POOL:,}, each {STEPS} steps of {GUIDED} passes; a "
+        f"({listed(UNET)} TFLOP forward; twice that, three times with SDXL's checkpointing) and the VAE "
+        f"({listed(VAE)}). A test draws {GENERATED:,} images, the pool for explicit feedback has {POOL:,}, "
+        f"each {STEPS} steps of {GUIDED} passes; a "
         f"vision-language model of 7e9 weights takes {ASKED:.0f} TFLOP for an image. One GPU gives {GPU:.0f} TFLOP a "
         "second. Decoding of images is not counted."
     )

@@ -56,8 +56,9 @@ def methods(study: Study, folders: Mapping[str, Path]) -> list[Panel]:
 
 def attention(study: Study, folders: Mapping[str, Path]) -> list[Panel]:
     """Return figure 9: images of several emotions, and where the scene and the object queries look in them."""
-    panels = []
-    for name in (row.name for row in study.rows if row.name in folders):
+    panels: list[Panel] = []
+    names = [row.name for row in study.rows if row.name in folders]
+    for name in names:
         folder = folders[name] / ATTENTION
         examples: dict[str, list[dict[str, Any]]] = {}
         for entry in read_index(folder):
@@ -69,7 +70,7 @@ def attention(study: Study, folders: Mapping[str, Path]) -> list[Panel]:
                 for kind, label in _MAPS.items()
                 if all(kind in entry for entry in entries.values())
             )
-            panels.append(Panel(name if number == 0 else "", tuple(entries), rows))
+            panels.append(Panel(name if number == 0 and len(names) > 1 else "", tuple(entries), rows))
     return panels
 
 
@@ -88,8 +89,8 @@ def transfer_and_fusion(study: Study, folders: Mapping[str, Path]) -> list[Panel
     if "fusion" in folders:
         mixtures = []
         for part in _parts(folders["fusion"]):
-            for emotions, files in _by_emotion(part).items():
-                mixtures.append((emotions.replace("+", " + "), tuple((file,) for file in files[:_IN_A_ROW])))
+            for mixture, files in _by_emotion(part).items():
+                mixtures.append((mixture.replace("+", " + "), tuple((file,) for file in files[:_IN_A_ROW])))
         widest = max((len(files) for _, files in mixtures), default=0)
         panels.append(Panel("(b) Emotion fusion", ("",) * widest, tuple(mixtures)))
     return panels

@@ -129,7 +129,7 @@ def run_cell(cell: Cell, work: WorkFolder, processes: Processes, environment: di
 
 
 def record(cell: Cell, folder: Path, steps: list[dict[str, Any]]) -> Record:
-    """Return the line of a finished cell."""
+    """Return the line of a finished cell; of a step that was interrupted, time and memory of its last start."""
     return {
         "cell": cell.hash,
         "name": cell.name,
