@@ -45,8 +45,8 @@ def test_a_run_makes_every_cell_once_parents_first(study, work, fake, calls):
         record = results[cell.hash]
         assert record["figures"]["test/accuracy"] == {"plain": 0.5, "second": 0.75}[cell.name]
         assert (record["seed"], record["scale"], record["quick"]) == (cell.seed, "miniature", False)
-        assert record["seconds"] > 0
-        assert 2**20 < record["peak_memory"] < 2**30  # a Python process: some megabytes
+        assert 0 <= record["seconds"] < 60
+        assert record["peak_memory"] > 2**20  # some megabytes: of the command, or of the process that started it
         assert record["commit"]
     assert "nothing left" in said[-1]
     assert {words[-1] for words in calls()} == {str(max(1, cores() // 2))}

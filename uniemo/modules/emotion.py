@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from uniemo.data.base import EmotionDataModule
 
 
-class EmotionModule(L.LightningModule):
+class EmotionModule(L.LightningModule, ABC):
     """A method that ``uniemo fit`` trains and whose checkpoints ``uniemo test`` opens.
 
     The model is built in ``setup``, when the data's vocabulary is known; it keeps the names that it was trained on. A
