@@ -23,7 +23,7 @@ def own(tmp_path, monkeypatch, calls):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(runner, "Processes", lambda: Processes(program=FAKE))
     values = content()
-    values["plot"] = {"kind": "bars", "figure": "Accuracy", "x": "label", "lines": "note"}
+    values["plot"] = {"kind": "points", "figure": "Accuracy", "x": "label", "lines": "note"}
     Path("own.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
     return values
 

@@ -130,7 +130,7 @@ def test_a_claim_about_several_figures(written):
     assert verdict(found) == "in part (1 of 4 comparisons, 2 not measured, one seed)"
 
 
-@pytest.mark.parametrize("kind", ["bars", "line"])
+@pytest.mark.parametrize("kind", ["points", "line"])
 def test_plots(written, tmp_path, kind):
     values = content()
     values["plot"] = {"kind": kind, "figure": "Accuracy", "x": "label", "lines": "note", "xlabel": "method"}
@@ -148,7 +148,7 @@ def test_plots(written, tmp_path, kind):
 
 def test_the_page(written, tmp_path):
     values = content()
-    values["plot"] = {"kind": "bars", "figure": "Accuracy", "x": "label", "lines": "note"}
+    values["plot"] = {"kind": "points", "figure": "Accuracy", "x": "label", "lines": "note"}
     study = written(values)
     page = tmp_path / "RESULTS.md"
     write_results([study], SETTING, records(study), tmp_path / "out", page, tmp_path / "docs")

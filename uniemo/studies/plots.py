@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 FORMATS = ("png", "pdf")
 _COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")  # Okabe and Ito: told apart by all eyes
-_WIDTH = 0.8  # of a group of bars
+_WIDTH = 0.8  # of a group of points
 
 
 def draw(study: Study, table: Table, setting: Setting, stem: Path) -> list[Path]:
@@ -44,7 +44,7 @@ def draw(study: Study, table: Table, setting: Setting, stem: Path) -> list[Path]
     axes = figure.add_subplot()
     values = {(_of(row, study.plot["lines"]), _of(row, study.plot["x"])): table[row.name, column.name] for row in rows}
     lines, places = (list(dict.fromkeys(_of(row, study.plot[key]) for row in rows)) for key in ("lines", "x"))
-    (_bars if study.plot["kind"] == "bars" else _curves)(axes, values, lines, places)
+    (_points if study.plot["kind"] == "points" else _curves)(axes, values, lines, places)
     if setting.scale == "miniature" and study.plot["x"] == "note" and len(places) == 1:
         axes.set_xticks([0], ["the miniature's CLIP"])
     else:
@@ -69,21 +69,20 @@ def _of(row: Row, part: str) -> str:
     return row.label if part == "label" else row.note
 
 
-def _bars(axes: Axes, values: dict[tuple[str, str], Measured], lines: list[str], places: list[str]) -> None:
-    """Draw groups of bars, the number above each."""
-    width = _WIDTH / len(lines)
+def _points(axes: Axes, values: dict[tuple[str, str], Measured], lines: list[str], places: list[str]) -> None:
+    """Draw groups of points, the number beside each; no bars, whose lengths would mislead on an axis that is cut."""
+    step = _WIDTH / len(lines)
     for number, line in enumerate(lines):
         known = [(position, values[line, place]) for position, place in enumerate(places) if (line, place) in values]
-        at = [position + (number - (len(lines) - 1) / 2) * width for position, _ in known]
+        at = [position + (number - (len(lines) - 1) / 2) * step for position, _ in known]
+        means = [value.mean for _, value in known]
+        errors = [math.nan if value.spread is None else value.spread for _, value in known]
         colour = _COLOURS[number % len(_COLOURS)]
-        axes.bar(at, [value.mean for _, value in known], width * 0.92, label=line, color=colour)
+        axes.errorbar(at, means, yerr=errors, fmt="o", markersize=8, capsize=4, label=line, color=colour)
         for middle, (_, value) in zip(at, known, strict=True):
-            spread = value.spread or 0.0
-            if spread:
-                axes.errorbar([middle], [value.mean], yerr=[spread], capsize=3, color="black")
             text = f"{value.mean:.1f} ({len(value.by_seed)})"
-            place = (middle, value.mean + spread)
-            axes.annotate(text, place, (0, 3), textcoords="offset points", ha="center", fontsize=8)
+            axes.annotate(text, (middle, value.mean), (9, 0), textcoords="offset points", va="center", fontsize=8)
+    axes.set_xlim(-0.6, len(places) - 0.4)
 
 
 def _curves(axes: Axes, values: dict[tuple[str, str], Measured], lines: list[str], places: list[str]) -> None:

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from matplotlib.font_manager import findfont
 from PIL import Image, ImageDraw, ImageFont
 
 CELL = 96  # pixels of a picture's side at least; large ones are made as small
 GAP, GROUP_GAP = 4, 18  # between pictures, and between groups of them
 MARGIN = 20
 INK, SOFT, PAPER, EMPTY = "#1d2126", "#5d6570", "white", "#eef0f3"
-_TEXT, _TITLE = 15, 19  # sizes
+_TEXT, _TITLE = 14, 18  # sizes
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,8 @@ def draw_sheet(panels: Sequence[Panel]) -> Image.Image:
     Returns:
         An RGB picture.
     """
-    font, bold = ImageFont.load_default(_TEXT), ImageFont.load_default(_TITLE)
+    file = findfont("DejaVu Sans")  # comes with matplotlib; Pillow's own has no Greek
+    font, bold = ImageFont.truetype(file, _TEXT), ImageFont.truetype(file, _TITLE)
     left = MARGIN + max(
         int(font.getlength(line)) for panel in panels for label, _ in panel.rows for line in _lines(label)
     )

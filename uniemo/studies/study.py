@@ -15,7 +15,7 @@
       - {label: UniEmo, note: ViT-B/16, cell: stage1, with: {clip: vit_b16}, not_run: {miniature: it has one CLIP}}
     checks:                        # the claim, as comparisons; rows are named by label and note
       - {claim: UniEmo above CoOp, better: UniEmo ViT-B/16, than: [CoOp ViT-B/32], in: [FI]}
-    plot: {kind: bars, figure: Accuracy, x: label, lines: note, xlabel: queries}     # figures drawn from numbers
+    plot: {kind: points, figure: Accuracy, x: label, lines: note, xlabel: queries}     # figures drawn from numbers
     picture: fig5                  # or figures drawn from images, by uniemo.studies.pictures
     parameters:                    # what {clip} in a cell's words stands for, by choice and scale
       clip:
