@@ -146,6 +146,8 @@ def test_refusals(capsys, monkeypatch, tmp_path):
     assert "8 different words" in refused(*booth, "--model.identifiers", '["sks"]')
     assert "rank must be at least 1" in refused(*booth, "--model.rank", "0")
     assert "tau must be above 0" in refused(*recipe("emogen"), "--run_dir", "c", "--model.tau", "0")
+    words = ("--run_dir", "c", "--model.attribute_weight", "-1")
+    assert "attribute_weight must be at least 0" in refused(*recipe("emogen"), *words)
     monkeypatch.setattr("uniemo.baselines.dreambooth.find_spec", lambda name: None)
     assert "needs peft" in refused(*booth)
     assert not list(tmp_path.glob("*/*.ckpt"))

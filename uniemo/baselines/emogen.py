@@ -31,7 +31,7 @@ from uniemo.models.attributes import AttributeBank
 from uniemo.models.diffusion import DiffusionConfig
 from uniemo.models.emotion_space import EmotionSpace, EmotionSpaceConfig, seeded
 from uniemo.models.fusion import ConditionFusion, FusionConfig
-from uniemo.models.losses import TEMPERATURE, Condition, draw_object
+from uniemo.models.losses import Condition, draw_object
 from uniemo.models.ranks import batch_mean
 from uniemo.modules.noise import sample_uniform
 from uniemo.modules.optim import RateConfig
@@ -167,7 +167,7 @@ def attribute_loss(text: Tensor, attributes: Tensor, attribute: Tensor, tau: flo
 
 
 class EmoGen(GenerationBaseline):
-    """Learn to map an emotion space to tokens by L = (1 - α) L_LDM + α L_attr.
+    """Learn to map an emotion space to tokens by L = (1 - α) L_LDM + w α L_attr.
 
     Data without scene and object names has α = 0.
 
@@ -176,12 +176,12 @@ class EmoGen(GenerationBaseline):
         diffusion: the frozen diffusion model.
         space: how features are drawn for an emotion; ``gaussian`` is the publication's.
         optimizer: of the mapping network.
-        tau: temperature of the attribute loss, that of UniEmo's contrastive losses; 1 is the publication's formula to
-            the letter.
+        attribute_weight: w; 1 is the publication's formula, 0.01 stands in its released configuration.
+        tau: temperature of the attribute loss's cosines; 1, as published, takes them as they are.
         seed: of first weights, noise and drawn attributes.
 
     Raises:
-        UniEmoError: ``tau`` not above 0.
+        UniEmoError: ``tau`` not above 0, ``attribute_weight`` below 0.
     """
 
     method = "emogen"
@@ -193,15 +193,20 @@ class EmoGen(GenerationBaseline):
         diffusion: DiffusionConfig = _DIFFUSION,
         space: EmotionSpaceConfig = _SPACE,
         optimizer: RateConfig = _OPTIMIZER,
-        tau: float = TEMPERATURE,
+        attribute_weight: float = 1.0,
+        tau: float = 1.0,
         seed: int = 0,
     ) -> None:
         if not tau > 0:
             raise UniEmoError(f"model.tau must be above 0; got {tau}")
-        own = {"encoder": plain_config(encoder), "space": plain_config(space), "tau": tau}
+        if not attribute_weight >= 0:
+            raise UniEmoError(f"model.attribute_weight must be at least 0; got {attribute_weight}")
+        own = {"encoder": plain_config(encoder), "space": plain_config(space)}
+        own |= {"attribute_weight": attribute_weight, "tau": tau}
         super().__init__(diffusion, optimizer, own, seed)
         self.encoder_config = encoder
         self.space_config = space
+        self.attribute_weight = attribute_weight
         self.tau = tau
         self._prepared = False  # whether encoder, space and confidence are there
         self._attributes: tuple[Tensor, ...] = ()  # their text features
@@ -260,7 +265,7 @@ class EmoGen(GenerationBaseline):
         return denoising_errors(self.model.diffusion, condition, batch, self.seed, step)
 
     def losses(self, batch: EmotionBatch) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return (1 - α) L_LDM + α L_attr, both terms and the mean α."""
+        """Return (1 - α) L_LDM + w α L_attr, both terms and the mean α."""
         model, step = self.model, self.global_step
         condition = model.condition(model.encoder(batch.images))
         denoising = denoising_errors(model.diffusion, condition, batch, self.seed, step)
@@ -274,7 +279,7 @@ class EmoGen(GenerationBaseline):
         losses = [attribute_loss(text, names, attribute, self.tau) for text, names in pairs]
         attributes = torch.stack(losses).mean(dim=0)  # (B,) over text encoders
         terms = {"diffusion": denoising, "attribute": attributes, "confidence": alpha}
-        total = batch_mean((1 - alpha) * denoising + alpha * attributes)
+        total = batch_mean((1 - alpha) * denoising + self.attribute_weight * alpha * attributes)
         return total, {name: batch_mean(term) for name, term in terms.items()}
 
     def _draw_attribute(self, batch: EmotionBatch, step: int) -> Tensor:
