@@ -13,7 +13,7 @@ REPRODUCE = $(BIN)/uniemo reproduce --scale $(SCALE) $(if $(QUICK),--quick) $(if
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help setup demo test check bench loop miniature clean reproduce $(STUDIES)
+.PHONY: help setup demo test coverage check bench loop miniature clean reproduce $(STUDIES)
 
 help: ## Show this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -30,6 +30,9 @@ demo: $(INSTALLED) ## Train the three stages on the miniature, generate, filter,
 	BIN=$(BIN) RUN=$(RUN) SEED=$(SEED) bash benchmarks/demo.sh
 
 test: $(INSTALLED) ## Run the tests
+	$(BIN)/python -m pytest
+
+coverage: $(INSTALLED) ## Run the tests and tell which lines they leave out (a third more time)
 	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered
 
 check: $(INSTALLED) ## Lint, formatting of imports, types

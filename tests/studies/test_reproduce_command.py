@@ -1,6 +1,7 @@
 """``uniemo reproduce`` as a user gives it, the last test with the real ``uniemo`` behind it."""
 
 import json
+import os
 import shlex
 import subprocess
 import sys
@@ -105,7 +106,9 @@ def test_make_targets():
 
     def made(*words):
         root = Path(__file__).parents[2]
-        done = subprocess.run(["make", "-n", *words], capture_output=True, text=True, cwd=root, check=True)
+        outer = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}  # of make test
+        command = ["make", "--no-print-directory", "-n", *words]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=root, check=True, env=outer)
         return " ".join(done.stdout.replace("\\\n", " ").split())
 
     assert made("table4", "SEEDS=1", "QUICK=1").endswith("uniemo reproduce --scale miniature --quick --seeds 0 table4")
