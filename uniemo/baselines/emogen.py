@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -201,7 +201,7 @@ class EmoGen(GenerationBaseline):
             raise UniEmoError(f"model.tau must be above 0; got {tau}")
         if not attribute_weight >= 0:
             raise UniEmoError(f"model.attribute_weight must be at least 0; got {attribute_weight}")
-        own = {"encoder": plain_config(encoder), "space": plain_config(space)}
+        own: dict[str, Any] = {"encoder": plain_config(encoder), "space": plain_config(space)}
         own |= {"attribute_weight": attribute_weight, "tau": tau}
         super().__init__(diffusion, optimizer, own, seed)
         self.encoder_config = encoder
