@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -19,6 +18,7 @@ from uniemo.models.emotion_space import Weights, emotion_weights
 from uniemo.models.losses import Condition
 from uniemo.models.ranks import batch_mean
 from uniemo.models.state import load_trained_state, trained_state
+from uniemo.modules.drawing import DrawingModule
 from uniemo.modules.emotion import EmotionModule
 from uniemo.modules.latents import latent_encoder
 from uniemo.modules.optim import RateConfig
@@ -113,7 +113,7 @@ def single_emotions(mixes: Sequence[dict[int, float]], method: str) -> list[int]
     return [next(iter(mix)) for mix in mixes]
 
 
-class GenerationBaseline(EmotionModule):
+class GenerationBaseline(EmotionModule, DrawingModule):
     """A method that draws images that evoke an emotion; it cannot tell the emotion of an image.
 
     ``val/loss`` is the mean denoising error of the validation images, each with the same noise and timestep in every
@@ -230,38 +230,6 @@ class GenerationBaseline(EmotionModule):
 
     def prepare_generation(self) -> None:
         """Do nothing: the weights are all that is drawn from."""
-
-    def generate(
-        self,
-        emotion: int | Sequence[int],
-        seeds: list[int],
-        steps: int | None = None,
-        guidance: float | None = None,
-        space: Literal["bank", "gaussian"] | None = None,
-        batch_size: int = 16,
-    ) -> Tensor:
-        """Draw one image per seed, for one emotion or one per seed: (n, 3, H, W) in [0, 1] on the CPU.
-
-        None takes the configuration's choice.
-        """
-        emotions = [emotion] * len(seeds) if isinstance(emotion, int) else emotion
-        weights: list[Weights] = [{one: 1.0} for one in emotions]
-        with self._evaluating():
-            return self.model.generate(
-                weights, seeds, steps=steps, guidance=guidance, kind=space, batch_size=batch_size
-            )
-
-    @contextmanager
-    def _evaluating(self) -> Iterator[None]:
-        """Switch to eval mode without gradient for a while, and leave the global random state as it was."""
-        was_training = self.model.training
-        self.model.eval()
-        try:
-            # not inference mode, in which Lightning validates: token ids kept there could not be trained with later
-            with torch.inference_mode(False), torch.no_grad(), torch.random.fork_rng():
-                yield
-        finally:
-            self.model.train(was_training)
 
     # Checkpoints.
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -21,6 +19,7 @@ from uniemo.models.fusion import FusionConfig
 from uniemo.models.head import HeadConfig
 from uniemo.models.losses import ConditionLossConfig
 from uniemo.modules.base import ModelConfig, UniEmoModule
+from uniemo.modules.drawing import DrawingModule
 from uniemo.modules.latents import latent_encoder
 from uniemo.modules.optim import OptimizerConfig
 from uniemo.modules.space import fit_space
@@ -35,7 +34,7 @@ _CONDITION, _DIFFUSION, _SPACE = ConditionLossConfig(), DiffusionConfig(), Emoti
 _OPTIMIZER, _LOSS = OptimizerConfig(lr_clip=0.0), LossConfig()  # released code: CLIP is frozen from stage 2 on
 
 
-class JointModule(UniEmoModule):
+class JointModule(UniEmoModule, DrawingModule):
     """Train queries, fusion and head with L_joint = γ1·L_U + γ2·L_cond + γ3·L(θ).
 
     Args:
@@ -182,37 +181,6 @@ class JointModule(UniEmoModule):
             return  # a loaded checkpoint brings its own
         if self._space_step != self.global_step:
             self.build_space(self.space_images)
-
-    @contextmanager
-    def _evaluating(self) -> Iterator[None]:
-        """Switch to eval mode without gradient for a while, and leave the global random state as it was."""
-        was_training = self.model.training
-        self.model.eval()
-        try:
-            # not inference mode, in which Lightning validates: buffers made there could not be written to later
-            with torch.inference_mode(False), torch.no_grad(), torch.random.fork_rng():
-                yield
-        finally:
-            self.model.train(was_training)
-
-    def generate(
-        self,
-        emotion: int | Sequence[int],
-        seeds: list[int],
-        steps: int | None = None,
-        guidance: float | None = None,
-        space: Literal["bank", "gaussian"] | None = None,
-        batch_size: int = 16,
-    ) -> Tensor:
-        """Draw one image per seed, for one emotion or one per seed: (n, 3, H, W) in [0, 1] on the CPU.
-
-        None takes the configuration's choice.
-        """
-        weights = [{one: 1.0} for one in ([emotion] * len(seeds) if isinstance(emotion, int) else emotion)]
-        with self._evaluating():
-            return self.model.generate(
-                weights, seeds, steps=steps, guidance=guidance, kind=space, batch_size=batch_size
-            )
 
     # Checkpoints.
 
