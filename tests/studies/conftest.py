@@ -1,16 +1,12 @@
 import json
-import sys
-from pathlib import Path
 
 import pytest
 import yaml
-from small_study import content
+from small_study import FAKE, content
 
 from uniemo.studies.process import Processes
 from uniemo.studies.reading import read_study
 from uniemo.studies.work import WorkFolder
-
-FAKE = (sys.executable, str(Path(__file__).parent / "fake_command.py"))
 
 
 @pytest.fixture

@@ -1,5 +1,10 @@
 """A small study for tests, its cells made by ``fake_command.py``."""
 
+import sys
+from pathlib import Path
+
+FAKE = (sys.executable, str(Path(__file__).parent / "fake_command.py"))
+
 
 def content():
     """A small study: two methods, the second of which starts from a stage that both columns share."""

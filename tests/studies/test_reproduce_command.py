@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import FAKE
-from small_study import content
+from small_study import FAKE, content
 
 from uniemo.cli import main
 from uniemo.studies import runner

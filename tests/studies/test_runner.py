@@ -123,7 +123,7 @@ def interrupted(tmp_path, number):
         import sys
         sys.path.insert(0, {str(Path(__file__).parent)!r})
         from pathlib import Path
-        from conftest import FAKE
+        from small_study import FAKE
         from uniemo.studies.cells import Setting, cells_of
         from uniemo.studies.process import Processes
         from uniemo.studies.reading import read_study

@@ -123,33 +123,16 @@ def _data(options: argparse.Namespace, sample: Path) -> tuple[Any, str]:
         options: of the command.
         sample: a generated image; without a checkpoint its size is the second view's, which the classifier learns too.
     """
-    from uniemo.data import EmoSet
     from uniemo.data.images import read_image
+    from uniemo.evaluation.classifiers import data_module, read_facts
 
-    if options.ckpt is None:
-        clip = options.clip or "miniature:clip"
-        root = options.root or "miniature:emoset"
-        data = EmoSet(root, image_size=_clip_size(clip), diffusion_size=read_image(sample).width)
-    else:
-        import yaml
-
-        from uniemo.checkpoint import STAGES, read_checkpoint
-
-        _, about = read_checkpoint(options.ckpt, STAGES)
-        stored = (yaml.safe_load(about.config) or {}).get("data", {}) if about.config else {}
-        values = {
-            key: value for key, value in stored.get("init_args", {}).items() if key not in ("generated", "limit_train")
-        }
-        if options.root is not None:
-            values["root"] = options.root
-        if "root" not in values:
-            raise UniEmoError(f"{options.ckpt} does not say which data it was trained on: give --data.root")
-        if "crop_scale" in values:
-            values["crop_scale"] = tuple(values["crop_scale"])
-        data = _data_class(str(stored.get("class_path", "uniemo.data.EmoSet")))(**values)
-        clip = str((about.model["encoder"] or {})["clip"])
-    data.check(("train", "val"))
-    return data, clip
+    if options.ckpt is not None:
+        facts = read_facts(options.ckpt, options.root, "give --data.root")
+        return data_module(facts.class_path, **facts.arguments), facts.clip
+    clip = options.clip or "miniature:clip"
+    root = options.root or "miniature:emoset"
+    size = {"image_size": _clip_size(clip), "diffusion_size": read_image(sample).width}
+    return data_module("uniemo.data.EmoSet", root=root, **size), clip
 
 
 def _counts(counts: dict[str, int], total: int) -> str:
@@ -165,11 +148,3 @@ def _clip_size(name: str) -> int:
     from uniemo.models.clip import load_clip
 
     return load_clip(name).image_size
-
-
-def _data_class(path: str) -> Any:  # noqa: ANN401
-    """Return the data module class that a configuration names."""
-    import importlib
-
-    module, _, name = path.rpartition(".")
-    return getattr(importlib.import_module(module), name)

@@ -25,6 +25,7 @@ from uniemo.vocabulary import Vocabulary
 if TYPE_CHECKING:
     from uniemo.data.base import EmotionDataModule
 
+
 @dataclass(frozen=True)
 class Classifier:
     """An emotion classifier and what a result says about it.
@@ -261,8 +262,15 @@ class CheckpointFacts:
     about: dict[str, str]
 
 
-def read_facts(path: str | Path) -> CheckpointFacts:
+def read_facts(
+    path: str | Path, root: str | None = None, way_out: str = "leave it out, give --train"
+) -> CheckpointFacts:
     """Read what a checkpoint was trained on.
+
+    Args:
+        path: of the checkpoint.
+        root: folder to find its dataset in instead.
+        way_out: what the error says to do.
 
     Raises:
         UniEmoError: no checkpoint, or one that does not say what it was trained on.
@@ -275,8 +283,10 @@ def read_facts(path: str | Path) -> CheckpointFacts:
     stored = (yaml.safe_load(info.config) or {}).get("data", {}) if info.config else {}
     training_alone = ("generated", "limit_train")
     values = {key: value for key, value in stored.get("init_args", {}).items() if key not in training_alone}
+    if root is not None:
+        values["root"] = root
     if "root" not in values:
-        raise UniEmoError(f"--ckpt must say which data it was trained on; {path} does not: leave it out, give --train")
+        raise UniEmoError(f"--ckpt must say which data it was trained on; {path} does not: {way_out}")
     if values.get("crop_scale") is not None:
         values["crop_scale"] = tuple(values["crop_scale"])
     about = {"path": str(path), "stage": info.stage, "digest": info.digest(), "uniemo": info.version}

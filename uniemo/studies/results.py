@@ -26,6 +26,7 @@ _DIFFERENCES = """\
 | diffusion model | a small one at 32 pixels | Stable Diffusion 1.5 at 512, XL at 1,024 |
 | networks of the metrics | the miniature CLIP: figures compare rows of a table and nothing else | CLIP ViT-L/14 |
 | extent | a few epochs, tens of images of each emotion | 5 to 15 epochs, 1,000 images of each emotion |
+| weight γ2 of the condition loss | 0.1 (0.3 in a row of table V) | 0.3 |
 | what can be read from it | whether a comparison goes the paper's way on a small known problem | the numbers |
 """
 

@@ -63,9 +63,7 @@ class EmoSetIndex:
         skipped: images left out so far, each with the reason.
     """
 
-    def __init__(
-        self, root: str | Path, progress: bool = True, on_error: Literal["raise", "skip"] = "raise"
-    ) -> None:
+    def __init__(self, root: str | Path, progress: bool = True, on_error: Literal["raise", "skip"] = "raise") -> None:
         self.root = Path(root)
         self.progress = progress
         self.on_error = on_error
