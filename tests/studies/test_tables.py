@@ -82,6 +82,27 @@ def test_markdown(study):
     assert "measured with tiny" in text
 
 
+def test_real_images_stand_beside_the_methods_and_are_never_the_best(written):
+    values = content()
+    real = {
+        "label": "Real images",
+        "cell": "plain",
+        "with": {"accuracy": 0.5},
+        "only": ["Accuracy"],
+        "reference": "real",
+    }
+    study = written({**values, "rows": [real, *values["rows"]]})
+    found = records(study)
+    for record in found.values():
+        record["figures"]["test/real/accuracy"] = 0.99
+    table = measured(study, SETTING, found)
+    assert table["Real images", "Accuracy"].mean == pytest.approx(99)
+    assert ("Real images", "FID") not in table
+    lines = markdown(study, table, SETTING).splitlines()
+    assert "| 99.0 ± 0.0 (3) |" in next(line for line in lines if line.startswith("| Real images"))
+    assert "**63.0 ± 3.0 (3)**" in next(line for line in lines if line.startswith("| Ours"))
+
+
 def test_latex(study):
     text = latex(study, measured(study, SETTING, records(study)), SETTING)
     lines = text.splitlines()

@@ -66,9 +66,8 @@ def _over_seeds(
     network = ""
     for seed in seeds:
         cell = cell_of(study, row, column, seed, setting)
-        figure = (
-            None if cell is None or cell.hash not in records else find_figure(records[cell.hash]["figures"], column.key)
-        )
+        key = f"{row.reference}/{column.key}" if row.reference else column.key
+        figure = None if cell is None or cell.hash not in records else find_figure(records[cell.hash]["figures"], key)
         if cell is not None and figure is not None and cell.hash not in values:
             network, value = figure
             values[cell.hash] = (cell.seed, 100 * value if column.percent else value)
@@ -80,7 +79,7 @@ def find_figure(figures: Mapping[str, float], key: str) -> tuple[str, float] | N
 
     Args:
         figures: of test.json, such as ``test/accuracy`` or ``test/FID[miniature-clip]``.
-        key: ``accuracy`` or ``FID``.
+        key: ``accuracy``, ``FID`` or ``real/Emo-A``.
     """
     for name, value in figures.items():
         base, _, network = name.removeprefix("test/").partition("[")

@@ -13,6 +13,7 @@
       - {label: LLaVA, note: ViT-L/14, paper: {FI: 56.04}}        # without a cell: the paper's alone
       - {label: CoOp, note: ViT-B/32, paper: {FI: 60.52}, cell: baseline, with: {method: coop}, only: [FI]}
       - {label: UniEmo, note: ViT-B/16, cell: stage1, with: {clip: vit_b16}, not_run: {miniature: it has one CLIP}}
+      - {label: Real images, cell: stage2, reference: real}       # no method: "test/real/Emo-A[network]"
     checks:                        # the claim, as comparisons; rows are named by label and note
       - {claim: UniEmo above CoOp, better: UniEmo ViT-B/16, than: [CoOp ViT-B/32], in: [FI]}
     plot: {kind: points, figure: Accuracy, x: label, lines: note, xlabel: queries}     # figures drawn from numbers
@@ -94,6 +95,8 @@ class Row:
         parameters: of the cell.
         not_run: reason for not measuring it, by scale.
         only: columns that are measured; empty for all.
+        reference: where the row is no method but what methods are held against, the prefix of its figures' names in
+            test.json: ``real`` for those of real test images. It is never the best of a column.
     """
 
     label: str
@@ -104,6 +107,7 @@ class Row:
     parameters: dict[str, str] = field(default_factory=dict)
     not_run: dict[str, str] = field(default_factory=dict)
     only: tuple[str, ...] = ()
+    reference: str = ""
 
     @property
     def name(self) -> str:

@@ -103,14 +103,19 @@ def _cells(study: Study, row: Row, table: Table, bold: Callable[[str], str]) -> 
     for column in study.columns:
         value = table.get((row.name, column.name))
         text = _NOTHING if value is None else shown(value, column)
-        cells.append(bold(text) if value is not None and value.mean == _best(column, table) else text)
+        cells.append(
+            bold(text)
+            if value is not None and not row.reference and value.mean == _best(study, column, table)
+            else text
+        )
         cells.append(f"{row.paper[column.name]:.{column.digits}f}" if column.name in row.paper else _NOTHING)
     return cells
 
 
-def _best(column: Column, table: Table) -> float:
-    """Return the best mean of a column."""
-    means = [value.mean for (_, name), value in table.items() if name == column.name]
+def _best(study: Study, column: Column, table: Table) -> float:
+    """Return the best mean of a column over all methods."""
+    rows = [row.name for row in study.rows if not row.reference]
+    means = [table[row, column.name].mean for row in rows if (row, column.name) in table]
     return max(means) if column.best == "high" else min(means)
 
 
