@@ -120,7 +120,9 @@ def test_a_result_lost_at_the_last_moment_is_found(study, work, fake, calls):
 def interrupted(tmp_path, number):
     """Run a study in a process that gets a signal while its first cell hangs; returns its exit code and output."""
     script = f"""
+        import signal
         import sys
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job of a shell inherits it ignored
         sys.path.insert(0, {str(Path(__file__).parent)!r})
         from pathlib import Path
         from small_study import FAKE
