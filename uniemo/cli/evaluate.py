@@ -110,7 +110,7 @@ def _evaluate(options: argparse.Namespace, words: list[str]) -> None:
     from uniemo.evaluation.run import measure
     from uniemo.metrics.protocols import PROTOCOLS, STRICT
 
-    facts = None if options.ckpt is None else read_facts(options.ckpt)
+    facts = None if options.ckpt is None else read_facts(options.ckpt, "leave it out, give --train")
     generated = read_images(options.generated, option="--generated")
     real = read_images(options.real or facts.arguments["root"], options.split, "--real")  # type: ignore[union-attr]
     train = None if options.train is None else read_images(options.train, None, "--train", training=True)

@@ -127,7 +127,7 @@ def _data(options: argparse.Namespace, sample: Path) -> tuple[Any, str]:
     from uniemo.evaluation.classifiers import data_module, read_facts
 
     if options.ckpt is not None:
-        facts = read_facts(options.ckpt, options.root, "give --data.root")
+        facts = read_facts(options.ckpt, "give --data.root", options.root)
         return data_module(facts.class_path, **facts.arguments), facts.clip
     clip = options.clip or "miniature:clip"
     root = options.root or "miniature:emoset"

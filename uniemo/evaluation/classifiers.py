@@ -262,15 +262,13 @@ class CheckpointFacts:
     about: dict[str, str]
 
 
-def read_facts(
-    path: str | Path, root: str | None = None, way_out: str = "leave it out, give --train"
-) -> CheckpointFacts:
+def read_facts(path: str | Path, way_out: str, root: str | None = None) -> CheckpointFacts:
     """Read what a checkpoint was trained on.
 
     Args:
         path: of the checkpoint.
-        root: folder to find its dataset in instead.
-        way_out: what the error says to do.
+        way_out: what to do about a checkpoint that does not say what it was trained on.
+        root: folder of its dataset, where it is not the one of its training.
 
     Raises:
         UniEmoError: no checkpoint, or one that does not say what it was trained on.

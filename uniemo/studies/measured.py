@@ -64,9 +64,9 @@ def _over_seeds(
     """Collect one figure."""
     values: dict[str, tuple[int, float]] = {}
     network = ""
+    key = f"{row.reference}/{column.key}" if row.reference else column.key
     for seed in seeds:
         cell = cell_of(study, row, column, seed, setting)
-        key = f"{row.reference}/{column.key}" if row.reference else column.key
         figure = None if cell is None or cell.hash not in records else find_figure(records[cell.hash]["figures"], key)
         if cell is not None and figure is not None and cell.hash not in values:
             network, value = figure

@@ -103,11 +103,8 @@ def _cells(study: Study, row: Row, table: Table, bold: Callable[[str], str]) -> 
     for column in study.columns:
         value = table.get((row.name, column.name))
         text = _NOTHING if value is None else shown(value, column)
-        cells.append(
-            bold(text)
-            if value is not None and not row.reference and value.mean == _best(study, column, table)
-            else text
-        )
+        best = value is not None and not row.reference and value.mean == _best(study, column, table)
+        cells.append(bold(text) if best else text)
         cells.append(f"{row.paper[column.name]:.{column.digits}f}" if column.name in row.paper else _NOTHING)
     return cells
 
