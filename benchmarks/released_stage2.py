@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,10 +16,12 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
+from benchmarks.stage1 import every_token
 from uniemo.data import EmoSet
 from uniemo.data.dataset import Records
 from uniemo.data.transforms import CLIP_MEAN, CLIP_STD
 from uniemo.models.clip import load_clip
+from uniemo.models.prompts import embedding
 from uniemo.modules import JointModule
 from uniemo.vocabulary import Vocabulary, attribute_text
 
@@ -124,7 +126,7 @@ class PlainPictures(Dataset[tuple[Tensor, Tensor, int, int, Tensor, str, str]]):
 
 
 class Released:
-    """The released procedure; see the head of this file.
+    """The released procedure; see the head of :mod:`benchmarks.stage2`.
 
     Args:
         setting: model and pictures.
@@ -133,14 +135,14 @@ class Released:
     def __init__(self, setting: Setting) -> None:
         self.setting = setting
         data, model = setting.data, setting.module.model
-        names = data.vocabulary
+        diffusion, names = model.diffusion, data.vocabulary
         self.loader = DataLoader(
             PlainPictures(data.records("train"), names, setting.shapes), 1, shuffle=True, num_workers=data.num_workers
         )
         self.text: Callable[[list[str]], Tensor] = load_clip(setting.shapes.clip).text
         self.text._model.visual = nn.Identity()  # type: ignore[attr-defined]  # a second tower would be in memory
         self.text._model.to(setting.device)  # type: ignore[attr-defined]
-        width, token = model.encoder.width, model.diffusion.token_widths[0]
+        width, token = model.encoder.width, diffusion.token_widths[0]
         self.heads = nn.ModuleDict(
             {
                 "scene": nn.Linear(width, len(names.scenes)),
@@ -151,16 +153,39 @@ class Released:
         learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self.optimizer = torch.optim.AdamW([*learning, *self.heads.parameters()], lr=0.0)
         self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(self.optimizer, T_max=32)
+        self.table = embedding(diffusion.text_encoders[0]).weight  # (vocabulary, W)
+        (self.row,) = diffusion.tokenizers[0](diffusion.config.placeholder, add_special_tokens=False).input_ids
+        parts = (*model.encoder.visual.parameters(), *diffusion.unet.parameters(), self.table)
+        self.unlearned = [parameter for parameter in parts if not parameter.requires_grad]
+        self.gradients: list[Tensor | None] = [None] * len(self.unlearned)
 
-    def turn(self) -> int:
-        """Train on as many samples as a turn has."""
-        for _, sample in zip(range(self.setting.samples), self.loader, strict=False):
-            self.step(*sample)
+    def turn(self, lean: bool) -> int:
+        """Train on as many samples as a turn has; ``lean`` leaves out what is computed and not used."""
+        with nullcontext() if lean else self.all_gradients():
+            for _, sample in zip(range(self.setting.samples), self.loader, strict=False):
+                self.step(lean, *sample)
         self.setting.wait()
         return self.setting.samples
 
+    @contextmanager
+    def all_gradients(self) -> Iterator[None]:
+        """Let weights that no optimiser has gather gradients, from turn to turn, since nothing clears them."""
+        row = self.table.detach()[self.row].clone()  # the placeholder's, which the conditions replace
+        for parameter, gradient in zip(self.unlearned, self.gradients, strict=True):
+            parameter.requires_grad_(True)
+            parameter.grad = gradient
+        try:
+            yield
+        finally:
+            self.gradients = [parameter.grad for parameter in self.unlearned]
+            for parameter in self.unlearned:
+                parameter.requires_grad_(False)
+                parameter.grad = None
+            self.table.data[self.row] = row
+
     def step(
         self,
+        lean: bool,
         image: Tensor,
         target: Tensor,
         emotion: Tensor,
@@ -175,20 +200,36 @@ class Released:
         image, target, emotion, scene, objects = (x.to(device) for x in (image, target, emotion, scene, objects))
         with self.setting.autocast():
             self.text(object_text), self.text(scene_text)  # in stage 2 nothing reads them
-            features = model.features(image)
-            loss = 0.9 * F.cross_entropy(model.logits(features), emotion)
+            if lean:
+                features = model.fused_features(model.features(image))
+            else:
+                features = dict(zip(("cls", "scene", "object"), every_token(model.encoder, image), strict=True))
+            loss = 0.9 * F.cross_entropy(model.head(features["cls"]), emotion)
             if int(scene) >= 0:
-                loss = loss + 0.05 * F.cross_entropy(self.heads["scene"](features.scene), scene)
+                loss = loss + 0.05 * F.cross_entropy(self.heads["scene"](features["scene"]), scene)
             if bool(objects.any()):
-                scores = self.heads["object"](features.object)
+                scores = self.heads["object"](features["object"])
                 loss = loss + 0.05 * F.binary_cross_entropy_with_logits(scores, objects)
             condition = model.condition(features, emotion)
             told = F.cross_entropy(self.heads["condition"](condition[0]), emotion)
             latents = diffusion.encode(target, torch.randn(1, *diffusion.latent_shape, device=device))
             time = torch.randint(diffusion.num_timesteps, (1,), device=device)
             noise = torch.randn_like(latents)
-            loss = 0.5 * loss + 1e-3 * told + diffusion.loss(latents, condition, noise, time).mean()
-        loss.backward()
+            if not lean:
+                self.table.data[self.row] = condition[0][0].detach().to(self.table)
+            denoising = diffusion.loss(latents, condition if lean else None, noise, time).mean()
+            loss = 0.5 * loss + 1e-3 * told + denoising
+        loss.backward(retain_graph=not lean)
+        if not lean:
+            self.carry_over(condition[0])
         self.optimizer.step()
         self.schedule.step()
         self.optimizer.zero_grad()
+
+    def carry_over(self, condition: Tensor) -> None:
+        """Hand the gradient of the embedding table's row to the condition (1, W) in a second backward pass."""
+        assert self.table.grad is not None
+        row = self.table.grad[self.row].detach()
+        condition.register_hook(lambda gradient: gradient + row)
+        (0 * condition.mean()).backward(retain_graph=True)
+        row.zero_()

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from benchmarks import generation, growth, loss_curves, stage2, start_command
-from benchmarks.released_stage2 import PlainPictures, Shapes
+from benchmarks.released_stage2 import PlainPictures, Released, Shapes
 from benchmarks.timing import Rounds
 from tests.tiny_runs import assets, trained
 from uniemo.checkpoint import load_model
@@ -36,10 +36,38 @@ def test_stage_2_ways_take_turns_and_the_others_leave_the_weights_alone(tmp_path
             seen.append({name: value.clone() for name, value in pl_module.model.named_parameters()})
 
     stage2.trainer(setting, tmp_path, 1, [Watch(), turns, Watch()]).fit(setting.module, datamodule=setting.data)
-    assert rounds.times.samples == {"uniemo": 8, "released": 8, "floor": 8}
+    assert rounds.times.samples == {"uniemo": 8, "released": 8, "released, lean": 8, "floor": 8}
     assert all(torch.equal(value, seen[1][name]) for name, value in seen[0].items())
     assert any(not torch.equal(value, before[name]) for name, value in seen[0].items())
     assert turns.encoded > 0
+
+
+def test_both_readings_of_the_released_step_give_the_same_gradients(tmp_path, monkeypatch, shapes):
+    monkeypatch.setenv("UNIEMO_CACHE", str(tmp_path / "cache"))
+    setting = stage2.prepare(tmp_path, shapes, gpu=False, workers=0)
+    released = Released(setting)
+    learning = {name: value for name, value in setting.module.model.named_parameters() if value.requires_grad}
+    table = released.table.clone()
+    sample = next(iter(released.loader))
+    found = {}
+    for lean in (True, False):
+
+        def keep(lean=lean):
+            found[lean] = {name: value.grad.clone() for name, value in learning.items() if value.grad is not None}
+
+        monkeypatch.setattr(released.optimizer, "step", keep)
+        monkeypatch.setattr(released, "loader", [sample] * setting.samples)
+        torch.manual_seed(0)
+        setting.module.train()
+        released.turn(lean)
+        found[lean] = {name: value for name, value in found[lean].items() if name.startswith(("fusion", "encoder"))}
+    assert found[True].keys() == found[False].keys()
+    assert any(value.abs().max() > 0 for name, value in found[True].items() if name.startswith("fusion"))
+    for name, value in found[True].items():
+        assert torch.allclose(value, found[False][name], rtol=1e-3, atol=1e-5 * float(value.abs().max())), name
+    assert torch.equal(released.table, table)
+    assert not any(parameter.requires_grad for parameter in released.unlearned)
+    assert any(gradient is not None and gradient.abs().max() > 0 for gradient in released.gradients)
 
 
 def test_plain_pictures_are_those_of_the_annotations(tmp_path, shapes):
