@@ -67,6 +67,13 @@ def test_mean_and_spread(study):
     assert measured(study, Setting(quick=True), records(study)).get(("Ours", "Accuracy")) is None  # other commands
 
 
+@pytest.mark.parametrize(("plain", "ours", "said"), [(0.995, 1.0, True), (0.98, 1.0, False), (1.02, 1.01, False)])
+def test_a_metric_that_is_full_everywhere_is_said_to_be(study, plain, ours, said):
+    table = measured(study, SETTING, records(study, {0: plain}, {0: ours}))
+    assert ("Accuracy is within one per cent" in markdown(study, table, SETTING)) == said
+    assert "FID is within" not in markdown(study, table, SETTING)
+
+
 def test_markdown(study):
     text = markdown(study, measured(study, SETTING, records(study)), SETTING)
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("|")]

@@ -70,6 +70,10 @@ def notes(study: Study, table: Table, setting: Setting) -> list[str]:
         )
     if networks(table):
         lines.append(f"Images are measured with {', '.join(networks(table))}, not with the paper's networks.")
+    lines += [
+        f"{name} is within one per cent of its highest possible value in every row here: it hardly tells them apart."
+        for name in _saturated(study, table)
+    ]
     reasons: dict[str, list[str]] = {}
     for row in study.rows:
         if row.cell is not None and setting.scale in row.not_run:
@@ -79,6 +83,17 @@ def notes(study: Study, table: Table, setting: Setting) -> list[str]:
     if foreign:
         lines.append(f"The paper's alone, not part of this framework: {', '.join(foreign)}.")
     return [*lines, *([study.remarks] if study.remarks else [])]
+
+
+def _saturated(study: Study, table: Table) -> list[str]:
+    """Return the names of columns whose values, of two rows at least, all lie within one per cent below the maximum."""
+    found = []
+    for column in study.columns:
+        highest = 100.0 if column.percent else 1.0
+        means = [table[row.name, column.name].mean for row in study.rows if (row.name, column.name) in table]
+        if len(means) > 1 and all(0.99 * highest < mean <= highest for mean in means):
+            found.append(column.name)
+    return found
 
 
 def _heading(study: Study) -> list[str]:
