@@ -29,7 +29,7 @@ def test_all_ways_see_as_many_samples_and_only_uniemo_moves_the_weights(setting,
     rounds = Rounds(repeats=1, warmup=1, say=False)
     before = setting.module.model.head.fc0.weight.detach().clone()
     stage1.trainer(setting, tmp_path, rounds).fit(setting.module, datamodule=setting.data)
-    assert rounds.times.samples == {"uniemo": 8, "released": 8, "released, all tokens": 8, "floor": 8}
+    assert rounds.times.samples == {"uniemo": 8, "released": 8, "released, lean": 8, "floor": 8}
     assert all(len(seconds) == 1 and seconds[0] > 0 for seconds in rounds.times.seconds.values())
     after = setting.module.model.head.fc0.weight.detach().clone()
     assert not torch.equal(before, after)

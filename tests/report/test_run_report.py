@@ -156,3 +156,9 @@ def test_one_line_about_what_is_neither(tmp_path, capsys, target, words):
     assert words in error
     assert error.count("\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_a_work_folder_of_studies_is_told_from_a_run(tmp_path, capsys):
+    (tmp_path / "cells").mkdir()
+    assert main(["report", str(tmp_path)]) == 2
+    assert f"all, with --work {tmp_path}\n" in capsys.readouterr().err

@@ -14,6 +14,7 @@ from uniemo.report.charts import Chart, chart
 from uniemo.report.figures import Table, Tile
 from uniemo.report.pictures import Picture, embed
 from uniemo.report.reading import Notes, Series, is_run, numbers, read_curves, read_json, read_yaml
+from uniemo.studies.work import WorkFolder
 
 _INDEXES = {"index.jsonl": "Drawn by uniemo generate", "kept.jsonl": "Kept by uniemo filter"}
 _DRAWN = {  # of test_generation.json; null is the checkpoint's own choice
@@ -75,6 +76,11 @@ def read_runs(folder: Path) -> RunsPage:
     inside = [path for path in sorted(folder.iterdir()) if path.is_dir() and is_run(path)]
     inside.sort(key=lambda path: max(file.stat().st_mtime for file in path.iterdir()))  # in the order of their making
     found = [folder, *inside] if is_run(folder) else inside
+    if not found and WorkFolder(folder).cells.is_dir():
+        raise UniEmoError(
+            f"RUN must be a run's folder; {folder} is the work folder of uniemo reproduce: give the name of a study, "
+            f"or all, with --work {folder}"
+        )
     if not found:
         raise UniEmoError(
             f"RUN must be a folder that uniemo fit, test, generate or filter wrote, or a folder of such; {folder} "
