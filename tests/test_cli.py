@@ -234,6 +234,16 @@ BAD = {
         lambda: fit("--config", "mine.yaml"),
         "generation_metrics",
     ),
+    "empty unknown section": (
+        lambda: Path("mine.yaml").write_text("model: {encodr: {}}"),
+        lambda: fit("--config", "mine.yaml"),
+        "did you mean model.encoder?",
+    ),
+    "empty section": (
+        lambda: Path("mine.yaml").write_text("data:\n  init_args:\n"),
+        lambda: fit("--config", "mine.yaml"),
+        "section 'data' is empty",
+    ),
     "file is no YAML": (
         lambda: Path("mine.yaml").write_text("model: [1,"),
         lambda: fit("--config", "mine.yaml"),

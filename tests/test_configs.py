@@ -40,6 +40,14 @@ def test_recipe(capsys, recipe):
     assert config["seed_everything"] == 0
 
 
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_written_configuration_reads_back(tmp_path, capsys, recipe):
+    config = resolved(capsys, recipe)
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(config))
+    assert resolved(capsys, str(path)) == config
+
+
 @pytest.mark.parametrize("overlay", OVERLAYS)
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_overlay(capsys, recipe, overlay):

@@ -7,10 +7,12 @@ import difflib
 import inspect
 import re
 import typing
+from collections.abc import Iterator
 from typing import Any
 
 from uniemo.cli.parsing import near
 from uniemo.data.catalog import DATASETS
+from uniemo.errors import UniEmoError
 
 _UNKNOWN = (
     re.compile(r"unrecognized arguments?: (?P<words>.+)", re.DOTALL),
@@ -50,6 +52,40 @@ def explain(message: str, parser: Any) -> str:  # noqa: ANN401 - jsonargparse is
         names = [f"uniemo.modules.{stage}Module" for stage in ("Understanding", "Joint", "Feedback")]
         return f"class_path must name a class that exists; got {path!r}{near(path, [*names, *DATASETS.values()])}"
     return _wrong_value(message)
+
+
+def check_empty_keys(content: dict[str, Any], parser: Any) -> None:  # noqa: ANN401
+    """Raise for keys without a value that the parser would pass over or misunderstand.
+
+    Args:
+        content: of a configuration file.
+        parser: whose arguments are the known keys.
+
+    Raises:
+        UniEmoError: such a key does not exist, or is a section with nothing below it.
+    """
+    empty = dict(_empty_keys(content))
+    known = set(known_keys(parser)) if empty else set()
+    sections = {name.rpartition(".")[0] for name in known}
+    for key, value in empty.items():
+        above = {key[: place.start()] for place in re.finditer(r"\.", key)}
+        free = any(name not in sections for name in above & known)  # inside a value that is no section
+        if key not in known | sections and not free:
+            raise UniEmoError(f"configuration has no key {key!r}{_near_key(key, sorted(known | sections))}")
+        if value is None and key in sections:
+            raise UniEmoError(f"configuration's section {key!r} is empty: write keys below it or leave it out")
+
+
+def _empty_keys(content: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Iterate over the dotted names and values of what is empty, below classes from elsewhere excepted."""
+    if not str(content.get("class_path", "uniemo.")).startswith("uniemo."):
+        return
+    for name, value in content.items():
+        key = f"{prefix}{name}" if name != "init_args" else prefix.removesuffix(".")
+        if value == {} or (value is None and (not prefix or name == "init_args")):
+            yield key, value
+        elif isinstance(value, dict):
+            yield from _empty_keys(value, f"{key}.")
 
 
 def _wrong_value(message: str) -> str:

@@ -28,7 +28,7 @@ from uniemo.callbacks.predictions import PredictionWriter
 from uniemo.callbacks.progress import LossProgressBar
 from uniemo.checkpoint import CheckpointInfo, check_stage, read_checkpoint
 from uniemo.cli.devices import check_devices, check_strategy, cpu_cores, on_cpu
-from uniemo.cli.keys import explain
+from uniemo.cli.keys import check_empty_keys, explain
 from uniemo.cli.peers import LOST, ending_with_parent, lost_contact
 from uniemo.cli.weights import settle_weights
 from uniemo.cli.words import prepare
@@ -106,6 +106,10 @@ class TrainingCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:  # noqa: ANN401
         """Parse; the warning about both ``args`` and ``sys.argv`` does not concern a console script."""
+        for word in args:
+            path = word.removeprefix("--config=")
+            if path != word and "\n" not in path:  # a file, not what a checkpoint holds
+                check_empty_keys(yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}, parser)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="LightningCLI's args parameter")
             super().parse_arguments(parser, args)

@@ -120,7 +120,7 @@ def _gives_root(words: list[str]) -> bool:
             return True
         if name == "--config":
             section = (yaml.safe_load(Path(value).read_text(encoding="utf-8")) or {}).get("data")
-            if isinstance(section, dict) and "root" in section.get("init_args", {}):
+            if isinstance(section, dict) and ("root" in section or "root" in (section.get("init_args") or {})):
                 return True
     return False
 
