@@ -100,9 +100,10 @@ def write_reports(record: dict[str, Any]) -> None:
         return figures[f"{method}/{name}"]["mean"] / figures[f"real/{name}"]["mean"]
 
     seeds = ", ".join(map(str, record["seeds"]))
+    took, *fewer = show("demo wall time [s]", 0).split(" (")  # of fewer seeds than the rest
     head = [
         f"Seeds {seeds}; mean ± standard deviation over seeds. {record['machine']}.",
-        f"The demo took {show('demo wall time [s]', 0).replace(' (', ' s (')} after installation, run alone.",
+        f"The demo took {' ('.join([f'{took} s', *fewer])} after installation, alone on the machine.",
         "",
     ]
     attention = [
