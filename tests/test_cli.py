@@ -242,7 +242,17 @@ BAD = {
     "empty section": (
         lambda: Path("mine.yaml").write_text("data:\n  init_args:\n"),
         lambda: fit("--config", "mine.yaml"),
-        "section 'data' is empty",
+        "data must be a section of keys; got nothing",
+    ),
+    "no section": (
+        lambda: Path("mine.yaml").write_text("trainer: 3"),
+        lambda: fit("--config", "mine.yaml"),
+        "trainer must be a section of keys; got 3",
+    ),
+    "no section of the model": (
+        lambda: Path("mine.yaml").write_text("model: {init_args: {encoder: 3}}"),
+        lambda: fit("--config", "mine.yaml"),
+        "model.encoder must be a section of keys; got 3",
     ),
     "file is no YAML": (
         lambda: Path("mine.yaml").write_text("model: [1,"),
@@ -250,7 +260,23 @@ BAD = {
         "mine.yaml",
     ),
     "unknown class": (None, lambda: fit("--model", "uniemo.modules.JointModul"), "uniemo.modules.JointModule"),
-    "wrong value": (None, lambda: fit("--model.encoder.query_length", "many"), "many"),
+    "wrong value": (
+        None,
+        lambda: fit("--model.encoder.query_length", "many"),
+        "model.encoder.query_length must be a whole number; got many",
+    ),
+    "wrong value of what may be null": (
+        None,
+        lambda: fit("--model.head.hidden", "None"),
+        "model.head.hidden must be a whole number or null; got None",
+    ),
+    "wrong choice": (
+        None,
+        lambda: fit("--model.encoder.queries", "some"),
+        "model.encoder.queries must be multi_stage or single_step or none; got some",
+    ),
+    "wrong trainer value": (None, lambda: fit("--trainer.devices", "x"), "--trainer.devices must be"),
+    "wrong mode": (None, lambda: fit("--best_checkpoint.mode", "maxi"), "best_checkpoint.mode must be max or min"),
     "value out of range": (None, lambda: fit("--model.loss.tau", "0"), "tau"),
     "unknown option": (None, lambda: ["classify", "--ckpt", "x", "--outptu", "y", "z"], "--output"),
     "unknown configuration": (None, lambda: ["fit", "--config", "jiont.yaml"], "did you mean joint.yaml"),

@@ -126,6 +126,19 @@ def test_overlays_stack(capsys):
     assert config["data"]["init_args"]["batch_size"] == 128
 
 
+def test_null_on_the_command_line(capsys):
+    """Also below a section, where the parser alone takes it for text, and over what was set before."""
+    words = ["--model.fusion.hidden", "3", "--model.fusion.hidden=null", "--model.init_args.head.hidden", "null"]
+    words += ["--model.attributes.table", "a.json", "--model.attributes.table", "null", "--model.init_from", "null"]
+    words += ["--data.fold", "2", "--data.fold", "null", "--model.encoder.stages", "null"]
+    assert main(["fit", "--config", "joint.yaml", *words, "--print_config"]) == 0
+    config = yaml.safe_load(capsys.readouterr().out)
+    model = config["model"]["init_args"]
+    values = [model["fusion"]["hidden"], model["head"]["hidden"], model["attributes"]["table"], model["init_from"]]
+    assert [*values, config["data"]["init_args"]["fold"], model["encoder"]["stages"]] == [None] * 6
+    assert (model["fusion"]["normalize"], model["head"]["dropout"]) == (True, 0.5)  # the rest of the section stays
+
+
 def test_working_directory_comes_first(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert find_config("joint.yaml") == PACKAGED / "joint.yaml"

@@ -11,7 +11,13 @@ def test_more_processes_than_cores_are_refused(devices):
     assert "\n" not in str(found.value)
 
 
-@pytest.mark.parametrize("devices", [1, 2, "2", "auto", [0, 1]])
+@pytest.mark.parametrize("devices", ["x", "", 0, -1, "0,1", [0, 1], 1.5])
+def test_what_is_no_number_of_processes(devices):
+    with pytest.raises(UniEmoError, match="must be a number of processes from 1, or auto"):
+        check_devices(devices, cpu=True, cores=2)
+
+
+@pytest.mark.parametrize("devices", [1, 2, "2", "auto"])
 def test_what_fits(devices):
     check_devices(devices, cpu=True, cores=2)
 

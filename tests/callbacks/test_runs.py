@@ -57,8 +57,8 @@ def test_test_writes_figures_of_generated_and_real_images(tmp_path, capsys):
 
 
 def test_understanding_has_nothing_generated():
-    names = [path.name for path in (trained("understanding") / "images").iterdir()]
-    assert names == ["val_attention_epoch000.png"]
+    names = {path.name for path in (trained("understanding") / "images").iterdir()}
+    assert names - {"test_attention", "test_attention.png"} == {"val_attention_epoch000.png"}  # others may test it
 
 
 def test_feedback_from_stage_2_starts_at_once():

@@ -7,7 +7,7 @@ import os
 import shutil
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lightning as L
 import torch
@@ -95,7 +95,9 @@ class BestCheckpoint(_RunFolderCheckpoint):
         UniEmoError: ``standard_errors`` below 0, or above 0 where smaller is better.
     """
 
-    def __init__(self, monitor: str = "val/accuracy", mode: str = "max", standard_errors: float = 0.0) -> None:
+    def __init__(
+        self, monitor: str = "val/accuracy", mode: Literal["max", "min"] = "max", standard_errors: float = 0.0
+    ) -> None:
         if standard_errors < 0 or (standard_errors > 0 and mode != "max"):
             raise UniEmoError(
                 "best_checkpoint.standard_errors must be at least 0, and 0 with mode min; "

@@ -34,11 +34,13 @@ def check_devices(devices: int | str | Sequence[int], cpu: bool, cores: int, opt
         option: named in the error.
 
     Raises:
-        UniEmoError: too many.
+        UniEmoError: too many, or no number.
     """
-    if not cpu or (isinstance(devices, Sequence) and not (isinstance(devices, str) and devices.isdecimal())):
-        return  # "auto" is one process; lists are checked by Lightning
-    if int(devices) > cores:
+    if not cpu or devices == "auto":
+        return  # GPUs are Lightning's to check; "auto" is one process
+    if not str(devices).strip().isdecimal() or int(str(devices)) < 1:
+        raise UniEmoError(f"{option} must be a number of processes from 1, or auto; got {devices}")
+    if int(str(devices)) > cores:
         raise UniEmoError(
             f"{option} must not exceed the {cores} CPU cores here, each takes a process of its own; "
             f"got {devices}: set {option} {cores} or less"

@@ -54,52 +54,89 @@ def explain(message: str, parser: Any) -> str:  # noqa: ANN401 - jsonargparse is
     return _wrong_value(message)
 
 
-def check_empty_keys(content: dict[str, Any], parser: Any) -> None:  # noqa: ANN401
-    """Raise for keys without a value that the parser would pass over or misunderstand.
+def check_file(content: dict[str, Any], parser: Any) -> None:  # noqa: ANN401
+    """Raise for what the parser would pass over or misunderstand in a configuration file.
 
     Args:
-        content: of a configuration file.
+        content: of the file.
         parser: whose arguments are the known keys.
 
     Raises:
-        UniEmoError: such a key does not exist, or is a section with nothing below it.
+        UniEmoError: a key without a value does not exist, or a section holds something else than keys.
     """
-    empty = dict(_empty_keys(content))
-    known = set(known_keys(parser)) if empty else set()
+    known = {name for name in known_keys(parser) if not name.endswith(".help")}
     sections = {name.rpartition(".")[0] for name in known}
-    for key, value in empty.items():
+    for key, value in _leaves(content):
         above = {key[: place.start()] for place in re.finditer(r"\.", key)}
         free = any(name not in sections for name in above & known)  # inside a value that is no section
-        if key not in known | sections and not free:
+        if value in (None, {}) and key not in known | sections and not free:
             raise UniEmoError(f"configuration has no key {key!r}{_near_key(key, sorted(known | sections))}")
-        if value is None and key in sections:
-            raise UniEmoError(f"configuration's section {key!r} is empty: write keys below it or leave it out")
+        if key in sections and not isinstance(value, (dict, str)):  # text may name a class or another file
+            got = "nothing" if value is None else repr(value)
+            raise UniEmoError(f"{key} must be a section of keys; got {got}: write keys below it or leave it out")
 
 
-def _empty_keys(content: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Iterate over the dotted names and values of what is empty, below classes from elsewhere excepted."""
-    if not str(content.get("class_path", "uniemo.")).startswith("uniemo."):
+def _leaves(content: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Iterate over dotted names and values, leaving out classes whose keys are not known here."""
+    if not str(content.get("class_path", "uniemo.modules")).startswith(("uniemo.modules", "uniemo.data")):
         return
     for name, value in content.items():
-        key = f"{prefix}{name}" if name != "init_args" else prefix.removesuffix(".")
-        if value == {} or (value is None and (not prefix or name == "init_args")):
+        key = prefix.removesuffix(".") if name == "init_args" else f"{prefix}{name}"
+        if isinstance(value, dict) and value:
+            yield from _leaves(value, f"{key}.")
+        elif name != "class_path":
             yield key, value
-        elif isinstance(value, dict):
-            yield from _empty_keys(value, f"{key}.")
+
+
+def check_sections(part: Any, prefix: str, kind: Any) -> None:  # noqa: ANN401
+    """Raise where a section of keys holds a bare value, which the parser lets through.
+
+    Args:
+        part: the parsed ``model`` or ``data`` section.
+        prefix: its name.
+        kind: its class.
+
+    Raises:
+        UniEmoError: there is such a section.
+    """
+    hints = typing.get_type_hints(kind.__init__)
+    for name, value in vars(part.init_args).items():
+        if dataclasses.is_dataclass(hints.get(name)) and not hasattr(value, "__dict__"):
+            raise UniEmoError(
+                f"{prefix}.{name} must be a section of keys; got {value!r}: write keys below it or leave it out"
+            )
 
 
 def _wrong_value(message: str) -> str:
     """Return which key has a wrong value and what was expected, out of a list of attempts."""
     key = re.match(r'\s*Parser key "([^"]+)":', message)
-    attempts = [line for line in re.findall(r"^\s*- (.+)$", message, re.MULTILINE) if "NoneType" not in line]
-    given = re.search(r"Given value: (.+)", message)
-    if key is None or not attempts:
+    attempts = re.findall(r"^\s*- (.+)$", message, re.MULTILINE)
+    inner = re.match(r"[\w.]+ must be .+", attempts[0]) if attempts else None  # explained by a part's own parser
+    nested = re.match(r'"([\w.]+)": (.+)', attempts[0]) if attempts else None
+    given = re.search(r"(?:Given value|Got value): (.+)", message)
+    if key is not None and inner is not None:
+        return f"{key.group(1)}.{inner.group()}"
+    expected = "\n".join([nested.group(2)] if nested is not None else attempts) or message
+    wanted = [_wanted(kind) for kind in re.findall(r"Expected an? (.+?)(?:\. Got value: .*)?$", expected, re.MULTILINE)]
+    if key is None or given is None or not wanted:
         return " ".join(message.split()).removeprefix("Parser key ")
-    nested = re.match(r'"([\w.]+)": (.+)', attempts[0])
-    if nested is not None:
-        return f"{key.group(1)}.{nested.group(1)}: {nested.group(2)}"
-    got = f"; got {given.group(1)}" if given is not None else ""
-    return f"{key.group(1)}: {' or '.join(attempts)}{got}"
+    name = key.group(1) if nested is None else f"{key.group(1)}.{nested.group(1)}"
+    return f"{name} must be {' or '.join(dict.fromkeys(wanted))}; got {given.group(1)}"
+
+
+_WANTED = {
+    **{"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text", "NoneType": "null"},
+    **{"tuple": "a list", "list": "a list", "dict": "a section of keys"},
+}
+
+
+def _wanted(kind: str) -> str:
+    """Return in plain words what a type stands for."""
+    choices = re.fullmatch(r"typing\.Literal\[(.+)\]", kind)
+    if choices is not None:
+        return " or ".join(choice.strip("'") for choice in choices.group(1).split(", "))
+    name = kind.removeprefix("<class '").removesuffix("'>")
+    return _WANTED.get(name, name)
 
 
 def _near_key(key: str, known: list[str]) -> str:

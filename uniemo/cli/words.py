@@ -13,6 +13,7 @@ from uniemo.data.catalog import DATASETS
 from uniemo.errors import UniEmoError
 
 _FLAGS = ("--resume", "--overwrite")  # may stand without a value
+_NESTED = ("--model.", "--data.")
 _CLASS = ("--data", "--data.class_path")
 # What a checkpoint's configuration says about loading, whatever the dataset; the rest belongs to the one it names.
 _LOADING = (
@@ -74,6 +75,9 @@ def prepare(words: list[str]) -> tuple[list[str], CheckpointInfo | None]:
                 position += 1
             dataset = _class_path(value)
             out.append(f"{name}={dataset}")
+        elif name.startswith(_NESTED) and "null" in ([value] if equals else rest[position : position + 1]):
+            position += not equals
+            out.append(_null(name))
         else:
             out.append(word)
     info: CheckpointInfo | None = None
@@ -93,6 +97,12 @@ def prepare(words: list[str]) -> tuple[list[str], CheckpointInfo | None]:
     elif command == "fit" and not configured:
         raise UniEmoError("uniemo fit needs a recipe: add --config understanding.yaml, joint.yaml or feedback.yaml")
     return [command, *out], info
+
+
+def _null(option: str) -> str:
+    """Return the words that set an option to null; jsonargparse 4.53 takes it for text in a section of a section."""
+    section, _, key = option.replace(".init_args.", ".").rpartition(".")
+    return f'{section}={{"{key}": null}}' if "." in section else f"{option}=null"
 
 
 def _class_path(name: str) -> str:
