@@ -62,14 +62,15 @@ def check_file(content: dict[str, Any], parser: Any) -> None:  # noqa: ANN401
         parser: whose arguments are the known keys.
 
     Raises:
-        UniEmoError: a key without a value does not exist, or a section holds something else than keys.
+        UniEmoError: an empty section or key does not exist, or a section holds something else than keys.
     """
     known = {name for name in known_keys(parser) if not name.endswith(".help")}
     sections = {name.rpartition(".")[0] for name in known}
     for key, value in _leaves(content):
         above = {key[: place.start()] for place in re.finditer(r"\.", key)}
         free = any(name not in sections for name in above & known)  # inside a value that is no section
-        if value in (None, {}) and key not in known | sections and not free:
+        passed_over = value == {} or (value is None and "." not in key)
+        if passed_over and key not in known | sections and not free:
             raise UniEmoError(f"configuration has no key {key!r}{_near_key(key, sorted(known | sections))}")
         if key in sections and not isinstance(value, (dict, str)):  # text may name a class or another file
             got = "nothing" if value is None else repr(value)
