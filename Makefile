@@ -57,7 +57,7 @@ $(STUDIES): $(INSTALLED) # one of them: make table4, make fig6
 loop: $(INSTALLED) ## Measure the whole loop on the miniature (SEEDS="0 1 2"; an hour for each seed)
 	$(BIN)/python benchmarks/loop.py --seeds $(or $(SEEDS),0 1 2)
 
-miniature: $(INSTALLED) ## Rebuild the miniature's weights from a seed (over an hour on two idle cores; resumes)
+miniature: $(INSTALLED) ## Rebuild the miniature's weights from a seed (about an hour on two idle cores; resumes)
 	$(BIN)/python -m uniemo.miniature.recipe
 
 clean: ## Remove runs and caches of tools, not the virtual environment
