@@ -190,6 +190,11 @@ def no_checkpoint():
     Path("x.ckpt").write_text("hello")
 
 
+def in_file(text, expected):
+    """A case whose mistake stands in a configuration file."""
+    return lambda: Path("mine.yaml").write_text(text), lambda: fit("--config", "mine.yaml"), expected
+
+
 BAD = {
     "no such command": (None, lambda: ["fti"], "did you mean fit"),
     "missing data root": (None, lambda: fit("--data.root", "nowhere"), "nowhere"),
@@ -224,41 +229,15 @@ BAD = {
     "unknown data key": (None, lambda: fit("--data.rot", "3"), "data.root"),
     "unknown trainer key": (None, lambda: fit("--trainer.max_epoch", "3"), "trainer.max_epochs"),
     "unknown callback key": (None, lambda: fit("--generation_metrics.step", "3"), "generation_metrics.steps"),
-    "unknown key in a file": (
-        lambda: Path("mine.yaml").write_text("model: {init_args: {fusion: {hiden: 3}}}"),
-        lambda: fit("--config", "mine.yaml"),
-        "model.fusion.hidden",
+    "unknown key in a file": in_file("model: {init_args: {fusion: {hiden: 3}}}", "model.fusion.hidden"),
+    "unknown section in a file": in_file("generation_metric: {steps: 3}", "generation_metrics"),
+    "empty unknown section": in_file("model: {encodr: {}}", "did you mean model.encoder?"),
+    "empty section": in_file("data:\n  init_args:\n", "data must be a section of keys; got nothing"),
+    "no section": in_file("trainer: 3", "trainer must be a section of keys; got 3"),
+    "no section of the model": in_file(
+        "model: {init_args: {encoder: 3}}", "model.encoder must be a section of keys; got 3"
     ),
-    "unknown section in a file": (
-        lambda: Path("mine.yaml").write_text("generation_metric: {steps: 3}"),
-        lambda: fit("--config", "mine.yaml"),
-        "generation_metrics",
-    ),
-    "empty unknown section": (
-        lambda: Path("mine.yaml").write_text("model: {encodr: {}}"),
-        lambda: fit("--config", "mine.yaml"),
-        "did you mean model.encoder?",
-    ),
-    "empty section": (
-        lambda: Path("mine.yaml").write_text("data:\n  init_args:\n"),
-        lambda: fit("--config", "mine.yaml"),
-        "data must be a section of keys; got nothing",
-    ),
-    "no section": (
-        lambda: Path("mine.yaml").write_text("trainer: 3"),
-        lambda: fit("--config", "mine.yaml"),
-        "trainer must be a section of keys; got 3",
-    ),
-    "no section of the model": (
-        lambda: Path("mine.yaml").write_text("model: {init_args: {encoder: 3}}"),
-        lambda: fit("--config", "mine.yaml"),
-        "model.encoder must be a section of keys; got 3",
-    ),
-    "file is no YAML": (
-        lambda: Path("mine.yaml").write_text("model: [1,"),
-        lambda: fit("--config", "mine.yaml"),
-        "mine.yaml",
-    ),
+    "file is no YAML": in_file("model: [1,", "mine.yaml"),
     "unknown class": (None, lambda: fit("--model", "uniemo.modules.JointModul"), "uniemo.modules.JointModule"),
     "wrong value": (
         None,

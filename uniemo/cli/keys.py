@@ -89,25 +89,6 @@ def _leaves(content: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, An
             yield key, value
 
 
-def check_sections(part: Any, prefix: str, kind: Any) -> None:  # noqa: ANN401
-    """Raise where a section of keys holds a bare value, which the parser lets through.
-
-    Args:
-        part: the parsed ``model`` or ``data`` section.
-        prefix: its name.
-        kind: its class.
-
-    Raises:
-        UniEmoError: there is such a section.
-    """
-    hints = typing.get_type_hints(kind.__init__)
-    for name, value in vars(part.init_args).items():
-        if dataclasses.is_dataclass(hints.get(name)) and not hasattr(value, "__dict__"):
-            raise UniEmoError(
-                f"{prefix}.{name} must be a section of keys; got {value!r}: write keys below it or leave it out"
-            )
-
-
 def _wrong_value(message: str) -> str:
     """Return which key has a wrong value and what was expected, out of a list of attempts."""
     key = re.match(r'\s*Parser key "([^"]+)":', message)

@@ -28,7 +28,7 @@ from uniemo.callbacks.predictions import PredictionWriter
 from uniemo.callbacks.progress import LossProgressBar
 from uniemo.checkpoint import CheckpointInfo, check_stage, read_checkpoint
 from uniemo.cli.devices import check_devices, check_strategy, cpu_cores, on_cpu
-from uniemo.cli.keys import check_file, check_sections, explain
+from uniemo.cli.keys import check_file, explain
 from uniemo.cli.peers import LOST, ending_with_parent, lost_contact
 from uniemo.cli.weights import settle_weights
 from uniemo.cli.words import prepare
@@ -141,7 +141,6 @@ class TrainingCLI(LightningCLI):
         config = self.config[self.config.subcommand]
         check_devices(config.trainer.devices, on_cpu(str(config.trainer.accelerator)), cpu_cores())
         kind = _class_of(config.model)
-        check_sections(config.model, "model", kind)
         stage = kind.method or kind.stage
         strategy = config.trainer.strategy
         name = strategy if isinstance(strategy, str) else str(strategy.class_path)
