@@ -29,8 +29,8 @@ $(INSTALLED): pyproject.toml
 demo: $(INSTALLED) ## Train the three stages on the miniature, generate, filter, retrain, and draw the results
 	BIN=$(BIN) RUN=$(RUN) SEED=$(SEED) bash benchmarks/demo.sh
 
-test: $(INSTALLED) ## Run the tests
-	$(BIN)/python -m pytest
+test: $(INSTALLED) ## Run the tests, on up to four cores at once
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 coverage: $(INSTALLED) ## Run the tests and tell which lines they leave out (a third more time)
 	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered
