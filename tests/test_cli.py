@@ -237,6 +237,9 @@ BAD = {
     "no section of the model": in_file(
         "model: {init_args: {encoder: 3}}", "model.encoder must be a section of keys; got 3"
     ),
+    "no section by option": (None, lambda: fit("--model.encoder", "3"), "encoder must be a section of keys; got 3"),
+    "list for a section": (None, lambda: fit("--model.encoder", "[]"), "encoder must be a section of keys; got []"),
+    "no class": (None, lambda: fit("--model", "3"), "model must be the import path of a class or null; got 3"),
     "file is no YAML": in_file("model: [1,", "mine.yaml"),
     "unknown class": (None, lambda: fit("--model", "uniemo.modules.JointModul"), "uniemo.modules.JointModule"),
     "wrong value": (

@@ -64,8 +64,7 @@ def check_file(content: dict[str, Any], parser: Any) -> None:  # noqa: ANN401
     Raises:
         UniEmoError: an empty section or key does not exist, or a section holds something else than keys.
     """
-    known = {name for name in known_keys(parser) if not name.endswith(".help")}
-    sections = {name.rpartition(".")[0] for name in known}
+    known, sections = _known(parser)
     for key, value in _leaves(content):
         above = {key[: place.start()] for place in re.finditer(r"\.", key)}
         free = any(name not in sections for name in above & known)  # inside a value that is no section
@@ -73,8 +72,36 @@ def check_file(content: dict[str, Any], parser: Any) -> None:  # noqa: ANN401
         if passed_over and key not in known | sections and not free:
             raise UniEmoError(f"configuration has no key {key!r}{_near_key(key, sorted(known | sections))}")
         if key in sections and not isinstance(value, (dict, str)):  # text may name a class or another file
-            got = "nothing" if value is None else repr(value)
-            raise UniEmoError(f"{key} must be a section of keys; got {got}: write keys below it or leave it out")
+            raise UniEmoError(_no_section(key, "nothing" if value is None else repr(value)))
+
+
+def check_words(words: list[str], parser: Any) -> None:  # noqa: ANN401
+    """Raise for a list where a section of keys belongs, which the parser would let through.
+
+    Args:
+        words: of the command line.
+        parser: as for :func:`check_file`.
+
+    Raises:
+        UniEmoError: naming the section.
+    """
+    for word, following in zip(words, [*words[1:], ""], strict=True):
+        option, equals, value = word.partition("=")
+        value = value if equals else following
+        key = option.removeprefix("--").replace(".init_args", "")
+        if option.startswith("--") and value.startswith("[") and key in _known(parser)[1]:
+            raise UniEmoError(_no_section(key, value))
+
+
+def _known(parser: Any) -> tuple[set[str], set[str]]:  # noqa: ANN401
+    """Return the names of everything that can be set, and of the sections that hold them."""
+    known = {name for name in known_keys(parser) if not name.endswith(".help")}
+    return known, {name.rpartition(".")[0] for name in known}
+
+
+def _no_section(key: str, got: str) -> str:
+    """Return the message for a value where keys belong."""
+    return f"{key} must be a section of keys; got {got}: write keys below it or leave it out"
 
 
 def _leaves(content: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -98,8 +125,14 @@ def _wrong_value(message: str) -> str:
     given = re.search(r"(?:Given value|Got value): (.+)", message)
     if key is not None and inner is not None:
         return f"{key.group(1)}.{inner.group()}"
+    no_section = re.search(r"\"([\w.]+)\": Unable to load config ['\"](.+?)['\"]", message)
+    if key is not None and no_section is not None:
+        part, got = no_section.groups()
+        name = part if part == key.group(1) else f"{key.group(1)}.{part}"
+        return _no_section(name, got)
     expected = "\n".join([nested.group(2)] if nested is not None else attempts) or message
-    wanted = [_wanted(kind) for kind in re.findall(r"Expected an? (.+?)(?:\. Got value: .*)?$", expected, re.MULTILINE)]
+    kinds = re.findall(r"Expected an? (.+?)(?:\. Got value: .*)?$", expected, re.MULTILINE)
+    wanted = [_wanted(kind) for kind in kinds if not kind.startswith("path but")]
     if key is None or given is None or not wanted:
         return " ".join(message.split()).removeprefix("Parser key ")
     name = key.group(1) if nested is None else f"{key.group(1)}.{nested.group(1)}"
@@ -117,6 +150,8 @@ def _wanted(kind: str) -> str:
     choices = re.fullmatch(r"typing\.Literal\[(.+)\]", kind)
     if choices is not None:
         return " or ".join(choice.strip("'") for choice in choices.group(1).split(", "))
+    if "dot import path" in kind:
+        return "the import path of a class"
     name = kind.removeprefix("<class '").removesuffix("'>")
     return _WANTED.get(name, name)
 
