@@ -32,7 +32,7 @@ demo: $(INSTALLED) ## Train the three stages on the miniature, generate, filter,
 test: $(INSTALLED) ## Run the tests, on up to four cores at once
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
-coverage: $(INSTALLED) ## Run the tests and tell which lines they leave out (a third more time)
+coverage: $(INSTALLED) ## Run the tests in one process and tell which lines they leave out
 	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered
 
 check: $(INSTALLED) ## Lint, formatting of imports, types

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import inspect
@@ -9,6 +10,8 @@ import re
 import typing
 from collections.abc import Iterator
 from typing import Any
+
+import yaml
 
 from uniemo.cli.parsing import near
 from uniemo.data.catalog import DATASETS
@@ -54,11 +57,11 @@ def explain(message: str, parser: Any) -> str:  # noqa: ANN401 - jsonargparse is
     return _wrong_value(message)
 
 
-def check_file(content: dict[str, Any], parser: Any) -> None:  # noqa: ANN401
-    """Raise for what the parser would pass over or misunderstand in a configuration file.
+def check_values(content: dict[str, Any], parser: Any) -> None:  # noqa: ANN401
+    """Raise for what the parser would pass over or misunderstand in a configuration.
 
     Args:
-        content: of the file.
+        content: of a file, or :func:`values` of the command line.
         parser: whose arguments are the known keys.
 
     Raises:
@@ -75,22 +78,21 @@ def check_file(content: dict[str, Any], parser: Any) -> None:  # noqa: ANN401
             raise UniEmoError(_no_section(key, "nothing" if value is None else repr(value)))
 
 
-def check_words(words: list[str], parser: Any) -> None:  # noqa: ANN401
-    """Raise for a list where a section of keys belongs, which the parser would let through.
+def values(words: list[str]) -> dict[str, Any]:
+    """Return what options of a command line set, by dotted name, as a configuration file would hold it.
 
     Args:
-        words: of the command line.
-        parser: as for :func:`check_file`.
-
-    Raises:
-        UniEmoError: naming the section.
+        words: ``--name=value`` or ``--name value``; a value that is no YAML is left to the parser.
     """
-    for word, following in zip(words, [*words[1:], ""], strict=True):
+    found: dict[str, Any] = {}
+    for word, following in zip(words, [*words[1:], "--"], strict=True):
         option, equals, value = word.partition("=")
         value = value if equals else following
-        key = option.removeprefix("--").replace(".init_args", "")
-        if option.startswith("--") and value.startswith("[") and key in _known(parser)[1]:
-            raise UniEmoError(_no_section(key, value))
+        named = option in ("--config", "--model", "--data")  # a file or a class
+        if option.startswith("--") and not named and (equals or not value.startswith("--")):
+            with contextlib.suppress(yaml.YAMLError):
+                found[option.removeprefix("--").replace(".init_args", "")] = yaml.safe_load(value)
+    return found
 
 
 def _known(parser: Any) -> tuple[set[str], set[str]]:  # noqa: ANN401
@@ -128,8 +130,7 @@ def _wrong_value(message: str) -> str:
     no_section = re.search(r"\"([\w.]+)\": Unable to load config ['\"](.+?)['\"]", message)
     if key is not None and no_section is not None:
         part, got = no_section.groups()
-        name = part if part == key.group(1) else f"{key.group(1)}.{part}"
-        return _no_section(name, got)
+        return _no_section(part if part == key.group(1) else f"{key.group(1)}.{part}", got)
     expected = "\n".join([nested.group(2)] if nested is not None else attempts) or message
     kinds = re.findall(r"Expected an? (.+?)(?:\. Got value: .*)?$", expected, re.MULTILINE)
     wanted = [_wanted(kind) for kind in kinds if not kind.startswith("path but")]

@@ -28,7 +28,7 @@ from uniemo.callbacks.predictions import PredictionWriter
 from uniemo.callbacks.progress import LossProgressBar
 from uniemo.checkpoint import CheckpointInfo, check_stage, read_checkpoint
 from uniemo.cli.devices import check_devices, check_strategy, cpu_cores, on_cpu
-from uniemo.cli.keys import check_file, check_words, explain
+from uniemo.cli.keys import check_values, explain, values
 from uniemo.cli.peers import LOST, ending_with_parent, lost_contact
 from uniemo.cli.weights import settle_weights
 from uniemo.cli.words import prepare
@@ -109,8 +109,8 @@ class TrainingCLI(LightningCLI):
         for word in args:
             path = word.removeprefix("--config=")
             if path != word and "\n" not in path:  # a file, not what a checkpoint holds
-                check_file(yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}, parser)
-        check_words(args, parser)
+                check_values(yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}, parser)
+        check_values(values(args), parser)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="LightningCLI's args parameter")
             super().parse_arguments(parser, args)
