@@ -10,11 +10,11 @@ from figures import data
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from uniemo.cache import atomic_write
 from uniemo.checkpoint import load_model
 from uniemo.metrics.emotion_classifier import ClassifierConfig, collect_features, train_emotion_classifier
 from uniemo.metrics.networks import FrozenClip
 from uniemo.miniature.table import EMOTIONS, OBJECTS, SCENES, cell_weights, emotion_table
-from uniemo.resources import atomic_write
 
 
 def linear_probe(seed: int) -> float:

@@ -30,7 +30,7 @@ import matplotlib as mpl
 from benchmarks.short_run import short_run, uniemo
 from benchmarks.timing import conditions, markdown, sentence, write_json
 from uniemo.miniature.dataset import synthesize_emoset
-from uniemo.resources import resolve
+from uniemo.miniature.paths import resolve
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt

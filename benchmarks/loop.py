@@ -24,7 +24,7 @@ from baselines import caption_prompts, linear_probe, textual_inversion
 from figures import checkpoint_bytes, score_images, score_real
 from report import write_miniature, write_reports
 
-from uniemo.resources import atomic_write
+from uniemo.cache import atomic_write
 
 HERE = Path(__file__).parent
 PROGRAMS = Path(sys.executable).parent

@@ -36,8 +36,8 @@ from torch.profiler import ProfilerActivity, profile
 from benchmarks.memory import LiveBytes
 from benchmarks.timing import Clock, Rounds, Times, Turn, conditions, options, report, sentence
 from benchmarks.workloads import WORKLOADS, Workload
+from uniemo.cache import atomic_write
 from uniemo.models.encoder import ExpertQueryEncoder
-from uniemo.resources import atomic_write
 
 PROFILES = Path(__file__).parent / "profiles"
 Change = Callable[[Workload], AbstractContextManager[Any]]

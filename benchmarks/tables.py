@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.conditions import HERE, sentence
-from uniemo.resources import atomic_write
+from uniemo.cache import atomic_write
 
 Table = list[list[str]]
 

@@ -34,7 +34,7 @@ from typing import Any
 
 from benchmarks.conditions import HERE, conditions, sentence
 from benchmarks.tables import markdown, plain, tables
-from uniemo.resources import atomic_write
+from uniemo.cache import atomic_write
 
 __all__ = [
     "Child",

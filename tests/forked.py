@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from uniemo.cli.devices import cpu_cores
+from uniemo.launch import cpu_cores
 
 needs_two_cores = pytest.mark.skipif(
     cpu_cores() < 2 or "fork" not in torch.multiprocessing.get_all_start_methods(), reason="needs fork and two cores"

@@ -1,7 +1,8 @@
 import pytest
 
-from uniemo.cli.devices import check_devices, check_strategy, cpu_cores, on_cpu
+from uniemo.cli.devices import check_devices, check_strategy, on_cpu
 from uniemo.errors import UniEmoError
+from uniemo.launch import cpu_cores
 
 
 @pytest.mark.parametrize("devices", [3, "3", 64])

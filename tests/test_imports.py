@@ -10,16 +10,19 @@ import pytest
 import uniemo
 
 PACKAGE = Path(uniemo.__file__).parent
-BASE = {"errors", "vocabulary", "resources", ""}
+BASE = {"errors", "vocabulary", "cache", "configurations", "launch", "distributed", ""}
 LOW = {"data", "models", "metrics", "feedback", "miniature", "checkpoint", "convert"}
 MAY_IMPORT = {
     "errors": BASE,
     "vocabulary": BASE,
-    "resources": BASE | {"miniature"},  # paints the miniature's tree at first use
-    "checkpoint": BASE | {"models", "checkpoint"},
-    "convert": BASE | {"data", "models", "checkpoint", "convert"},
-    "models": BASE | {"models"},
-    "data": BASE | {"data"},
+    "cache": set(),
+    "configurations": set(),
+    "launch": {"errors"},
+    "distributed": {"launch"},
+    "checkpoint": BASE | {"miniature", "models", "checkpoint"},
+    "convert": BASE | {"miniature", "data", "models", "checkpoint", "convert"},
+    "models": BASE | {"miniature", "models"},
+    "data": BASE | {"miniature", "data"},
     "metrics": BASE | {"metrics", "models", "data"},
     "feedback": BASE | {"feedback", "data", "metrics", "models"},
     "miniature": BASE | {"miniature", "data", "models", "metrics"},

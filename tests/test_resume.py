@@ -15,7 +15,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tests.tiny_runs import assets, recipe, trained
 from uniemo.checkpoint import read_checkpoint
 from uniemo.cli import main
-from uniemo.cli.devices import cpu_cores
+from uniemo.launch import cpu_cores
 from uniemo.modules import UniEmoModule
 
 TWO = ["--trainer.accelerator", "cpu", "--trainer.devices", "2", "--trainer.strategy", "ddp_fork"]

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from uniemo.errors import UniEmoError
-from uniemo.resources import resolve
+from uniemo.miniature.paths import resolve
 from uniemo.vocabulary import Vocabulary
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
-from uniemo.cli.devices import cpu_cores
+from uniemo.launch import cpu_cores
 
 enough_cores = cpu_cores() >= 2
 

@@ -93,7 +93,7 @@ def test_a_process_whose_launcher_has_died_ends(tmp_path):
     """Also where it waits for something that never comes and no connection breaks."""
     child = (
         "import time\n"
-        "from uniemo.cli.peers import ending_with_parent\n"
+        "from uniemo.launch import ending_with_parent\n"
         "with ending_with_parent(period=0.1, grace=0.2):\n"
         f"    open({str(tmp_path / 'ready')!r}, 'w').close(); time.sleep(600)\n"
     )

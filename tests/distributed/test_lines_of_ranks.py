@@ -10,8 +10,8 @@ from tests.distributed.crew import enough_cores, on_ranks
 from tests.distributed.test_gradients import build
 from uniemo.callbacks.closing_table import ClosingTable
 from uniemo.cli import main
-from uniemo.cli.peers import lost_contact
-from uniemo.data.tree import first_process
+from uniemo.distributed import is_first
+from uniemo.launch import lost_contact
 
 
 @pytest.mark.parametrize("variable", ["RANK", "LOCAL_RANK", "SLURM_PROCID"])
@@ -37,12 +37,12 @@ def test_errors_of_other_ranks_say_so(monkeypatch, capsys, variable):
 def test_the_first_process_is_known_before_they_meet(monkeypatch, variables, first):
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    assert first_process() is first
+    assert is_first() is first
 
 
 @pytest.mark.skipif(not enough_cores, reason="two processes need two cores")
 def test_the_first_process_is_known_once_they_have_met():
-    assert on_ranks(lambda rank: first_process()) == [True, False]
+    assert on_ranks(lambda rank: is_first()) == [True, False]
 
 
 def test_errors_of_communication_are_told_from_others():

@@ -10,7 +10,7 @@ from tests.distributed.test_gradients import data
 from tests.tiny_runs import assets
 from uniemo.metrics import clip_features, emotion_classifier
 from uniemo.metrics.networks import FrozenClip
-from uniemo.resources import miniature_tree
+from uniemo.miniature.paths import miniature_tree
 
 pytestmark = pytest.mark.skipif(not enough_cores, reason="two processes need two cores")
 

@@ -15,7 +15,8 @@ from uniemo.modules.space import fit_space
 
 def batches(monkeypatch, rank, ranks, images, size, epoch):
     """Return the keys of each batch of a rank."""
-    monkeypatch.setattr(dataset, "rank_and_ranks", lambda: (rank, ranks))
+    monkeypatch.setattr(dataset, "get_rank", lambda: rank)
+    monkeypatch.setattr(dataset, "get_world_size", lambda: ranks)
     sampler = EpochSampler(images, seed=3, batch_size=size)
     sampler.set_epoch(epoch)
     keys = list(sampler)

@@ -19,16 +19,16 @@ from tests.forked import needs_two_cores, two_ranks
 from tests.tiny_runs import assets, trained
 from uniemo.checkpoint import load_model
 from uniemo.cli import main
-from uniemo.cli.devices import cpu_cores
-from uniemo.cli.ranks import processes_to_start, run_ranks
+from uniemo.cli.devices import processes_to_start
 from uniemo.data.generated import read_index
+from uniemo.distributed import even_batches
 from uniemo.errors import UniEmoError
 from uniemo.feedback.drawing import draw_images, first_images, plan_images
 from uniemo.feedback.filtering import filter_index, score_index
 from uniemo.feedback.unfinished import unfinished_folder
+from uniemo.launch import cpu_cores, launch
 from uniemo.metrics.emotion_classifier import EmotionClassifier
 from uniemo.metrics.networks import EvaluationNetworks
-from uniemo.metrics.ranks import even_batches
 from uniemo.models.diffusion import DiffusionBackbone, DiffusionConfig
 from uniemo.models.uniemo import UniEmoModel
 from uniemo.vocabulary import Vocabulary
@@ -228,7 +228,7 @@ def test_torchrun_filter_and_evaluate_on_two_devices(tmp_path):
 
 def test_ranks_find_their_place(tmp_path, monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    run_ranks(write_names, (str(tmp_path), ".txt"), 2)
+    launch(write_names, (str(tmp_path), ".txt"), 2)
     found = [(tmp_path / f"{rank}.txt").read_text().split() for rank in range(2)]
     threads = str(max(1, cpu_cores() // 2))
     assert [names[:5] for names in found] == [[rank, rank, "2", "2", threads] for rank in "01"]
@@ -247,7 +247,7 @@ def test_ranks_find_their_place(tmp_path, monkeypatch):
 def test_a_rank_that_fails_ends_the_others(tmp_path, capfd, how, message):
     start = time.monotonic()
     with pytest.raises(UniEmoError, match=f"^{message}"):
-        run_ranks(fail, (str(tmp_path), how), 2)
+        launch(fail, (str(tmp_path), how), 2)
     assert time.monotonic() - start < 30  # the other one would have slept for a minute
     with pytest.raises(ProcessLookupError):
         os.kill(int((tmp_path / "first").read_text()), 0)

@@ -7,12 +7,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from uniemo.miniature.paths import resolve
 from uniemo.miniature.recipe.quality import TARGETS, Reader, accuracy
 from uniemo.miniature.recipe.store import Store, paint_chunk
 from uniemo.miniature.recipe.tokenizer import caption
 from uniemo.miniature.table import EMOTIONS, OBJECTS, SCENES
 from uniemo.models.diffusion import DiffusionBackbone, DiffusionConfig
-from uniemo.resources import resolve
 
 WEIGHTS = resolve("miniature:clip").parent
 

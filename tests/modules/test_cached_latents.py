@@ -5,7 +5,7 @@ import torch
 
 from tests.tiny_runs import assets, recipe
 from uniemo.cli import main
-from uniemo.cli.devices import cpu_cores
+from uniemo.launch import cpu_cores
 from uniemo.models.diffusion import DiffusionBackbone, DiffusionConfig
 from uniemo.modules import JointModule
 from uniemo.modules.latents import vae_key

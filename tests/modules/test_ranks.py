@@ -11,8 +11,8 @@ from tests.tiny_runs import assets, recipe, trained
 from tests.trees import painted_emoset
 from uniemo.checkpoint import read_checkpoint
 from uniemo.cli import main
-from uniemo.cli.devices import cpu_cores
 from uniemo.data import EmoSet
+from uniemo.launch import cpu_cores
 
 pytestmark = pytest.mark.skipif(cpu_cores() < 2, reason="two processes need two cores")
 

@@ -9,8 +9,8 @@ import yaml
 from small_study import content
 
 from uniemo.cli import main
+from uniemo.configurations import find_configuration
 from uniemo.errors import UniEmoError
-from uniemo.resources import find_configuration
 from uniemo.studies.cells import Setting, cell_of, cells_of, resolve, with_parents
 from uniemo.studies.costs import OTHER, SECONDS, gpu_hours, kind, seconds
 from uniemo.studies.reading import known_studies

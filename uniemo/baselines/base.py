@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from uniemo.checkpoint import BASELINE, plain_config
 from uniemo.data.batch import EmotionBatch
+from uniemo.distributed import batch_mean
 from uniemo.errors import UniEmoError
 from uniemo.models.clip import load_clip
-from uniemo.models.ranks import batch_mean
 from uniemo.modules.examined import ExaminedModule
 from uniemo.modules.optim import RateConfig
 from uniemo.vocabulary import Vocabulary

@@ -11,12 +11,12 @@ from torch import Tensor
 
 from uniemo.baselines.generation import EmotionDiffusion, GenerationBaseline, single_emotions
 from uniemo.data.batch import EmotionBatch
+from uniemo.distributed import batch_mean
 from uniemo.errors import UniEmoError
 from uniemo.models.diffusion import DiffusionConfig
 from uniemo.models.lora import TARGETS
 from uniemo.models.losses import Condition
 from uniemo.models.prompts import SLOT
-from uniemo.models.ranks import batch_mean
 from uniemo.modules.noise import mixed_seed, sample_noise, sample_timesteps
 from uniemo.modules.optim import RateConfig
 from uniemo.modules.terms import denoising_errors

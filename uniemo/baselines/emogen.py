@@ -23,6 +23,7 @@ from uniemo.baselines.generation import EmotionDiffusion, GenerationBaseline
 from uniemo.checkpoint import plain_config
 from uniemo.data.batch import EmotionBatch
 from uniemo.data.transforms import denormalise
+from uniemo.distributed import batch_mean
 from uniemo.errors import UniEmoError
 from uniemo.metrics.clip_features import cached_features
 from uniemo.metrics.emotion_classifier import ClassifierConfig, EmotionClassifier, emotion_classifier
@@ -32,7 +33,6 @@ from uniemo.models.diffusion import DiffusionConfig
 from uniemo.models.emotion_space import EmotionSpace, EmotionSpaceConfig, seeded
 from uniemo.models.fusion import ConditionFusion, FusionConfig
 from uniemo.models.losses import Condition, draw_object
-from uniemo.models.ranks import batch_mean
 from uniemo.modules.noise import sample_uniform
 from uniemo.modules.optim import RateConfig
 from uniemo.modules.tables import classifier_tables

@@ -11,12 +11,12 @@ from torch import Tensor, nn
 
 from uniemo.checkpoint import BASELINE, plain_config
 from uniemo.data.batch import EmotionBatch
+from uniemo.distributed import batch_mean
 from uniemo.errors import UniEmoError
 from uniemo.metrics.split import SplitMean
 from uniemo.models.diffusion import DiffusionBackbone, DiffusionConfig
 from uniemo.models.emotion_space import Weights, emotion_weights
 from uniemo.models.losses import Condition
-from uniemo.models.ranks import batch_mean
 from uniemo.models.state import load_trained_state, trained_state
 from uniemo.modules.drawing import DrawingModule
 from uniemo.modules.emotion import EmotionModule

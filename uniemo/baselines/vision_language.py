@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from uniemo.baselines.base import UnderstandingBaseline
 from uniemo.data.transforms import denormalise
 from uniemo.errors import UniEmoError
+from uniemo.miniature.paths import resolve
 from uniemo.models.pipeline import quiet
 from uniemo.modules.emotion import say
-from uniemo.resources import resolve
 from uniemo.vocabulary import Vocabulary
 
 QUESTION = "Which of these emotions does this image evoke: {}? Answer with one word."  # ours

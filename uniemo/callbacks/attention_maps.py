@@ -11,13 +11,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from uniemo.cache import atomic_write
 from uniemo.callbacks.image_grid import image_grid, log_picture, to_pil
 from uniemo.callbacks.protocol import Attends
 from uniemo.data.batch import EmotionBatch
 from uniemo.data.transforms import denormalise
 from uniemo.errors import UniEmoError
 from uniemo.metrics.split import SplitMean
-from uniemo.resources import atomic_write
 
 
 def coverage(attention: Tensor, masks: Tensor) -> Tensor:

@@ -16,9 +16,9 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor
 
+from uniemo.cache import atomic_write
 from uniemo.callbacks.protocol import Completes
 from uniemo.errors import UniEmoError
-from uniemo.resources import atomic_write
 
 
 class WholeFileIO(TorchCheckpointIO):

@@ -13,9 +13,9 @@ import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from torch import Tensor
 
+from uniemo.cache import atomic_write
 from uniemo.callbacks.protocol import Maps
 from uniemo.data.batch import EmotionBatch
-from uniemo.resources import atomic_write
 
 _LOSS = "loss/"  # of the names under which modules log their losses
 

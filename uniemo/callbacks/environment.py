@@ -17,7 +17,7 @@ import lightning as L
 import torch
 
 from uniemo import __version__
-from uniemo.resources import atomic_write
+from uniemo.cache import atomic_write
 
 _PACKAGES = ("torch", "lightning", "open_clip_torch", "diffusers", "transformers", "torchmetrics")
 

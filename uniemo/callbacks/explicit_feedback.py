@@ -13,17 +13,17 @@ from typing import Any, Literal
 import lightning as L
 from torch import Tensor
 
+from uniemo.cache import atomic_write
 from uniemo.callbacks.generation_metrics import VIEWS
 from uniemo.callbacks.image_grid import image_grid, log_picture
 from uniemo.callbacks.protocol import Generates, TakesFeedback, names_for_clarity
 from uniemo.data.base import EmotionDataModule
+from uniemo.distributed import broadcast, gather, is_first
 from uniemo.errors import UniEmoError
 from uniemo.feedback.drawing import draw_images, first_images, plan_images
 from uniemo.feedback.filtering import Criteria, check_band, filter_index, score_index
 from uniemo.metrics.emotion_classifier import emotion_classifier
 from uniemo.metrics.networks import EvaluationNetworks
-from uniemo.metrics.ranks import broadcast, gather, rank_and_ranks
-from uniemo.resources import atomic_write
 
 _FIRST_SEED = 1_000_000  # far from the seeds of the images that are measured
 
@@ -172,7 +172,7 @@ class ExplicitFeedback(L.Callback):
             seeds = [row["seed"] for row in part]
             return module.generate(emotions, seeds, self.steps, self.guidance, self.space, self.batch_size)
 
-        first = rank_and_ranks()[0] == 0
+        first = is_first()
         if first:
             shutil.rmtree(folder, ignore_errors=True)  # of a run that was stopped here
         with atomic_write(folder) if first else nullcontext(folder) as temporary:

@@ -11,17 +11,17 @@ import lightning as L
 import torch
 from torch import Tensor
 
+from uniemo.cache import atomic_write
 from uniemo.callbacks.image_grid import image_grid, log_picture
 from uniemo.callbacks.protocol import Generates, names_for_clarity
 from uniemo.data.base import EmotionDataModule, Split
+from uniemo.distributed import gather
 from uniemo.errors import UniEmoError
 from uniemo.metrics.emotion_classifier import EmotionClassifier, emotion_classifier
 from uniemo.metrics.fid import FeatureStatistics
 from uniemo.metrics.generation import evaluate_loader, evaluate_stream, real_statistics
 from uniemo.metrics.loading import to_unit
 from uniemo.metrics.networks import EvaluationNetworks
-from uniemo.metrics.ranks import gather
-from uniemo.resources import atomic_write
 from uniemo.vocabulary import Vocabulary
 
 VIEWS: tuple[Literal["image", "target"], ...] = ("image", "target")  # Emo-A also sees the generator's resolution

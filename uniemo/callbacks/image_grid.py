@@ -8,8 +8,8 @@ import lightning as L
 import numpy as np
 from PIL import Image
 
+from uniemo.cache import atomic_write
 from uniemo.feedback.grid import image_grid, to_pil
-from uniemo.resources import atomic_write
 
 __all__ = ["image_grid", "log_picture", "to_pil"]
 

@@ -10,9 +10,9 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.callbacks import BasePredictionWriter
 
+from uniemo.cache import atomic_write
 from uniemo.callbacks.protocol import Classifies, Maps
-from uniemo.metrics.ranks import gather
-from uniemo.resources import atomic_write
+from uniemo.distributed import gather
 
 
 class PredictionWriter(BasePredictionWriter):

@@ -35,10 +35,10 @@ def run(words: list[str]) -> int:
         import numpy as np
         import torch
 
+        from uniemo.cache import atomic_write
         from uniemo.checkpoint import BASELINE, load_model, read_checkpoint
         from uniemo.data.images import read_image
         from uniemo.data.transforms import PairedTransform
-        from uniemo.resources import atomic_write
 
         files = find_photos(options.photos)
         device = pick_device(options.device)

@@ -7,8 +7,8 @@ from pathlib import Path
 import yaml
 
 from uniemo.cli.parsing import near
+from uniemo.configurations import CONFIGURATIONS, find_configuration, packaged_configurations
 from uniemo.errors import UniEmoError
-from uniemo.resources import CONFIGURATIONS, find_configuration, packaged_configurations
 
 PACKAGED = CONFIGURATIONS
 

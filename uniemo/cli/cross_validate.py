@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from uniemo import __version__
+from uniemo.cache import atomic_write
 from uniemo.cli.configs import find_config
 from uniemo.cli.parsing import Parser, positive
 from uniemo.errors import UniEmoError
-from uniemo.resources import atomic_write
 
 _HEADLINES = ("test/accuracy", "test/balanced_accuracy")  # the figures on screen, as far as they are there
 _STATE, _RESULTS = "cross_validate.json", "results.json"

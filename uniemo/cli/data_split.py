@@ -54,7 +54,7 @@ def run(words: list[str]) -> int:
     import uniemo.data
     from uniemo.data.catalog import read_listing, recognise
     from uniemo.data.splits import assign, content_hashes, write_split
-    from uniemo.resources import resolve
+    from uniemo.miniature.paths import resolve
 
     folder = resolve(options.root)
     if not folder.is_dir():

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import os
+import argparse
 from collections.abc import Sequence
 
+from uniemo.cli.parsing import pick_device, positive
 from uniemo.errors import UniEmoError
-
-
-def cpu_cores() -> int:
-    """Return how many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+from uniemo.launch import cpu_cores, launched_world_size
 
 
 def on_cpu(accelerator: str) -> bool:
@@ -69,3 +64,38 @@ def check_strategy(strategy: str, stage: str, draws: bool) -> None:
             f"trainer.strategy must be ddp for {stage}, which has no UNet to share out; "
             f"got {strategy}: leave --config strategy/fsdp.yaml out"
         )
+
+
+def add_devices(parser: argparse.ArgumentParser) -> None:
+    """Add ``--devices``."""
+    parser.add_argument(
+        "--devices",
+        type=positive,
+        default=1,
+        metavar="N",
+        help="processes that share the work: one for each GPU, or on a CPU at most one for each core (1)",
+    )
+
+
+def processes_to_start(devices: int, device: str) -> int:
+    """Return how many processes a command has to start: 1 where it does its work itself.
+
+    Args:
+        devices: of the command line.
+        device: likewise; auto takes GPUs if there are any.
+
+    Raises:
+        UniEmoError: more than there are GPUs or cores, or several processes for a single device.
+    """
+    if devices == 1 or launched_world_size() > 1:
+        return 1
+    import torch
+
+    kind = pick_device(device)
+    if kind == "cpu":
+        check_devices(devices, True, cpu_cores(), "--devices")
+    elif kind != "cuda":
+        raise UniEmoError(f"--device must be cpu, cuda or auto with --devices {devices}; got {device}: leave it out")
+    elif devices > (count := torch.cuda.device_count()):
+        raise UniEmoError(f"--devices must not exceed the {count} GPUs here; got {devices}: set {count} or less")
+    return devices

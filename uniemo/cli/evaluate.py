@@ -8,9 +8,10 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from uniemo.cli.parsing import Parser, add_device, check_new_file, natural, positive
-from uniemo.cli.ranks import add_devices, first_rank, joined, processes_to_start, run_ranks
+from uniemo.cli.devices import add_devices, processes_to_start
+from uniemo.cli.parsing import Parser, add_device, check_new_file, natural, pick_device, positive
 from uniemo.errors import UniEmoError
+from uniemo.launch import launch, launched_rank, process_group
 
 if TYPE_CHECKING:
     from uniemo.evaluation.classifiers import CheckpointFacts, Classifier
@@ -96,7 +97,7 @@ def run(words: list[str]) -> int:
         )
     processes = processes_to_start(options.devices, options.device)
     if processes > 1:
-        run_ranks(_evaluate, (options, words), processes)
+        launch(_evaluate, (options, words), processes)
     else:
         _evaluate(options, words)
     return 0
@@ -122,13 +123,13 @@ def _evaluate(options: argparse.Namespace, words: list[str]) -> None:
         options.workers,
         options.real_size,
         not options.no_cache,
-        first_rank(),
+        launched_rank() == 0,
     )
-    with joined(options.device) as device:
+    with process_group(pick_device(options.device)) as device:
         comparison = prepare(real, generated, label_space(real, generated, preferred=real.classes), settings)
         networks, classifiers, notes = _networks(options, comparison, facts, device)
         evaluation = measure(comparison, networks, classifiers, settings)
-    if not first_rank():
+    if launched_rank():
         return
     about: dict[str, Any] = {"command": ["uniemo", *words], "network_set": networks.name, "device": device}
     if facts is not None:
@@ -163,7 +164,7 @@ def _networks(
     overrides = {role: name for role, name in values.items() if name is not None}
     if "emogen" not in [one.name for one in protocols]:
         overrides.pop("fid.emogen", None)
-    if first_rank():
+    if launched_rank() == 0:
         extra = "".join(f", {role} {name}" for role, name in overrides.items())
         print(f"networks: {wanted}{extra}", flush=True)
     networks = load_set(wanted, protocols, names_for_clarity(real, facts, emotions), overrides, device)

@@ -6,9 +6,10 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from uniemo.cli.parsing import Parser, add_device, check_new_folder, natural, positive
-from uniemo.cli.ranks import add_devices, first_rank, joined, processes_to_start, run_ranks
+from uniemo.cli.devices import add_devices, processes_to_start
+from uniemo.cli.parsing import Parser, add_device, check_new_folder, natural, pick_device, positive
 from uniemo.errors import UniEmoError
+from uniemo.launch import launch, launched_rank, process_group
 
 _DESCRIPTION = """Keep generated images whose scores lie in the middle band (Algorithm 1 of the paper).
 
@@ -69,10 +70,10 @@ def run(words: list[str]) -> int:
         )
     processes = processes_to_start(options.devices, options.device)
     if processes > 1:
-        run_ranks(_score, (options,), processes)
+        launch(_score, (options,), processes)
     else:
         _score(options)
-    if first_rank():
+    if launched_rank() == 0:
         _keep(options, len(rows))
     return 0
 
@@ -85,12 +86,12 @@ def _score(options: argparse.Namespace) -> None:
     from uniemo.metrics.networks import EvaluationNetworks
 
     sample = find_index(options.generated).parent / read_index(options.generated)[0]["file"]
-    with joined(options.device) as device:
+    with process_group(pick_device(options.device)) as device:
         data, clip = _data(options, sample)
         networks = EvaluationNetworks(options.clip or clip).to(device)
         views: tuple[View, ...] = ("image", "target") if data.diffusion_size is not None else ("image",)
         classifier, info = emotion_classifier(networks.clip, data, views)
-        if first_rank():
+        if launched_rank() == 0:
             print(f"Emo-A classifier on {networks.name}: {info.accuracy:.1%} right on real validation images")
         score_index(options.generated, networks, classifier, data.vocabulary, options.batch_size)
 

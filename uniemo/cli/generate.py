@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from uniemo.cli.parsing import Parser, add_device, check_new_folder, natural, near, positive
-from uniemo.cli.ranks import add_devices, first_rank, joined, processes_to_start, run_ranks
+from uniemo.cli.devices import add_devices, processes_to_start
+from uniemo.cli.parsing import Parser, add_device, check_new_folder, natural, near, pick_device, positive
 from uniemo.errors import UniEmoError
+from uniemo.launch import launch, launched_rank, process_group
 from uniemo.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -113,12 +114,12 @@ def run(words: list[str]) -> int:
 
     from uniemo.feedback.unfinished import unfinished_folder
 
-    if not first_rank():  # of torchrun's
+    if launched_rank():  # of torchrun's
         _draw(options, rows)
         return 0
     with unfinished_folder(options.out, rows, options.resume):
         if processes > 1:
-            run_ranks(_draw, (options, rows), processes)
+            launch(_draw, (options, rows), processes)
         else:
             _draw(options, rows)
     print(f"wrote {len(rows)} images, index.jsonl and grid.png to {options.out}")
@@ -205,7 +206,7 @@ def _draw(options: argparse.Namespace, rows: list[dict[str, Any]]) -> None:
     from uniemo.feedback.unfinished import unfinished_name
 
     settings, folder, baseline = rows[0], unfinished_name(options.out), "method" in rows[0]
-    with joined(options.device) as device:
+    with process_group(pick_device(options.device)) as device:
         model = _load(options.ckpt, baseline).to(device)
 
         def mix(row: dict[str, Any]) -> dict[int, float]:
@@ -229,5 +230,5 @@ def _draw(options: argparse.Namespace, rows: list[dict[str, Any]]) -> None:
             )
 
         draw_images(folder, rows, draw, options.batch_size)
-        if first_rank():
+        if launched_rank() == 0:
             image_grid(first_images(folder, rows)).save(folder / "grid.png")

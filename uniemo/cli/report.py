@@ -41,7 +41,7 @@ def run(words: list[str]) -> int:
         _check_output(options.output)
     output, text = _run_report(folder, options.output) if folder.is_dir() else _study_report(options)
 
-    from uniemo.resources import atomic_write
+    from uniemo.cache import atomic_write
 
     with atomic_write(output) as path:
         path.write_text(text, encoding="utf-8")

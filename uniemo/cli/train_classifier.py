@@ -7,12 +7,13 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from uniemo.cache import atomic_write
 from uniemo.cli.classifier_report import measured, origin_of, summary
 from uniemo.cli.parsing import Parser, add_device, natural, pick_device, positive
 from uniemo.data.catalog import DATASETS, recognise
 from uniemo.data.listing import SPLITS
 from uniemo.errors import UniEmoError
-from uniemo.resources import MINIATURE, atomic_write, resolve
+from uniemo.miniature.paths import MINIATURE, resolve
 
 if TYPE_CHECKING:
     from uniemo.data.base import EmotionDataModule

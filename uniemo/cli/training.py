@@ -27,14 +27,15 @@ from uniemo.callbacks.generation_metrics import GenerationMetrics
 from uniemo.callbacks.predictions import PredictionWriter
 from uniemo.callbacks.progress import LossProgressBar
 from uniemo.checkpoint import CheckpointInfo, check_stage, read_checkpoint
-from uniemo.cli.devices import check_devices, check_strategy, cpu_cores, on_cpu
+from uniemo.cli.devices import check_devices, check_strategy, on_cpu
 from uniemo.cli.keys import check_values, explain, values
-from uniemo.cli.peers import LOST, ending_with_parent, lost_contact
 from uniemo.cli.weights import settle_weights
 from uniemo.cli.words import prepare
 from uniemo.data.base import EmotionDataModule
-from uniemo.data.tree import SPLIT_FILE, first_process
+from uniemo.data.tree import SPLIT_FILE
+from uniemo.distributed import is_first
 from uniemo.errors import UniEmoError
+from uniemo.launch import LOST, cpu_cores, ending_with_parent, lost_contact
 from uniemo.modules.emotion import EmotionModule
 from uniemo.modules.transfer import check_names
 
@@ -242,7 +243,7 @@ class TrainingCLI(LightningCLI):
         starting = command == "fit" and self.checkpoint is None
         if starting:
             self.model.check()
-        if first_process():
+        if is_first():
             print(self.datamodule.describe())
         config = self.config[command].clone()
         for key in _RUN_KEYS:
@@ -276,7 +277,7 @@ class TrainingCLI(LightningCLI):
     def _run_subcommand(self, subcommand: str) -> None:
         """Run, with the libraries' notes off the screen."""
         if subcommand == "fit" and self.config.fit.overwrite and self.checkpoint is None:
-            for pattern in _WRITTEN if first_process() else ():
+            for pattern in _WRITTEN if is_first() else ():
                 for path in self.run_dir.glob(pattern):
                     path.unlink()
         try:

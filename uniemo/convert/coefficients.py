@@ -10,9 +10,9 @@ from typing import Any, Literal
 import numpy as np
 from torch import Tensor
 
+from uniemo.cache import atomic_write
 from uniemo.convert.reading import check_file, read_arrays
 from uniemo.errors import UniEmoError
-from uniemo.resources import atomic_write
 
 Rows = dict[str, list[float]]  # C numbers by attribute
 _KINDS = ("scene", "object")

@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
+from uniemo.cache import atomic_write
 from uniemo.checkpoint import GENERATING, PREFIX, CheckpointInfo, load_model, read_checkpoint
 from uniemo.convert.words import learned_words, readme
 from uniemo.errors import UniEmoError
 from uniemo.models.lora import merge_lora
 from uniemo.models.pipeline import assemble, make_scheduler, quiet
-from uniemo.resources import atomic_write
 
 MARK = "uniemo.json"  # in every folder that export_diffusers wrote
 _ANY_END = 2  # end token of text encoders that pool at the highest id instead

@@ -13,6 +13,7 @@ import yaml
 from torch import Tensor
 
 from uniemo import __version__
+from uniemo.cache import atomic_write
 from uniemo.checkpoint import JOINT, PREFIX, UNDERSTANDING, plain_config
 from uniemo.convert.coefficients import Rows
 from uniemo.convert.reading import check_file, check_shape, is_ordinary, pick, read_torch, tensors
@@ -24,7 +25,6 @@ from uniemo.models.emotion_space import EmotionSpace, EmotionSpaceConfig
 from uniemo.models.fusion import ConditionFusion, FusionConfig
 from uniemo.models.losses import ConditionLossConfig, TripletConditionLoss
 from uniemo.models.uniemo import UniEmoModel
-from uniemo.resources import atomic_write
 
 Pixels = Literal["clip", "imagenet", "half"]
 

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from uniemo.cache import atomic_write
 from uniemo.errors import UniEmoError
-from uniemo.resources import atomic_write
 
 _MAGIC = b"uniemo\x00\x01"
 _ALIGN = 64  # bytes; any dtype may be read from such an offset

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from uniemo.cache import atomic_write
 from uniemo.data.listing import SPLITS, Split
 from uniemo.errors import UniEmoError
-from uniemo.resources import atomic_write
 
 
 @dataclass(frozen=True)

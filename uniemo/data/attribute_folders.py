@@ -23,11 +23,11 @@ from typing import Literal
 
 from tqdm import tqdm
 
+from uniemo.cache import atomic_write
 from uniemo.data.catalog import read_listing
 from uniemo.data.emoset_files import parse_attributes
 from uniemo.data.listing import Item
 from uniemo.errors import UniEmoError
-from uniemo.resources import atomic_write
 from uniemo.vocabulary import attribute_text
 
 Kind = Literal["object", "scene"]

@@ -21,9 +21,10 @@ from uniemo.data.listing import SPLITS, Split
 from uniemo.data.skipped import EmotionLoader, SkippedFiles, TrainingLoader, collate_readable
 from uniemo.data.splits import FRACTIONS
 from uniemo.data.transforms import PairedTransform
-from uniemo.data.tree import Choices, Tree, first_process
+from uniemo.data.tree import Choices, Tree
+from uniemo.distributed import is_first
 from uniemo.errors import UniEmoError
-from uniemo.resources import resolve
+from uniemo.miniature.paths import resolve
 from uniemo.vocabulary import Vocabulary
 
 _STAGE_SPLITS: dict[str, tuple[Split, ...]] = {
@@ -193,7 +194,7 @@ class EmotionDataModule(L.LightningDataModule):
             return
         self.tree.check(new)
         self._checked.update(new)
-        if first_process():
+        if is_first():
             for remark in self.tree.remarks():
                 if remark not in self._said:
                     warnings.warn(remark, stacklevel=2)
@@ -222,7 +223,7 @@ class EmotionDataModule(L.LightningDataModule):
 
     def teardown(self, stage: str) -> None:
         """Say how many images were left out (Lightning's hook)."""
-        if first_process() and (summary := self.skipped.summary()):
+        if is_first() and (summary := self.skipped.summary()):
             warnings.warn(summary, stacklevel=2)
 
     def records(self, split: Split) -> Records:

@@ -25,7 +25,7 @@ from uniemo.data.layouts.twitter import AGREEMENTS
 from uniemo.data.listing import SPLITS, Item, Layout, Listing
 from uniemo.data.splits import read_split
 from uniemo.errors import UniEmoError
-from uniemo.resources import resolve
+from uniemo.miniature.paths import resolve
 
 # Two files of one picture are an accident; more are what a host answers in the place of pictures that are gone.
 _PLACEHOLDER_COPIES = 3

@@ -13,8 +13,8 @@ from typing import Any, Literal
 from PIL import __version__ as pillow_version
 
 from uniemo import __version__
+from uniemo.cache import atomic_write
 from uniemo.data.listing import SPLITS
-from uniemo.resources import atomic_write
 
 FORMAT = 1  # of the JSON file; a change that readers would notice counts up
 ALL = "all"  # stands where a tree gives no split

@@ -18,9 +18,9 @@ from uniemo.data.array_file import portable, restored
 from uniemo.data.batch import EmotionSample
 from uniemo.data.images import ImageCache, UnreadableImageError
 from uniemo.data.packed import PackedLists, PackedOptional, PackedStrings
-from uniemo.data.shares import rank_and_ranks
 from uniemo.data.skipped import SkippedFiles
 from uniemo.data.transforms import PairedTransform
+from uniemo.distributed import get_rank, get_world_size
 from uniemo.errors import UniEmoError
 
 if TYPE_CHECKING:
@@ -258,7 +258,7 @@ class EpochSampler(DistributedSampler[int]):
     """
 
     def __init__(self, num_samples: int, seed: int = 0, batch_size: int = 1) -> None:
-        rank, ranks = rank_and_ranks()
+        rank, ranks = get_rank(), get_world_size()
         super().__init__(range(num_samples), ranks, rank, seed=seed)  # type: ignore[arg-type]  # it asks for a length
         left = num_samples % (ranks * batch_size)  # images for the last batches of all ranks
         self.num_samples = num_samples

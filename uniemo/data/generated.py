@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
+from uniemo.cache import atomic_write
 from uniemo.data.batch import EmotionSample
 from uniemo.data.dataset import EmotionDataset, Records
 from uniemo.data.transforms import PairedTransform
 from uniemo.errors import UniEmoError
-from uniemo.resources import atomic_write
 from uniemo.vocabulary import Vocabulary
 
 INDEX_NAMES: tuple[str, ...] = ("kept.jsonl", "index.jsonl")  # the filtered one first

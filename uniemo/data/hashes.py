@@ -14,8 +14,8 @@ from filelock import FileLock
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from uniemo.cache import cache_dir
 from uniemo.data.array_file import read_arrays, write_arrays
-from uniemo.resources import cache_dir
 
 _TAIL = 4096  # bytes at a file's end; of two compressed pictures of one size they are practically never the same
 _CHUNK = 64  # files that a thread takes at a time

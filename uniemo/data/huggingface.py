@@ -27,13 +27,13 @@ from typing import Any
 from filelock import FileLock
 from tqdm import tqdm
 
+from uniemo.cache import atomic_write, cache_dir
 from uniemo.data.emoset_files import distinct_names
 from uniemo.data.emotions import MIKELS_8
 from uniemo.data.export_rows import arrow_files, class_names, count, named, parquet_files, rows, split_of
 from uniemo.data.layouts import emoset
 from uniemo.data.listing import SPLITS, Layout, Listing, Split, find_layout
 from uniemo.errors import UniEmoError
-from uniemo.resources import atomic_write, cache_dir
 
 _LEVELS = ("brightness", "colorfulness")  # numbers
 _ATTRIBUTES = ("scene", "object", "facial_expression", "human_action", *_LEVELS)

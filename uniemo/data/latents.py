@@ -29,10 +29,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 from tqdm import tqdm
 
+from uniemo.cache import atomic_write, cache_dir
 from uniemo.data.dataset import EmotionDataset, Records
 from uniemo.data.hashes import whole_hashes
 from uniemo.errors import UniEmoError
-from uniemo.resources import atomic_write, cache_dir
 
 _HEADER = 128  # bytes that np.save writes before so short a shape
 _BLOCK = 4096  # bytes; files take up whole blocks of a disk

@@ -4,18 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import torch.distributed as dist
 from torch.utils.data import BatchSampler, DataLoader, SequentialSampler
 
 from uniemo.data.batch import EmotionBatch, EmotionSample
 from uniemo.data.skipped import collate_readable
-
-
-def rank_and_ranks() -> tuple[int, int]:
-    """Return this process's number and how many there are."""
-    if dist.is_available() and dist.is_initialized():
-        return dist.get_rank(), dist.get_world_size()
-    return 0, 1
+from uniemo.distributed import get_rank, get_world_size
 
 
 def numbered_share(loader: DataLoader[EmotionSample]) -> Iterator[tuple[int, EmotionBatch]]:
@@ -27,7 +20,7 @@ def numbered_share(loader: DataLoader[EmotionSample]) -> Iterator[tuple[int, Emo
     Args:
         loader: in file order; it is asked for its dataset, its batch size and its workers, not for batches.
     """
-    rank, ranks = rank_and_ranks()
+    rank, ranks = get_rank(), get_world_size()
     dataset = loader.dataset
     rows = list(BatchSampler(SequentialSampler(dataset), loader.batch_size or 1, drop_last=False))  # type: ignore[arg-type]
     share = DataLoader(

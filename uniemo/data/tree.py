@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,7 +19,6 @@ from uniemo.data.hashes import FileNotes, content_hashes, stamps
 from uniemo.data.image_headers import check_files
 from uniemo.data.layouts.collector import plural
 from uniemo.data.listing import Listing, Split
-from uniemo.data.shares import rank_and_ranks
 from uniemo.data.skipped import SkippedFiles
 from uniemo.data.splits import FRACTIONS, Assignment, assign, read_split, settle, write_split
 from uniemo.errors import UniEmoError
@@ -285,12 +283,3 @@ def unreadable(root: Path, files: Sequence[str], stamp: NDArray[np.int64] | None
         if len(todo) > len(bad):
             notes.save()
     return bad
-
-
-def first_process() -> bool:
-    """Whether this process is the first of a distributed run, or the only one."""
-    rank, ranks = rank_and_ranks()
-    if ranks > 1:
-        return rank == 0
-    names = ("RANK", "NODE_RANK", "LOCAL_RANK", "SLURM_PROCID")  # what launchers say before the processes have met
-    return all(os.environ.get(name, "0") == "0" for name in names)

@@ -10,10 +10,10 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from uniemo.cache import atomic_write, cache_dir
 from uniemo.evaluation.contents import Contents
 from uniemo.evaluation.folders import ImageSet
 from uniemo.metrics.fid import FeatureStatistics
-from uniemo.resources import atomic_write, cache_dir
 
 _VERSION = 1  # of the file's content; another one is never read
 

@@ -16,7 +16,7 @@ from uniemo.data.layouts.disk import folders, is_picture
 from uniemo.data.listing import Layout, Split, describe
 from uniemo.data.tree import Choices, Tree
 from uniemo.errors import UniEmoError
-from uniemo.resources import resolve
+from uniemo.miniature.paths import resolve
 
 Part = Literal["train", "val", "test", "all"]
 PARTS: tuple[Part, ...] = get_args(Part)

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
+from uniemo.cache import atomic_write
 from uniemo.data.generated import balanced_choice
 from uniemo.data.images import read_image
 from uniemo.errors import UniEmoError
@@ -25,7 +26,6 @@ from uniemo.evaluation.folders import ImageSet
 from uniemo.metrics.clip_networks import ClipNetwork
 from uniemo.metrics.fid import check_finite
 from uniemo.metrics.loading import read_batches, to_unit
-from uniemo.resources import atomic_write
 
 SAMPLE = 64
 _SHOWN = 16  # pairs in the picture

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from uniemo.resources import atomic_write
+from uniemo.cache import atomic_write
 
 # Figure: (factor, digits, better); the others are Emo-A's, in percent.
 _FORMS = {"FID": (1, 2, "↓"), "LPIPS": (1, 3, "↑"), "Sem-C": (1, 3, "↑"), "Sem-D": (1, 4, "↑")}

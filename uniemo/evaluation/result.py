@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from uniemo import __version__
+from uniemo.cache import atomic_write
 from uniemo.errors import UniEmoError
 from uniemo.evaluation.comparison import Settings
 from uniemo.evaluation.contents import Contents
@@ -21,7 +22,6 @@ from uniemo.metrics.bootstrap import FOLDS, LEVEL, RESAMPLES
 from uniemo.metrics.feature_network import NetworkInfo
 from uniemo.metrics.figures import Figure, Interval, ProtocolFigures
 from uniemo.metrics.protocols import ProtocolReadings, Reading
-from uniemo.resources import atomic_write
 
 FORMAT = "uniemo evaluation 1"
 _PACKAGES = (

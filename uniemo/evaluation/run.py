@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from torch import Tensor
 from tqdm import tqdm
 
+from uniemo.distributed import broadcast, get_rank, get_world_size
 from uniemo.evaluation.cache import StatisticsCache
 from uniemo.evaluation.classifiers import Classifier
 from uniemo.evaluation.comparison import Comparison, Settings, prepare
@@ -18,7 +19,6 @@ from uniemo.metrics.evaluator import Evaluator
 from uniemo.metrics.figures import ProtocolFigures
 from uniemo.metrics.loading import read_batches
 from uniemo.metrics.protocols import EMOGEN, ProtocolReadings
-from uniemo.metrics.ranks import broadcast, rank_and_ranks
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def measure(
     start = time.perf_counter()
     cached = _take_real(evaluator, comparison, readings, settings)
     middle = time.perf_counter()
-    rank, ranks = rank_and_ranks()
+    rank, ranks = get_rank(), get_world_size()
     part = comparison.plan.part(rank, ranks)
     names = comparison.plan.names[part.start : part.stop]
     position = 0
@@ -121,7 +121,7 @@ def _take_real(
         return False
     real, emotions = comparison.real, comparison.emotions
     cache = StatisticsCache(real, comparison.contents[0], emotions, settings.real_size)
-    rank, ranks = rank_and_ranks()
+    rank, ranks = get_rank(), get_world_size()
     known = {}
     if settings.cache and rank == 0:
         known = {identity: statistics for identity in set(wanted.values()) if (statistics := cache.load(identity))}

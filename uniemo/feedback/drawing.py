@@ -17,7 +17,7 @@ from tqdm import tqdm
 from uniemo.data.generated import write_index
 from uniemo.data.image_headers import check_header
 from uniemo.data.images import load_images
-from uniemo.metrics.ranks import broadcast, even_batches, gather, rank_and_ranks
+from uniemo.distributed import broadcast, even_batches, gather, get_rank, get_world_size
 
 _WRITERS = 4  # threads that compress PNGs while the next batch is drawn
 
@@ -61,13 +61,13 @@ def draw_images(
 
     Args:
         folder: existing or new; callers make it appear at once (:func:`uniemo.feedback.unfinished.unfinished_folder`,
-            :func:`uniemo.resources.atomic_write`).
+            :func:`uniemo.cache.atomic_write`).
         rows: see :func:`plan_images`.
         draw: returns (n, 3, H, W) in [0, 1] for n rows, each image by its own row alone.
         batch_size: most rows at a time.
         progress: show a progress bar; the first rank's moves as if all were as quick.
     """
-    rank, ranks = rank_and_ranks()
+    rank, ranks = get_rank(), get_world_size()
     missing = [number for number, row in enumerate(rows) if check_header(folder / row["file"])] if rank == 0 else []
     missing = broadcast(missing, 0)  # before anybody writes
     for name in {str(Path(row["file"]).parent) for row in rows}:

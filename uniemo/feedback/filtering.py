@@ -25,9 +25,9 @@ from uniemo.data.generated import (
     read_index,
     write_index,
 )
+from uniemo.distributed import gather, get_rank, get_world_size
 from uniemo.errors import UniEmoError
 from uniemo.metrics.loading import read_batches, to_unit
-from uniemo.metrics.ranks import gather, rank_and_ranks
 from uniemo.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ def score_index(
     rows = read_index(index)
     emotion = torch.from_numpy(emotion_labels(rows, vocabulary))
     reader = ClarityReader(networks.clip, vocabulary) if vocabulary.scenes or vocabulary.objects else None
-    rank, ranks = rank_and_ranks()
+    rank, ranks = get_rank(), get_world_size()
     batches = [range(start, min(start + batch_size, len(rows))) for start in range(0, len(rows), batch_size)]
     mine = batches[rank::ranks]
     files = [index.parent / rows[number]["file"] for part in mine for number in part]

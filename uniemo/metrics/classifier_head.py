@@ -13,10 +13,10 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from uniemo.cache import atomic_write
 from uniemo.data.emotions import MIKELS_8
 from uniemo.errors import UniEmoError
 from uniemo.metrics.weights import existing_file, load_weights, read_weights
-from uniemo.resources import atomic_write
 
 if TYPE_CHECKING:
     from uniemo.metrics.networks import FrozenClip

@@ -16,12 +16,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from uniemo.cache import atomic_write, cache_dir
 from uniemo.data.batch import EmotionBatch, EmotionSample
 from uniemo.data.skipped import collate_readable
 from uniemo.data.transforms import denormalise
 from uniemo.errors import UniEmoError
 from uniemo.metrics.networks import FrozenClip
-from uniemo.resources import atomic_write, cache_dir
 
 if TYPE_CHECKING:
     from uniemo.data.dataset import EmotionDataset

@@ -10,13 +10,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from uniemo.distributed import gather, sum_over_ranks
 from uniemo.errors import UniEmoError
 from uniemo.metrics.emotion_accuracy import emotion_scores, polarities, two_class_hits
 from uniemo.metrics.fid import FeatureStatistics, check_finite
 from uniemo.metrics.pair_store import PairStore
 from uniemo.metrics.pairs import EvaluationPlan, PairPlan
 from uniemo.metrics.protocols import Reading
-from uniemo.metrics.ranks import gather, sum_over_ranks
 from uniemo.metrics.semantic_clarity import semantic_clarity
 
 Array = NDArray[np.float64]

@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Protocol
 from filelock import FileLock
 from torch.utils.data import DataLoader
 
+from uniemo.cache import atomic_write, cache_dir
 from uniemo.data.batch import EmotionSample
 from uniemo.metrics.classifier_head import ClassifierOrigin, EmotionClassifier, published_head
 from uniemo.metrics.classifier_training import ClassifierConfig, ClassifierInfo, train_emotion_classifier
 from uniemo.metrics.clip_features import View, cached_features, collect_features, view_of
 from uniemo.metrics.networks import FrozenClip
-from uniemo.resources import atomic_write, cache_dir
 from uniemo.vocabulary import Vocabulary
 
 if TYPE_CHECKING:

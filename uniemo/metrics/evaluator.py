@@ -9,6 +9,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from uniemo.distributed import gather, get_rank, get_world_size, sum_over_ranks
 from uniemo.errors import UniEmoError
 from uniemo.metrics.collectors import (
     ClarityScores,
@@ -24,7 +25,6 @@ from uniemo.metrics.figures import ProtocolFigures, Taken, protocol_figures
 from uniemo.metrics.loading import to_unit
 from uniemo.metrics.pairs import EvaluationPlan
 from uniemo.metrics.protocols import ProtocolReadings, Reading
-from uniemo.metrics.ranks import gather, rank_and_ranks, sum_over_ranks
 
 C = TypeVar("C", bound=Collector)
 Look = tuple[FeatureNetwork, str]  # a network and a view: what an image goes through once
@@ -59,7 +59,7 @@ class Evaluator:
     """
 
     def __init__(self, plan: EvaluationPlan, readings: Mapping[str, ProtocolReadings], batch_size: int = 32) -> None:
-        rank, ranks = rank_and_ranks()
+        rank, ranks = get_rank(), get_world_size()
         if len(plan.names) < ranks:
             raise UniEmoError(f"evaluation needs an image for each rank; got {len(plan.names)} for {ranks} ranks")
         missing = [name for name in readings if name not in plan.pairs]

@@ -13,6 +13,7 @@ from uniemo.data.batch import EmotionSample
 from uniemo.data.dataset import EmotionDataset
 from uniemo.data.shares import numbered_share
 from uniemo.data.skipped import collate_readable
+from uniemo.distributed import even_batches, get_rank, get_world_size, sum_over_ranks
 from uniemo.metrics.clip_networks import MiniatureNetwork
 from uniemo.metrics.emotion_classifier import EmotionClassifier, View, view_of
 from uniemo.metrics.evaluator import Evaluator
@@ -27,7 +28,6 @@ from uniemo.metrics.protocols import (
     emotion_reading,
     protocol_readings,
 )
-from uniemo.metrics.ranks import even_batches, rank_and_ranks, sum_over_ranks
 from uniemo.metrics.semantic_clarity import ClarityReader
 from uniemo.vocabulary import Vocabulary
 
@@ -205,7 +205,7 @@ def evaluate_stream(
     evaluator = Evaluator(plan, {"strict": miniature_readings(networks, classifier, vocabulary, protocol)}, batch_size)
     if real is not None:
         evaluator.use_real("strict", real)
-    part = plan.part(*rank_and_ranks())
+    part = plan.part(get_rank(), get_world_size())
     batches = even_batches(plan.names[part.start : part.stop], len(plan.names), batch_size)
     for names, images in zip(batches, images_of(batches), strict=True):
         evaluator.add(images, names)

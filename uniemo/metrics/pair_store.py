@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from uniemo.distributed import broadcast, get_rank, get_world_size
 from uniemo.metrics.pairs import Indices, squared_distance
-from uniemo.metrics.ranks import broadcast, rank_and_ranks
 
 # |a|² + |b|² - 2ab loses what a and b have in common, about 1e-6 of their squares in float32. Pairs closer than this
 # share of them, at which 1e-4 of the distance would be lost, are subtracted instead.
@@ -108,7 +108,7 @@ class PairStore:
 
         A pair whose images two ranks saw is worked out by the later one; the earlier keeps NaN.
         """
-        rank, ranks = rank_and_ranks()
+        rank, ranks = get_rank(), get_world_size()
         for source in range(ranks - 1):
             mine = {position: vector.cpu() for position, vector in self.kept.items()} if rank == source else {}
             for position, vector in broadcast(mine, source).items():

@@ -23,11 +23,11 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 from tqdm import tqdm
 
+from uniemo.cache import atomic_write, cache_dir
 from uniemo.metrics.classifier_training import ClassifierInfo
 from uniemo.metrics.clip_features import View, view_of
 from uniemo.metrics.emotion_classifier import EvaluationData
 from uniemo.metrics.pixel_classifier import PixelClassifier, PixelConfig, square, train_pixel_classifier
-from uniemo.resources import atomic_write, cache_dir
 
 if TYPE_CHECKING:
     from uniemo.data.listing import Split

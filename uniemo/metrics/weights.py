@@ -18,8 +18,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from uniemo.cache import atomic_write
 from uniemo.errors import UniEmoError
-from uniemo.resources import atomic_write
 
 _TIMEOUT = 20.0  # seconds without an answer after which a download has failed
 _OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")

@@ -17,10 +17,10 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from uniemo.errors import UniEmoError
+from uniemo.miniature.paths import MINIATURE, resolve
 from uniemo.models.clip_files import is_openai_archive, read_clip_file
 from uniemo.models.clip_shapes import TOKENIZER, ClipShape, build_shape
 from uniemo.models.hub import RANDOM, hub_folder, in_cache, is_hub_name, missing_weights, offline, reach
-from uniemo.resources import MINIATURE, resolve
 
 _SEED = 23372  # of random weights: a checkpoint finds the same ones again
 _CONFIG = "open_clip_config.json"

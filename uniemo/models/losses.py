@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from uniemo.models.ranks import gathered, ranks, summed
+from uniemo.distributed import all_sum, gather_rows, get_world_size
 
 Condition = tuple[Tensor, ...]  # one (B, W) per text encoder of the diffusion model
 
@@ -50,13 +50,13 @@ def contrastive_loss(
         Mean over the valid samples, a scalar; zero, with its graph intact, when there are none. Over several ranks it
         is this rank's sum over the number of valid samples on all ranks, times the number of ranks, so that averaging
         gradients over ranks (as DDP does) gives the gradient of one process with the whole batch
-        (:mod:`uniemo.models.ranks`). Ranks may hold different numbers of samples, one may hold no valid one.
+        (:mod:`uniemo.distributed`). Ranks may hold different numbers of samples, one may hold no valid one.
     """
     valid = attribute >= 0
     attribute = attribute.clamp(min=0)
     features = F.normalize(projected.float(), dim=-1)
 
-    counts = summed(text.new_zeros(len(text), dtype=torch.float32).index_add_(0, attribute, valid.float()))
+    counts = all_sum(text.new_zeros(len(text), dtype=torch.float32).index_add_(0, attribute, valid.float()))
     total = counts.sum()
 
     scores = features @ text.float().T / tau  # (B, V)
@@ -67,15 +67,15 @@ def contrastive_loss(
     loss = (scores + present).logsumexp(dim=1) - own  # (B,)
     if form == "symmetric":
         loss = (loss + _text_to_image(features, text, attribute, valid, tau, duplicates)) / 2
-    return torch.where(valid, loss, 0 * own).sum() / total.clamp(min=1) * ranks()
+    return torch.where(valid, loss, 0 * own).sum() / total.clamp(min=1) * get_world_size()
 
 
 def _text_to_image(
     features: Tensor, text: Tensor, attribute: Tensor, valid: Tensor, tau: float, duplicates: str
 ) -> Tensor:
     """Return the (B,) losses of the direction from each sample's text to the images of all ranks."""
-    images, first = gathered(features)
-    label, _ = gathered(torch.where(valid, attribute, -1).unsqueeze(1))
+    images, first = gather_rows(features)
+    label, _ = gather_rows(torch.where(valid, attribute, -1).unsqueeze(1))
     label = label.squeeze(1)  # (all images,), -1 for those that take no part
     scores = text.float()[attribute] @ images.T / tau  # (B, all images)
     lowest = torch.finfo(scores.dtype).min

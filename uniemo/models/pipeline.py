@@ -14,6 +14,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from uniemo.errors import UniEmoError
+from uniemo.miniature.paths import MINIATURE, resolve
 from uniemo.models.diffusion_shapes import (
     SD15,
     SDXL,
@@ -24,7 +25,6 @@ from uniemo.models.diffusion_shapes import (
     write_configs,
 )
 from uniemo.models.hub import RANDOM, hub_folder, is_hub_name
-from uniemo.resources import MINIATURE, resolve
 
 _PARTS: dict[str, tuple[tuple[str, ...], ...]] = {  # files that each part must have, one pattern of each group
     "unet": (("config.json",), ("diffusion_pytorch_model*.safetensors", "diffusion_pytorch_model*.bin")),

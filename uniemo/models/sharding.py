@@ -11,8 +11,8 @@ from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 
+from uniemo.distributed import get_world_size
 from uniemo.errors import UniEmoError
-from uniemo.models.ranks import ranks
 
 
 def shard(network: nn.Module, device: torch.device) -> None:
@@ -32,7 +32,7 @@ def shard(network: nn.Module, device: torch.device) -> None:
             "model.diffusion.lora_rank must be 0 where the UNet's weights are shared out over ranks, it then learns "
             "nothing itself: set it to 0, or take --trainer.strategy ddp"
         )
-    mesh = init_device_mesh(device.type, (ranks(),))
+    mesh = init_device_mesh(device.type, (get_world_size(),))
     for block in [part for part in network.modules() if isinstance(part, BasicTransformerBlock)]:
         fully_shard(block, mesh=mesh)
     fully_shard(network, mesh=mesh)

@@ -17,9 +17,9 @@ from uniemo import __version__
 from uniemo.checkpoint import PREFIX, fingerprint
 from uniemo.data.batch import EmotionBatch
 from uniemo.data.emotions import LabelMap, label_map
+from uniemo.distributed import average
 from uniemo.errors import UniEmoError
 from uniemo.models.attributes import Kind
-from uniemo.models.ranks import averaged
 from uniemo.models.state import check_state
 from uniemo.modules.noise import mixed_seed
 from uniemo.modules.optim import Optimizes, schedule
@@ -208,14 +208,14 @@ class EmotionModule(L.LightningModule, ABC):
     def training_step(self, batch: EmotionBatch, batch_idx: int) -> Tensor:
         """Sum the method's losses, and log them.
 
-        What is returned is this rank's part (:mod:`uniemo.models.ranks`): gradients averaged over ranks are those of
+        What is returned is this rank's part (:mod:`uniemo.distributed`): gradients averaged over ranks are those of
         one process with the images of all ranks. What is logged is the same on every rank, the loss over all of them.
         With ``trainer.accumulate_grad_batches`` that holds for each batch on its own: negatives and counts of masked
         losses are those of one batch of all ranks, and the step takes the mean of its batches' gradients.
         """
         total, terms = self.losses(batch)
         named = {f"loss/{name}": value for name, value in terms.items()} | {"loss/total": total}
-        figures = averaged(torch.stack([value.detach() for value in named.values()]))
+        figures = average(torch.stack([value.detach() for value in named.values()]))
         self.log_dict(dict(zip(named, figures.unbind(), strict=True)), prog_bar=True, batch_size=len(batch))
         return total
 

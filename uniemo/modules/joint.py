@@ -8,9 +8,11 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from uniemo.cache import atomic_write
 from uniemo.checkpoint import GENERATING, JOINT, PREFIX, UNDERSTANDING, CheckpointInfo, read_checkpoint
 from uniemo.data.batch import EmotionBatch
 from uniemo.errors import UniEmoError
+from uniemo.miniature.paths import resolve
 from uniemo.models.attributes import AttributeConfig, tables_from_file
 from uniemo.models.diffusion import DiffusionConfig
 from uniemo.models.emotion_space import EmotionSpaceConfig
@@ -26,7 +28,6 @@ from uniemo.modules.space import fit_space
 from uniemo.modules.strategies import FrozenFSDPStrategy
 from uniemo.modules.terms import LossConfig, generation_terms, joint_loss, understanding_terms
 from uniemo.modules.transfer import Transfer, keeps_attributes
-from uniemo.resources import atomic_write, resolve
 from uniemo.vocabulary import Vocabulary
 
 _ENCODER, _HEAD, _ATTRIBUTES, _FUSION = EncoderConfig(), HeadConfig(), AttributeConfig(), FusionConfig()

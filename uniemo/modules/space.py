@@ -10,8 +10,8 @@ from torch.utils.data import DataLoader
 from uniemo.data.batch import EmotionSample
 from uniemo.data.dataset import EmotionDataset
 from uniemo.data.shares import numbered_share
+from uniemo.distributed import all_sum, gather_rows, get_world_size
 from uniemo.models.emotion_space import FeatureSums, bank_rows
-from uniemo.models.ranks import gathered, ranks, summed
 from uniemo.models.uniemo import UniEmoModel
 
 
@@ -53,21 +53,21 @@ def fit_space(
             kept[kind].append(value[chosen.to(device)].float())
 
     _sum_over_ranks(sums, device)
-    found = gathered(torch.cat(kept_ids).unsqueeze(1).to(device))[0].flatten().tolist()
+    found = gather_rows(torch.cat(kept_ids).unsqueeze(1).to(device))[0].flatten().tolist()
     place = {number: position for position, number in enumerate(ids[rows].tolist())}
     places = torch.tensor([place[number] for number in found], dtype=torch.int64)
     order = places.argsort()
-    bank = {kind: gathered(torch.cat(parts))[0].cpu()[order] for kind, parts in kept.items()}
+    bank = {kind: gather_rows(torch.cat(parts))[0].cpu()[order] for kind, parts in kept.items()}
     space.take(sums, bank, labels[rows[places[order]]])
 
 
 def _sum_over_ranks(sums: FeatureSums, device: torch.device) -> None:
     """Replace this rank's sums by those of all ranks."""
-    if ranks() == 1:
+    if get_world_size() == 1:
         return
 
     def whole(part: Tensor) -> Tensor:
-        return summed(part.to(device)).cpu()
+        return all_sum(part.to(device)).cpu()
 
     sums.count = whole(sums.count)
     for parts in (sums.total, sums.squares):

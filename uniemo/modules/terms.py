@@ -1,7 +1,7 @@
 """The loss terms of the three stages as plain functions of a model and a batch.
 
 Over several ranks each term is a rank's part of a mean over the images of all ranks, scaled so that the average over
-ranks is that mean (:mod:`uniemo.models.ranks`): gradients, which DDP averages, are those of one process.
+ranks is that mean (:mod:`uniemo.distributed`): gradients, which DDP averages, are those of one process.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from uniemo.data.batch import EmotionBatch
+from uniemo.distributed import batch_mean
 from uniemo.errors import UniEmoError
 from uniemo.models.attributes import Kind
 from uniemo.models.diffusion import DiffusionBackbone
 from uniemo.models.encoder import EmotionFeatures
 from uniemo.models.losses import Condition, contrastive_loss, draw_object
-from uniemo.models.ranks import batch_mean
 from uniemo.models.uniemo import UniEmoModel
 from uniemo.modules.noise import sample_noise, sample_timesteps, sample_uniform
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import yaml
 
+from uniemo.configurations import find_configuration
 from uniemo.errors import UniEmoError
-from uniemo.resources import find_configuration
 from uniemo.studies.study import Column, Recipe, Row, Scale, Study
 
 VERSION = 1  # raise it when results of before must not count any more

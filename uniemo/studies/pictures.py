@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from uniemo.cache import atomic_write
 from uniemo.errors import UniEmoError
-from uniemo.resources import atomic_write
 from uniemo.studies.sheet import Panel, draw_sheet
 from uniemo.studies.study import Study
 

@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from uniemo.resources import atomic_write
+from uniemo.cache import atomic_write
 from uniemo.studies.cells import Setting
 from uniemo.studies.measured import Measured, Table
 from uniemo.studies.study import Row, Study

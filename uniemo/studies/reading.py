@@ -7,8 +7,8 @@ from typing import Any
 
 import yaml
 
+from uniemo.configurations import find_configuration, packaged_configurations
 from uniemo.errors import UniEmoError
-from uniemo.resources import find_configuration, packaged_configurations
 from uniemo.studies.study import SCALES, Check, Column, Recipe, Row, Step, Study
 
 FOLDER = "studies"  # of configs/

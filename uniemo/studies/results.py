@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
-from uniemo.resources import atomic_write
+from uniemo.cache import atomic_write
 from uniemo.studies.cells import Cell, Setting, cells_of, with_parents
 from uniemo.studies.checks import RULE, Comparison, compare, verdict
 from uniemo.studies.costs import arithmetic, gpu_hours

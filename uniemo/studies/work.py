@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from uniemo.cache import atomic_write
 from uniemo.errors import UniEmoError
-from uniemo.resources import atomic_write
 from uniemo.studies.cells import Cell, Command, Setting
 from uniemo.studies.ledger import Ledger, Record, commit, read_figures
 from uniemo.studies.process import Processes, last_line

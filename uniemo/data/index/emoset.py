@@ -25,6 +25,7 @@ import numpy as np
 from filelock import FileLock
 from tqdm import tqdm
 
+from uniemo.cache import cache_dir
 from uniemo.data.array_file import read_arrays
 from uniemo.data.dataset import Records
 from uniemo.data.emoset_files import Attributes, distinct_names, parse_attributes, read_entries
@@ -35,7 +36,6 @@ from uniemo.data.index.survey import survey
 from uniemo.data.listing import SPLITS, Split
 from uniemo.data.packed import PackedStrings, dense
 from uniemo.errors import UniEmoError
-from uniemo.resources import cache_dir
 from uniemo.vocabulary import Vocabulary
 
 _CHUNK = 128  # annotations that a thread reads before it reports

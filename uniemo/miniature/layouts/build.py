@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from uniemo.cache import atomic_write
 from uniemo.data.emotions import EIGHT_TO_SIX, EIGHT_TO_TWO, EMOTION_ROI_6, MIKELS_8
 from uniemo.errors import UniEmoError
-from uniemo.resources import atomic_write
 
 from . import emoset, emoset_export, emotionroi, fi, twitter
 from .faults import FAULTS, assign

@@ -13,12 +13,12 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from uniemo.cache import atomic_write
 from uniemo.data.transforms import CLIP_MEAN, CLIP_STD
 from uniemo.miniature.recipe.store import EMPTY, Store, crop_boxes
 from uniemo.miniature.recipe.tokenizer import OBJECT_TEMPLATES, SCENE_TEMPLATES, TEMPLATES, caption, save_tokenizer
 from uniemo.miniature.recipe.training import Progress, cosine_rate
 from uniemo.miniature.table import OBJECTS, SCENES
-from uniemo.resources import atomic_write
 
 
 def model_config(vocab_size: int) -> dict[str, object]:

@@ -13,11 +13,11 @@ from diffusers import StableDiffusionPipeline
 from PIL import Image
 from torch import Tensor
 
+from uniemo.cache import atomic_write
 from uniemo.miniature.recipe.clip import normalise
 from uniemo.miniature.recipe.store import Store, paint_chunk
 from uniemo.miniature.recipe.tokenizer import words
 from uniemo.miniature.table import OBJECTS, SCENES
-from uniemo.resources import atomic_write
 
 TARGETS = {  # what the weights must reach on held-out paintings
     "clip_scene": 0.98,

@@ -11,9 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from uniemo.cache import atomic_write
 from uniemo.miniature.painter import paint
 from uniemo.miniature.table import OBJECTS, SCENES
-from uniemo.resources import atomic_write
 
 SIZE = 64
 EMPTY = len(OBJECTS)  # object index of a scene without an object

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from uniemo.resources import atomic_write
+from uniemo.cache import atomic_write
 
 
 class Progress:
