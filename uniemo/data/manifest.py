@@ -22,8 +22,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from uniemo.cache import atomic_write, cache_dir
 from uniemo.errors import UniEmoError
-from uniemo.resources import atomic_write, cache_dir
 from uniemo.vocabulary import Vocabulary
 
 Split = Literal["train", "val", "test"]
