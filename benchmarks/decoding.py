@@ -32,8 +32,7 @@ from torch import Tensor
 from torchvision import transforms as plain
 from torchvision.transforms import functional
 
-from uniemo.data.decoding import Box
-from uniemo.data.images import ImageCache, read_image
+from uniemo.data.images import Box, ImageCache, read_image
 from uniemo.data.transforms import CLIP_MEAN, CLIP_STD, PairedTransform, denormalise
 
 PHOTOGRAPHS = {

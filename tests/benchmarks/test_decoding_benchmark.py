@@ -37,7 +37,7 @@ def test_both_sides_of_a_ratio_see_the_same_cuts(files, pair):
             views.append(_levels(made if isinstance(made, torch.Tensor) else made[0]))
         off = (views[0] - views[1]).abs().mean()
         assert off < 6  # bilinear against bicubic
-        assert off < (views[0] - views[1].flip(2)).abs().mean() / 4
+        assert off < (views[0] - views[1].flip(2)).abs().mean() / 3
 
 
 def test_speeds_have_every_ratio(files):
@@ -52,8 +52,8 @@ def test_differences_are_small_and_zero_against_itself(files, monkeypatch):
     paths = files["own detail"][:1]
     (figures,) = decoding.differences(paths, decoding.ALONE, boxes=2)
     assert figures["size"] == 224
-    assert 0 < figures["mean"] <= figures["mean of the worst image"] < 2.5
-    assert figures["99.9 % below"] <= figures["max"] < 45
+    assert 0 < figures["mean"] <= figures["mean of the worst image"] < 6
+    assert figures["99.9 % below"] <= figures["max"] < 120
 
     def ours(transform, path, rng):
         view, _, _ = transform(decoding.ImageCache(1, 0).open(path), rng)

@@ -183,7 +183,7 @@ def test_files_and_what_is_said(emoset_root, tmp_path, capsys):
     found = files(tmp_path)
     assert len(found) == 32
     assert vae.count == 32
-    assert {path.parent.parent.name for path in found} == {"vae-central-16-32-v1"}
+    assert {path.parent.parent.name for path in found} == {"vae-central-16-32-v2"}
     assert all(path.stem.startswith(path.parent.name) for path in found)
     array = np.load(found[0])
     assert array.dtype == np.float16

@@ -8,8 +8,7 @@ import torch
 from PIL import Image
 
 from uniemo.data.dataset import EmotionDataset, EpochSampler, Records
-from uniemo.data.decoding import UnreadableImageError
-from uniemo.data.images import ImageCache
+from uniemo.data.images import ImageCache, UnreadableImageError
 from uniemo.data.skipped import EmotionLoader, SkippedFiles, TrainingLoader, collate_readable
 from uniemo.data.transforms import PairedTransform
 from uniemo.errors import UniEmoError

@@ -21,7 +21,7 @@ from typing import Any
 
 from PIL import Image, ImageFile
 
-from uniemo.data.images import check_header, to_rgb
+from uniemo.data.images import to_rgb
 from uniemo.errors import UniEmoError
 
 _CHUNK = 16  # files that a worker takes at a time
@@ -100,9 +100,6 @@ def _look_at(root: Path, task: Task) -> Facts:
             else:
                 facts["size"] = picture.size
                 facts["pixels"] = _digest(f"{picture.size}".encode(), picture.tobytes())
-                # What the quick look before training refuses is found here too.
-                if (refused := check_header(root / task.image)) is not None:
-                    faults.append(("truncated" if "truncat" in refused else "unreadable", refused))
     if task.mask is not None:
         faults += _look_at_mask(root / task.mask, task.mask, facts.get("size", (0, 0)))
     if task.annotation is not None:

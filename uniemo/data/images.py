@@ -1,45 +1,126 @@
-"""Reading picture files: one way in, whatever the file holds."""
+"""Read image files: any format as upright RGB, and large training JPEGs at the smallest scale that suffices."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import struct
+from collections.abc import Hashable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
+import simplejpeg
 import torch
-from PIL import Image
+from numpy.typing import NDArray
+from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL.Image import Transpose
 from torch import Tensor
 from torch.utils.data import get_worker_info
+from tqdm import tqdm
 
-from uniemo.data.decoding import (
-    JPEG_START,
-    UPRIGHT,
-    LargeJpeg,
-    UnreadableImageError,
-    flatten,
-    jpeg_header,
-    orientation,
-    reading,
-)
-from uniemo.data.image_headers import check_files, check_header
 from uniemo.errors import UniEmoError
 
-__all__ = [
-    "IMAGE_SUFFIXES",
-    "ImageCache",
-    "LargeJpeg",
-    "UnreadableImageError",
-    "check_files",
-    "check_header",
-    "load_images",
-    "read_image",
-    "read_mask",
-    "to_rgb",
-]
-
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp"})
-SMALL = 128  # shorter side in pixels up to which a training picture is always decoded whole and kept in memory
+SMALL = 128  # shorter side in pixels up to which a training image is always decoded at full size
+Box = tuple[float, float, float, float]
+
+_UPRIGHT = {  # by EXIF orientation; 1 is upright
+    2: Transpose.FLIP_LEFT_RIGHT,
+    3: Transpose.ROTATE_180,
+    4: Transpose.FLIP_TOP_BOTTOM,
+    5: Transpose.TRANSPOSE,
+    6: Transpose.ROTATE_270,
+    7: Transpose.TRANSVERSE,
+    8: Transpose.ROTATE_90,
+}
+_DECODER_ERRORS = (OSError, ValueError, SyntaxError, EOFError, struct.error, Image.DecompressionBombError)
+
+
+class UnreadableImageError(UniEmoError):
+    """An image file that is missing or cannot be decoded.
+
+    Args:
+        path: the file; or the traceback text from which PyTorch rebuilds a loader worker's error, whose last line is
+            taken.
+        reason: in a few words; None where ``path`` is such a traceback.
+    """
+
+    def __init__(self, path: str | Path, reason: str | None = None) -> None:
+        if reason is None:
+            message = str(path).strip().rpartition(f"{type(self).__name__}: ")[2]
+        else:
+            message = f"image must be readable; {path} is not ({reason}): restore the file or take it off the list"
+        super().__init__(message)
+        self.path = path
+        self.reason = reason or message
+
+    def __reduce__(self) -> tuple[type[UnreadableImageError], tuple[str | Path, str]]:
+        """Pickle the arguments, so that the error passes between processes."""
+        return type(self), (self.path, self.reason)
+
+
+@contextmanager
+def image_errors(path: str | Path) -> Iterator[None]:
+    """Turn any decoder's exception into an UnreadableImageError that names the file."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise UnreadableImageError(path, "it does not exist") from error
+    except UnidentifiedImageError as error:
+        reason = "no picture of a known kind" if Path(path).stat().st_size else "zero bytes"
+        raise UnreadableImageError(path, reason) from error
+    except _DECODER_ERRORS as error:
+        reason = str(error).splitlines()[0].replace(str(path), "it") if str(error) else type(error).__name__
+        raise UnreadableImageError(path, reason) from error
+
+
+def verify_image(path: str | Path) -> str | None:
+    """Return why Pillow cannot open a file as an image, or None; pixels are not decoded."""
+    try:
+        with image_errors(path), Image.open(path) as image:
+            image.verify()
+    except UnreadableImageError as error:
+        return error.reason
+    return None
+
+
+def verify_images(root: str | Path, files: Sequence[str], progress: bool = True) -> list[tuple[str, str]]:
+    """Apply :func:`verify_image` to many files in threads.
+
+    Args:
+        root: folder that the names are relative to.
+        files: the names.
+        progress: show a progress bar.
+
+    Returns:
+        (file, reason) of each file that fails, in the order of ``files``.
+    """
+    with ThreadPoolExecutor() as pool:
+        reasons = pool.map(lambda name: verify_image(Path(root, name)), files)
+        bar = tqdm(reasons, total=len(files), desc="checking images", unit="file", disable=not progress)
+        return [(name, reason) for name, reason in zip(files, bar, strict=True) if reason is not None]
+
+
+def exif_orientation(image: Image.Image) -> int:
+    """Return the EXIF orientation, 1 to 8; a damaged EXIF block counts as upright (1)."""
+    try:
+        value = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except (*_DECODER_ERRORS, KeyError, TypeError):
+        return 1
+    return value if value in _UPRIGHT else 1
+
+
+def _flatten(image: Image.Image) -> Image.Image:
+    """Return RGB of the pixels as stored; 16-bit and float grey is scaled to 8 bits, transparency laid over white."""
+    if image.mode.startswith("I") or image.mode == "F":
+        scale = 255.0 if image.mode == "F" else 1 / 257.0  # floats are in [0, 1], integers in [0, 65535]
+        grey = np.rint(np.asarray(image).astype(np.float64) * scale)
+        return Image.fromarray(grey.clip(0, 255).astype(np.uint8)).convert("RGB")
+    if image.has_transparency_data:
+        layer = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -48,40 +129,29 @@ def to_rgb(image: Image.Image) -> Image.Image:
     Args:
         image: any mode that Pillow opens (grey, 16-bit grey, palette, CMYK, with or without transparency).
     """
-    turn = UPRIGHT.get(orientation(image))
-    image = flatten(image)
-    return image if turn is None else image.transpose(turn)
+    image.load()  # Pillow turns TIFF files upright here
+    transpose = _UPRIGHT.get(exif_orientation(image))
+    image = _flatten(image)
+    return image if transpose is None else image.transpose(transpose)
 
 
-def read_image(path: str | Path, smallest: int | None = None) -> Image.Image:
-    """Read a picture as upright RGB (see :func:`to_rgb`).
-
-    Args:
-        path: the file.
-        smallest: the shorter side's pixels that suffice; a JPEG is then decoded at the smallest of 1/1, 1/2, 1/4 and
-            1/8 of its size that has them. None reads every pixel.
+def read_image(path: str | Path) -> Image.Image:
+    """Read an image as upright RGB (see :func:`to_rgb`).
 
     Raises:
-        UnreadableImageError: the file is missing, truncated, empty or no picture; the message holds its path.
+        UnreadableImageError: the file is missing, truncated, empty or no image; the message holds its path.
     """
-    with reading(path), Image.open(path) as image:
-        if smallest is not None:
-            image.draft(None, (smallest, smallest))
-        image.load()
+    with image_errors(path), Image.open(path) as image:
         return to_rgb(image)
 
 
 def read_mask(path: str | Path) -> Image.Image:
-    """Read a grey-scale mask (mode ``L``).
-
-    Raises:
-        UnreadableImageError: as for :func:`read_image`.
-    """
+    """Read a grey-scale mask (mode ``L``); errors as for :func:`read_image`."""
     return read_image(path).convert("L")
 
 
 def load_images(files: Sequence[Path]) -> Tensor:
-    """Read pictures of one size as a tensor.
+    """Read images of one size as a tensor.
 
     Returns:
         (n, 3, H, W) in [0, 1].
@@ -89,68 +159,125 @@ def load_images(files: Sequence[Path]) -> Tensor:
     Raises:
         UniEmoError: a file cannot be read, or sizes differ.
     """
-    pictures = [read_image(path) for path in files]
-    for path, picture in zip(files, pictures, strict=True):
-        if picture.size != pictures[0].size:
+    images = [read_image(path) for path in files]
+    for path, image in zip(files, images, strict=True):
+        if image.size != images[0].size:
             raise UniEmoError(f"images must all have one size; {path} has not that of {files[0]}: generate again")
-    pixels = np.stack([np.asarray(picture) for picture in pictures])  # (n, H, W, 3)
+    pixels = np.stack([np.asarray(image) for image in images])  # (n, H, W, 3)
     return torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255
 
 
-class ImageCache:
-    """Decoded pictures kept in memory while all of a data set's pictures fit.
+class LargeJpeg:
+    """A JPEG file whose pixels are decoded crop by crop, at the scale that the crop needs.
 
     Args:
-        expected: number of pictures that will be asked for.
-        budget: bytes that they may take decoded; 0 keeps none. Whether they fit is judged by the first picture met, and
-            the budget is never exceeded whatever the others are. Worker processes keep nothing: memory would grow with
-            their number.
+        path: the file.
+        data: its content.
+        header: the file as Pillow opens it.
+
+    Attributes:
+        width: of the upright image, in pixels.
+        height: of the upright image, in pixels.
+    """
+
+    def __init__(self, path: Path, data: bytes, header: Image.Image) -> None:
+        self.path = path
+        self._data = data
+        self._stored = header.size
+        self._rgb = header.mode == "RGB"
+        self._orientation = exif_orientation(header)
+        self.width, self.height = header.size if self._orientation < 5 else header.size[::-1]
+
+    def crop(self, box: Box, size: int) -> Tensor:
+        """Decode a crop at 1/1, 1/2, 1/4 or 1/8 of the stored size.
+
+        Args:
+            box: (left, upper, right, lower) in pixels of the upright image; rounded to whole pixels of the scale.
+            size: pixels that the crop's shorter side keeps, where the box has as many.
+
+        Returns:
+            (3, h, w) uint8, upright.
+
+        Raises:
+            UnreadableImageError: the pixels cannot be decoded.
+        """
+        room = min(box[2] - box[0], box[3] - box[1]) / size
+        scale = next((scale for scale in (8, 4, 2) if scale <= room), 1)
+        with image_errors(self.path):
+            pixels = self._upright(self._decode(scale))
+        left, upper, right, lower = (round(edge / scale) for edge in box)
+        return torch.from_numpy(np.ascontiguousarray(pixels[upper:lower, left:right])).permute(2, 0, 1)
+
+    def _decode(self, scale: int) -> NDArray[np.uint8]:
+        """Return (H, W, 3) as stored: simplejpeg is quicker, Pillow reads every colour space and tolerates more."""
+        if self._rgb:
+            width, height = (-(-side // scale) for side in self._stored)
+            with suppress(ValueError):
+                return simplejpeg.decode_jpeg(
+                    self._data, fastdct=False, fastupsample=False, min_width=width, min_height=height, min_factor=1
+                )
+        with Image.open(BytesIO(self._data)) as image:
+            image.draft(None, (image.width // scale, image.height // scale))
+            return np.array(_flatten(image))
+
+    def _upright(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Return stored pixels (H, W, 3) as an upright view."""
+        if self._orientation in (2, 3, 7, 8):
+            pixels = pixels[:, ::-1]
+        if self._orientation in (3, 4, 6, 7):
+            pixels = pixels[::-1]
+        return pixels if self._orientation < 5 else pixels.transpose(1, 0, 2)
+
+
+def open_image(path: Path) -> Image.Image | LargeJpeg:
+    """Read a training image; a JPEG whose shorter side exceeds 128 pixels is not decoded yet.
+
+    Raises:
+        UnreadableImageError: as for :func:`read_image`.
+    """
+    with image_errors(path):
+        data = path.read_bytes()
+        with Image.open(BytesIO(data)) as image:
+            if image.format == "JPEG" and min(image.size) > SMALL:  # MPO, several images in one file, is another format
+                return LargeJpeg(path, data, image)
+            return to_rgb(image)
+
+
+class ImageCache:
+    """Decoded images kept in memory while all of a dataset's images fit.
+
+    Args:
+        expected: number of images that will be asked for.
+        budget: bytes that they may take decoded; 0 keeps none. Whether they fit is judged by the first image, and the
+            budget is never exceeded. Loader workers keep nothing: memory would grow with their number.
     """
 
     def __init__(self, expected: int, budget: int = 256 * 2**20) -> None:
         self.expected = expected
         self.budget = budget
         self.used = 0
-        self._images: dict[Path, Image.Image] = {}
+        self._images: dict[Hashable, Image.Image] = {}
 
     def __len__(self) -> int:
-        """Return how many pictures are kept."""
+        """Return how many images are kept."""
         return len(self._images)
 
     def read(self, path: Path, mask: bool = False) -> Image.Image:
-        """Return the picture (RGB) or mask (grey) at ``path``; callers must not write into it."""
-        kept = self._images.get(path)
-        return kept if kept is not None else self._keep(path, read_mask(path) if mask else read_image(path))
+        """Return the image (RGB) or mask (grey) at ``path``; callers must not write into it."""
+        kept = self._images.get((path, "whole"))
+        return kept or self._keep((path, "whole"), read_mask(path) if mask else read_image(path))
 
     def open(self, path: Path) -> Image.Image | LargeJpeg:
-        """Return the picture at ``path``, a large JPEG with its pixels still to be decoded.
+        """Return :func:`open_image` of ``path``; large JPEGs are never kept."""
+        image = self._images.get((path, "training")) or open_image(path)
+        return self._keep((path, "training"), image) if isinstance(image, Image.Image) else image
 
-        A large JPEG is decoded anew each time, kept or not: at the scale that is needed this is quicker than to cut the
-        kept one, and what comes out never depends on what was asked for before.
-        """
-        kept = self._images.get(path)
-        if kept is not None and min(kept.size) <= SMALL:
-            return kept
-        with reading(path), open(path, "rb", buffering=0) as file:
-            if kept is not None and file.read(len(JPEG_START)) != JPEG_START:
-                return kept
-            file.seek(0)
-            data = file.read()
-            header = jpeg_header(data)
-            if header is not None and min(header.width, header.height) > SMALL:
-                return LargeJpeg(path, data, header)
-            if kept is not None:
-                return kept
-            with Image.open(BytesIO(data)) as image:
-                image.load()
-                return self._keep(path, to_rgb(image))
-
-    def _keep(self, path: Path, image: Image.Image) -> Image.Image:
+    def _keep(self, key: Hashable, image: Image.Image) -> Image.Image:
         """Return ``image``, kept if it fits."""
         size = image.width * image.height * (1 if image.mode == "L" else 4)  # Pillow stores RGB in four bytes
         if not self._images and size * self.expected > self.budget:
             self.budget = 0
-        if self.used + size <= self.budget and get_worker_info() is None:
+        if key not in self._images and self.used + size <= self.budget and get_worker_info() is None:
             self.used += size
-            self._images[path] = image
+            self._images[key] = image
         return image

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from uniemo.data.catalog import read_listing
 from uniemo.data.dataset import Records
 from uniemo.data.hashes import FileNotes, content_hashes, stamps
-from uniemo.data.image_headers import check_files
+from uniemo.data.images import verify_images
 from uniemo.data.layouts.collector import plural
 from uniemo.data.listing import Listing, Split
 from uniemo.data.skipped import SkippedFiles
@@ -277,7 +277,7 @@ def unreadable(root: Path, files: Sequence[str], stamp: NDArray[np.int64] | None
     with FileLock(f"{FileNotes('headers', root, (), stamp[:0], 1).path}.lock"):
         notes = FileNotes("headers", root, files, stamp, 1)
         todo = np.flatnonzero(notes.rows[:, 0] == 0)
-        bad = check_files(root, [files[i] for i in todo.tolist()], progress=len(todo) >= _MANY) if len(todo) else []
+        bad = verify_images(root, [files[i] for i in todo.tolist()], progress=len(todo) >= _MANY) if len(todo) else []
         broken = {name for name, _ in bad}
         notes.rows[[i for i in todo.tolist() if files[i] not in broken]] = 1
         if len(todo) > len(bad):

@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from uniemo.data.hashes import FileNotes, map_files
-from uniemo.data.image_headers import check_header
-from uniemo.data.images import UnreadableImageError
+from uniemo.data.images import UnreadableImageError, verify_image
 from uniemo.evaluation.folders import ImageSet
 
 _RECENT = 2_000_000_000  # ns in which a file may change again without its times telling
@@ -109,7 +108,7 @@ def _read(images: ImageSet, rows: range | list[int], workers: int | None, progre
 
 
 def _look(path: str) -> tuple[int, int, int]:
-    reason = check_header(path)
+    reason = verify_image(path)
     if reason is not None:
         raise UnreadableImageError(path, reason)
     content = Path(path).read_bytes()

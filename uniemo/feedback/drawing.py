@@ -15,8 +15,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from uniemo.data.generated import write_index
-from uniemo.data.image_headers import check_header
-from uniemo.data.images import load_images
+from uniemo.data.images import load_images, verify_image
 from uniemo.distributed import broadcast, even_batches, gather, get_rank, get_world_size
 
 _WRITERS = 4  # threads that compress PNGs while the next batch is drawn
@@ -68,7 +67,7 @@ def draw_images(
         progress: show a progress bar; the first rank's moves as if all were as quick.
     """
     rank, ranks = get_rank(), get_world_size()
-    missing = [number for number, row in enumerate(rows) if check_header(folder / row["file"])] if rank == 0 else []
+    missing = [number for number, row in enumerate(rows) if verify_image(folder / row["file"])] if rank == 0 else []
     missing = broadcast(missing, 0)  # before anybody writes
     for name in {str(Path(row["file"]).parent) for row in rows}:
         (folder / name).mkdir(parents=True, exist_ok=True)
