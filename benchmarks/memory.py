@@ -32,10 +32,10 @@ from benchmarks.startup import EMOTIONS, SIZES
 from benchmarks.timing import conditions, markdown, options, plain, sentence, write_json
 from uniemo.models.attributes import Kind
 from uniemo.models.diffusion import DiffusionBackbone, DiffusionConfig
+from uniemo.models.diffusion.prompts import EncodedPrompts, embedding, replaced
 from uniemo.models.encoder import EmotionFeatures, EncoderConfig
 from uniemo.models.head import HeadConfig
 from uniemo.models.losses import Condition, contrastive_loss
-from uniemo.models.prompts import EncodedPrompts, embedding, replaced
 from uniemo.models.uniemo import GenerationParts, UniEmoModel
 from uniemo.modules.optim import OptimizerConfig, freeze, model_parameters, parameter_groups
 from uniemo.vocabulary import Vocabulary
@@ -131,13 +131,13 @@ def rates(step: Step) -> OptimizerConfig:
 
 def embed(diffusion: DiffusionBackbone, prompts: list[str], condition: Condition) -> EncodedPrompts:
     """Do what the diffusion model does for prompts, but look at no token's value: fake tensors have none."""
-    states, pooled = [], None
+    states, pooled, xl = [], None, len(diffusion.text_encoders) > 1
     for encoder, own in zip(diffusion.text_encoders, condition, strict=True):
         ids = torch.zeros(len(prompts), encoder.config.max_position_embeddings, dtype=torch.int64)
         with replaced(embedding(encoder), ids > 0, own):
-            output = encoder(input_ids=ids, output_hidden_states=diffusion.xl)
-        states.append(output.hidden_states[-2] if diffusion.xl else output[0])
-        pooled = output[0] if diffusion.xl else None
+            output = encoder(input_ids=ids, output_hidden_states=xl)
+        states.append(output.hidden_states[-2] if xl else output[0])
+        pooled = output[0] if xl else None
     return EncodedPrompts(torch.cat(states, dim=-1), pooled)
 
 

@@ -21,7 +21,7 @@ from uniemo.data import EmoSet
 from uniemo.data.dataset import Records
 from uniemo.data.transforms import CLIP_MEAN, CLIP_STD
 from uniemo.models.clip import load_clip
-from uniemo.models.prompts import embedding
+from uniemo.models.diffusion.prompts import embedding
 from uniemo.modules import JointModule
 from uniemo.vocabulary import Vocabulary, attribute_text
 

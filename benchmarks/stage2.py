@@ -70,7 +70,7 @@ class Floor:
     def __init__(self, setting: Setting, batch: EmotionBatch) -> None:
         self.setting, self.batch = setting, batch
         diffusion = setting.module.model.diffusion
-        self.latents = diffusion.draw(batch.latents)
+        self.latents = diffusion.sample_posterior(batch.latents)
         self.noise = torch.randn_like(self.latents)
         self.time = torch.randint(diffusion.num_timesteps, (len(batch),), device=setting.device)
 

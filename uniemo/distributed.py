@@ -39,7 +39,6 @@ def is_first() -> bool:
     return get_rank() == 0 if get_world_size() > 1 else launched_rank() == 0
 
 
-
 def all_sum(values: Tensor) -> Tensor:
     """Return the sum of every rank's tensor, without gradient; shapes are equal on all ranks."""
     values = values.detach()

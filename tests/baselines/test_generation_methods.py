@@ -15,8 +15,7 @@ from uniemo.baselines.prompted import PromptedDiffusion
 from uniemo.baselines.textual_inversion import TextualInversion
 from uniemo.data.batch import EmotionBatch
 from uniemo.data.transforms import CLIP_MEAN, CLIP_STD
-from uniemo.models.diffusion import DiffusionBackbone, DiffusionConfig
-from uniemo.models.pipeline import load_pipeline
+from uniemo.models.diffusion import DiffusionConfig, load_diffusion, load_pipeline
 
 
 def diffusion(kind="sd", prompt="a photo of {}"):
@@ -64,7 +63,7 @@ def test_prompted_images_are_those_of_diffusers_own_pipeline(kind):
 
 @pytest.mark.parametrize("kind", ["sd", "xl"])
 def test_text_features_are_the_encoders_own(kind):
-    backbone = DiffusionBackbone(diffusion(kind))
+    backbone = load_diffusion(diffusion(kind))
     features = backbone.text_features(["a balloon", "dark forest"])
     pipeline = load_pipeline(str(folder() / kind))
     pairs = [(pipeline.tokenizer, pipeline.text_encoder)]
@@ -130,7 +129,7 @@ def test_mixed_token_is_the_weighted_sum():
 
 def test_adapters_start_as_nothing_and_alone_learn(batch):
     module = built(DreamBooth(diffusion(prompt="a {} photo"), rank=2))
-    plain = DiffusionBackbone(diffusion(prompt="a {} photo"))
+    plain = load_diffusion(diffusion(prompt="a {} photo"))
     prompts = ["a sks photo", "a zwx photo"]
     seeds = [1, 2]
     assert torch.equal(module.generate([0, 1], seeds), plain.generate(None, prompts, seeds))

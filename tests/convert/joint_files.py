@@ -35,7 +35,7 @@ def write(path, /, stage="joint", vocabulary=VOCABULARY, adapters=0.05, **diffus
     labels = torch.arange(30) % len(vocabulary.emotions)
     model.space.fit({kind: torch.randn(30, width) for kind in model.space.kinds}, labels)
     for name, value in model.diffusion.named_parameters():
-        if "lora_up" in name:
+        if ".lora_B." in name:
             torch.nn.init.normal_(value, std=adapters)
     about = {
         "version": __version__,

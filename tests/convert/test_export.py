@@ -97,8 +97,9 @@ def test_adapters_are_merged(tmp_path, dtype, adapters):
     name = "mid_block.attentions.0.transformer_blocks.0.attn2.to_q"
     layer = model.diffusion.unet.get_submodule(name)
     weight = load_file(tmp_path / "out/unet/diffusion_pytorch_model.safetensors")[f"{name}.weight"]
-    assert torch.allclose(weight - layer.base.weight, layer.lora_up @ layer.lora_down, atol=1e-7)
-    assert layer.lora_up.any()
+    down, up = layer.lora_A["default"].weight, layer.lora_B["default"].weight
+    assert torch.allclose(weight - layer.base_layer.weight, up @ down, atol=1e-7)
+    assert up.any()
 
 
 def test_readme_runs(exported, tmp_path, monkeypatch):

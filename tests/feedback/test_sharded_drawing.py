@@ -29,7 +29,7 @@ from uniemo.feedback.unfinished import unfinished_folder
 from uniemo.launch import cpu_cores, launch
 from uniemo.metrics.emotion_classifier import EmotionClassifier
 from uniemo.metrics.networks import EvaluationNetworks
-from uniemo.models.diffusion import DiffusionBackbone, DiffusionConfig
+from uniemo.models.diffusion import DiffusionConfig, load_diffusion
 from uniemo.models.uniemo import UniEmoModel
 from uniemo.vocabulary import Vocabulary
 
@@ -93,7 +93,7 @@ def rows_of(num=3):
 
 
 def test_the_miniatures_images_do_not_depend_on_the_batch():
-    diffusion = DiffusionBackbone(DiffusionConfig("miniature:diffusion"))
+    diffusion = load_diffusion(DiffusionConfig("miniature:diffusion"))
     prompts = ["a flame at a beach", "a skull in a forest", "a cake in a stadium", "an eagle over a mountain"]
     images = {
         size: diffusion.generate(None, prompts, range(4), steps=6, guidance=5.0, batch_size=size).mul(255).round()

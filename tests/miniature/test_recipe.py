@@ -10,7 +10,7 @@ from uniemo.miniature.recipe import __main__ as recipe
 from uniemo.miniature.recipe.quality import report
 from uniemo.miniature.recipe.training import Progress, cosine_rate
 from uniemo.models.clip import load_clip
-from uniemo.models.diffusion import DiffusionBackbone, DiffusionConfig
+from uniemo.models.diffusion import DiffusionConfig, load_diffusion
 
 
 @pytest.fixture(scope="module")
@@ -27,15 +27,15 @@ def rebuilt(tmp_path_factory):
 def test_rebuilt_folders_open(rebuilt):
     clip = load_clip(str(rebuilt / "weights" / "clip"))
     assert clip.text(["beach", "skull"]).shape == (2, clip.embed_dim)
-    diffusion = DiffusionBackbone(DiffusionConfig(path=str(rebuilt / "weights" / "diffusion")))
+    diffusion = load_diffusion(DiffusionConfig(path=str(rebuilt / "weights" / "diffusion")))
     assert diffusion.latent_shape == (8, 8, 8)
     assert diffusion.generate(None, ["a skull in a beach"], [0], steps=2).shape == (1, 3, 32, 32)
 
 
 def test_text_tower_of_both_models_is_the_same(rebuilt):
     open_clip_text = load_clip(str(rebuilt / "weights" / "clip")).text(["a skull in a beach"])
-    diffusion = DiffusionBackbone(DiffusionConfig(path=str(rebuilt / "weights" / "diffusion")))
-    states = diffusion.encode_prompt(["a skull in a beach"])  # (1, 16, 128)
+    diffusion = load_diffusion(DiffusionConfig(path=str(rebuilt / "weights" / "diffusion")))
+    states = diffusion.embed(["a skull in a beach"]).states  # (1, 16, 128)
     end = states[0, 6]  # start token and five words come before the end token
     from safetensors.torch import load_file
 

@@ -12,7 +12,7 @@ from uniemo.miniature.recipe.quality import TARGETS, Reader, accuracy
 from uniemo.miniature.recipe.store import Store, paint_chunk
 from uniemo.miniature.recipe.tokenizer import caption
 from uniemo.miniature.table import EMOTIONS, OBJECTS, SCENES
-from uniemo.models.diffusion import DiffusionBackbone, DiffusionConfig
+from uniemo.models.diffusion import DiffusionConfig, load_diffusion
 
 WEIGHTS = resolve("miniature:clip").parent
 
@@ -30,7 +30,7 @@ def reader():
 
 @pytest.fixture(scope="module")
 def diffusion():
-    return DiffusionBackbone(DiffusionConfig())
+    return load_diffusion(DiffusionConfig())
 
 
 def test_weights_are_small_and_their_report_meets_the_targets():

@@ -4,7 +4,7 @@ import pytest
 import torch
 from tiny import VOCABULARY, tiny_clip, tiny_diffusion
 
-from uniemo.models.diffusion import DiffusionBackbone, DiffusionConfig
+from uniemo.models.diffusion import DiffusionConfig, load_diffusion
 from uniemo.models.encoder import EncoderConfig
 from uniemo.models.head import HeadConfig
 from uniemo.models.uniemo import GenerationParts, UniEmoModel
@@ -22,7 +22,7 @@ def diffusion_folder(tmp_path_factory):
 
 @pytest.fixture
 def backbone(diffusion_folder):
-    return DiffusionBackbone(DiffusionConfig(path=diffusion_folder, steps=3))
+    return load_diffusion(DiffusionConfig(path=diffusion_folder, steps=3))
 
 
 @pytest.fixture

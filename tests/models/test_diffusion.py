@@ -6,7 +6,7 @@ import torch
 from tiny import tiny_diffusion
 
 from uniemo.errors import UniEmoError
-from uniemo.models.diffusion import DiffusionBackbone, DiffusionConfig
+from uniemo.models.diffusion import DiffusionConfig, load_diffusion
 
 
 def condition_of(batch, seed=0):
@@ -42,7 +42,7 @@ def test_frozen_and_in_eval_mode_for_ever(backbone):
 def test_condition_is_the_placeholders_embedding(backbone):
     """The hook equals a text encoder whose embedding table holds the condition."""
     condition = condition_of(2)
-    states = backbone.encode_prompt(["a dark {} forest", "{}"], condition)
+    states = backbone.embed(["a dark {} forest", "{}"], condition).states
     for row, prompt in enumerate(["a dark * forest", "*"]):
         tokenizer = backbone.tokenizers[0]
         encoder = copy.deepcopy(backbone.text_encoders[0])
@@ -57,13 +57,13 @@ def test_plain_prompts_are_the_pipelines_own(backbone):
     prompts = ["a dark forest", ""]
     tokenizer = backbone.tokenizers[0]
     ids = tokenizer(prompts, padding="max_length", max_length=16, return_tensors="pt").input_ids
-    assert torch.allclose(backbone.encode_prompt(prompts), backbone.text_encoders[0](ids)[0], atol=1e-6)
+    assert torch.allclose(backbone.embed(prompts).states, backbone.text_encoders[0](ids)[0], atol=1e-6)
 
 
 def test_neighbouring_characters_do_not_change_the_placeholder(backbone):
     condition = condition_of(1)
     assert not torch.equal(
-        backbone.encode_prompt(["{}."], condition), backbone.encode_prompt(["{}."], condition_of(1, 9))
+        backbone.embed(["{}."], condition).states, backbone.embed(["{}."], condition_of(1, 9)).states
     )
     ids, slots = backbone._tokenize("a{}, b")[0]
     star = backbone.tokenizers[0]("*", add_special_tokens=False).input_ids[0]
@@ -73,9 +73,9 @@ def test_neighbouring_characters_do_not_change_the_placeholder(backbone):
 def test_each_sample_has_its_own_condition_and_prompt(backbone):
     condition = condition_of(3)
     prompts = ["{}", "a {} room", "dark {}"]
-    whole = backbone.encode_prompt(prompts, condition)
+    whole = backbone.embed(prompts, condition).states
     for row in range(3):
-        alone = backbone.encode_prompt(prompts[row : row + 1], (condition[0][row : row + 1],))
+        alone = backbone.embed(prompts[row : row + 1], (condition[0][row : row + 1],)).states
         assert torch.allclose(whole[row], alone[0], atol=1e-5)
 
 
@@ -101,7 +101,7 @@ def test_a_samples_loss_does_not_depend_on_the_batch(backbone):
 
 @pytest.mark.parametrize("kind", ["epsilon", "v_prediction", "sample"])
 def test_target_follows_the_prediction_type(tmp_path, kind):
-    backbone = DiffusionBackbone(DiffusionConfig(path=str(tiny_diffusion(tmp_path / "sd", kind))))
+    backbone = load_diffusion(DiffusionConfig(path=str(tiny_diffusion(tmp_path / "sd", kind))))
     latents, noise, timesteps = training_batch()
     backbone.unet.forward = lambda x, t, encoder_hidden_states, return_dict: (torch.zeros_like(x),)
     loss = backbone.loss(latents, condition_of(4), noise, timesteps)
@@ -155,9 +155,9 @@ def test_the_unconditional_branch_never_sees_the_condition(backbone):
     backbone.generate(condition, ["{}", "{}"], [0, 1], steps=1, guidance=3.0)
     backbone.generate(condition, ["{}", "{}"], [0, 1], steps=1, guidance=1.0)
     handle.remove()
-    empty = backbone.encode_prompt([""])
+    empty = backbone.embed([""]).states
     assert torch.allclose(seen[0][:2], empty.expand(2, -1, -1), atol=1e-6)
-    assert torch.allclose(seen[0][2:], backbone.encode_prompt(["{}", "{}"], condition), atol=1e-6)
+    assert torch.allclose(seen[0][2:], backbone.embed(["{}", "{}"], condition).states, atol=1e-6)
     assert len(seen[-1]) == 2  # without guidance there is no second branch
 
 
@@ -180,13 +180,13 @@ def test_mistakes_are_named(backbone, diffusion_folder):
     with pytest.raises(UniEmoError, match=r"a prompt must hold \{\}"):
         backbone.generate(condition, ["a room"], [0])
     with pytest.raises(UniEmoError, match="within 14 tokens"):
-        backbone.encode_prompt(["dark " * 20 + "{}"], condition)
+        backbone.embed(["dark " * 20 + "{}"], condition)
     with pytest.raises(UniEmoError, match="as many as seeds"):
         backbone.generate(condition, ["{}"], [0, 1])
     with pytest.raises(UniEmoError, match="scheduler must be"):
         backbone.generate(condition, ["{}"], [0], scheduler="NoScheduler")
     with pytest.raises(UniEmoError, match="placeholder must be one token"):
-        DiffusionBackbone(DiffusionConfig(path=diffusion_folder, placeholder="many words"))
+        load_diffusion(DiffusionConfig(path=diffusion_folder, placeholder="many words"))
 
 
 @pytest.mark.parametrize(
@@ -205,11 +205,11 @@ def test_missing_file_is_named(diffusion_folder, tmp_path, file):
     shutil.copytree(diffusion_folder, folder)
     (folder / file).unlink()
     with pytest.raises(UniEmoError, match=file.split("/")[-1]):
-        DiffusionBackbone(DiffusionConfig(path=str(folder)))
+        load_diffusion(DiffusionConfig(path=str(folder)))
 
 
 def test_lora_starts_as_nothing_and_learns(backbone, diffusion_folder):
-    adapted = DiffusionBackbone(DiffusionConfig(path=diffusion_folder, lora_rank=2))
+    adapted = load_diffusion(DiffusionConfig(path=diffusion_folder, lora_rank=2))
     latents, noise, timesteps = training_batch()
     condition = condition_of(4)
     loss = adapted.loss(latents, condition, noise, timesteps)
@@ -227,8 +227,8 @@ def test_broken_folders_are_one_line(diffusion_folder, tmp_path):
     shutil.copytree(diffusion_folder, folder)
     (folder / "unet/diffusion_pytorch_model.safetensors").write_bytes(b"broken")
     with pytest.raises(UniEmoError, match="must be readable") as error:
-        DiffusionBackbone(DiffusionConfig(path=str(folder)))
+        load_diffusion(DiffusionConfig(path=str(folder)))
     assert "\n" not in str(error.value)
     (folder / "model_index.json").write_text('{"_class_name": "OtherPipeline"}')
-    with pytest.raises(UniEmoError, match="must hold a StableDiffusionPipeline"):
-        DiffusionBackbone(DiffusionConfig(path=str(folder)))
+    with pytest.raises(UniEmoError, match="must hold a StableDiffusionXLPipeline or StableDiffusionPipeline"):
+        load_diffusion(DiffusionConfig(path=str(folder)))

@@ -10,7 +10,7 @@ from tiny_sdxl import POOLED, WIDTHS, tiny_sdxl
 
 from uniemo.cli import main
 from uniemo.errors import UniEmoError
-from uniemo.models.diffusion import DiffusionBackbone, DiffusionConfig
+from uniemo.models.diffusion import DiffusionConfig, load_diffusion
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +20,7 @@ def sdxl_folder(tmp_path_factory):
 
 @pytest.fixture
 def backbone(sdxl_folder):
-    return DiffusionBackbone(DiffusionConfig(path=sdxl_folder, steps=3))
+    return load_diffusion(DiffusionConfig(path=sdxl_folder, steps=3))
 
 
 @pytest.fixture
@@ -52,7 +52,6 @@ def training_batch(batch=4):
 
 
 def test_facts(backbone):
-    assert backbone.xl
     assert backbone.image_size == 32
     assert backbone.token_widths == WIDTHS
     assert [len(backbone.token_embedding("dark forest")[index]) for index in range(2)] == list(WIDTHS)
@@ -155,7 +154,7 @@ def test_dropped_samples_see_zeros(backbone):
 
 
 def test_checkpointing_changes_nothing_but_memory(backbone, sdxl_folder):
-    lean = DiffusionBackbone(DiffusionConfig(path=sdxl_folder, checkpointing=True))
+    lean = load_diffusion(DiffusionConfig(path=sdxl_folder, checkpointing=True))
     latents, noise, timesteps = training_batch()
     gradients = []
     for own in (backbone, lean):
@@ -167,7 +166,7 @@ def test_checkpointing_changes_nothing_but_memory(backbone, sdxl_folder):
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_half_precision_keeps_the_vae(backbone, sdxl_folder, dtype):
-    half = DiffusionBackbone(DiffusionConfig(path=sdxl_folder, dtype=dtype, steps=2))
+    half = load_diffusion(DiffusionConfig(path=sdxl_folder, dtype=dtype, steps=2))
     kinds = {name: {p.dtype for p in getattr(half, name).parameters()} for name in ("vae", "unet", "text_encoders")}
     assert kinds == {"vae": {torch.float32}, "unet": {getattr(torch, dtype)}, "text_encoders": {getattr(torch, dtype)}}
     images = torch.rand(2, 3, 32, 32) * 2 - 1
@@ -192,7 +191,7 @@ def test_mixed_precision_stays_out_of_the_vae(backbone):
 
 
 def test_lora_in_half_precision(sdxl_folder):
-    adapted = DiffusionBackbone(DiffusionConfig(path=sdxl_folder, dtype="bfloat16", lora_rank=2))
+    adapted = load_diffusion(DiffusionConfig(path=sdxl_folder, dtype="bfloat16", lora_rank=2))
     latents, noise, timesteps = training_batch()
     adapted.loss(latents, condition_of(4), noise, timesteps).mean().backward()
     trained = [parameter for parameter in adapted.parameters() if parameter.requires_grad]
@@ -229,7 +228,7 @@ def test_a_vae_with_means_of_its_own_is_refused(sdxl_folder, tmp_path):
     config = json.loads((folder / "vae/config.json").read_text())
     (folder / "vae/config.json").write_text(json.dumps(config | {"latents_mean": [0.0] * 4}))
     with pytest.raises(UniEmoError, match="latents_mean"):
-        DiffusionBackbone(DiffusionConfig(path=str(folder)))
+        load_diffusion(DiffusionConfig(path=str(folder)))
 
 
 @pytest.mark.parametrize("file", ["text_encoder_2/model.safetensors", "tokenizer_2/tokenizer.json"])
@@ -238,4 +237,4 @@ def test_missing_second_parts_are_named(sdxl_folder, tmp_path, file):
     shutil.copytree(sdxl_folder, folder)
     (folder / file).unlink()
     with pytest.raises(UniEmoError, match=file.split("/")[-1]):
-        DiffusionBackbone(DiffusionConfig(path=str(folder)))
+        load_diffusion(DiffusionConfig(path=str(folder)))

@@ -201,3 +201,19 @@ def test_bad_weights(weights):
 
 def test_weights_are_scaled():
     assert emotion_weights({2: 2.0, 0: 6.0, 1: 0.0}, VOCABULARY) == {0: 0.75, 2: 0.25}
+
+
+def test_adapters_of_older_checkpoints_load(build, diffusion_folder):
+    """Checkpoints written before peft's adapters name them lora_down (rank, in) and lora_up (out, rank)."""
+    model = build(diffusion=DiffusionConfig(path=diffusion_folder, lora_rank=2))
+    state = {name: torch.randn(value.shape) for name, value in model.trained_state_dict().items() if ".lora_" in name}
+    assert state
+    older = {
+        name.replace("lora_A.default.weight", "lora_down").replace("lora_B.default.weight", "lora_up"): value
+        for name, value in state.items()
+    }
+    assert not older.keys() & state.keys()
+    model.load_trained_state_dict(
+        older | {name: v for name, v in model.trained_state_dict().items() if name not in state}
+    )
+    assert all(torch.equal(model.state_dict()[name], value) for name, value in state.items())

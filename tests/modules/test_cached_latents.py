@@ -6,7 +6,7 @@ import torch
 from tests.tiny_runs import assets, recipe
 from uniemo.cli import main
 from uniemo.launch import cpu_cores
-from uniemo.models.diffusion import DiffusionBackbone, DiffusionConfig
+from uniemo.models.diffusion import DiffusionBackbone, DiffusionConfig, load_diffusion
 from uniemo.modules import JointModule
 from uniemo.modules.latents import vae_key
 
@@ -121,7 +121,7 @@ def test_stage_1_has_no_latents(capsys):
 
 def test_the_key_is_the_encoders(tmp_path):
     path = str(assets() / "diffusion")
-    first, again = (DiffusionBackbone(DiffusionConfig(path=path)) for _ in range(2))
+    first, again = (load_diffusion(DiffusionConfig(path=path)) for _ in range(2))
     key = vae_key(first)
     assert len(key) == 12
     assert vae_key(again) == key
@@ -138,13 +138,13 @@ def test_the_key_is_the_encoders(tmp_path):
 
 
 def test_posterior_and_draw_are_encode():
-    diffusion = DiffusionBackbone(DiffusionConfig(path=str(assets() / "diffusion")))
+    diffusion = load_diffusion(DiffusionConfig(path=str(assets() / "diffusion")))
     images, noise = torch.rand(2, 3, 32, 32) * 2 - 1, torch.randn(2, *diffusion.latent_shape)
     posterior = diffusion.posterior(images)
     assert posterior.shape == (2, 2, *diffusion.latent_shape)
     assert posterior.dtype == torch.float32
     found = diffusion.vae.encode(images).latent_dist
     scale = diffusion.vae.config.scaling_factor
-    torch.testing.assert_close(diffusion.draw(posterior), found.mean * scale)
-    torch.testing.assert_close(diffusion.draw(posterior, noise), (found.mean + found.std * noise) * scale)
-    assert torch.equal(diffusion.encode(images, noise), diffusion.draw(posterior, noise))
+    torch.testing.assert_close(diffusion.sample_posterior(posterior), found.mean * scale)
+    torch.testing.assert_close(diffusion.sample_posterior(posterior, noise), (found.mean + found.std * noise) * scale)
+    assert torch.equal(diffusion.encode(images, noise), diffusion.sample_posterior(posterior, noise))

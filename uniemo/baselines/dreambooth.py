@@ -13,10 +13,9 @@ from uniemo.baselines.generation import EmotionDiffusion, GenerationBaseline, si
 from uniemo.data.batch import EmotionBatch
 from uniemo.distributed import batch_mean
 from uniemo.errors import UniEmoError
-from uniemo.models.diffusion import DiffusionConfig
-from uniemo.models.lora import TARGETS
+from uniemo.models.diffusion import SLOT, DiffusionConfig
+from uniemo.models.diffusion.components import ATTENTION
 from uniemo.models.losses import Condition
-from uniemo.models.prompts import SLOT
 from uniemo.modules.noise import mixed_seed, sample_noise, sample_timesteps
 from uniemo.modules.optim import RateConfig
 from uniemo.modules.terms import denoising_errors
@@ -44,7 +43,7 @@ class AdaptedDiffusion(EmotionDiffusion):
         super().__init__(vocabulary, config)
         self.identifiers = tuple(identifiers)
         unet = self.diffusion.unet
-        unet.add_adapter(LoraConfig(r=rank, lora_alpha=rank, init_lora_weights="gaussian", target_modules=[*TARGETS]))
+        unet.add_adapter(LoraConfig(r=rank, lora_alpha=rank, init_lora_weights="gaussian", target_modules=[*ATTENTION]))
         for parameter in unet.parameters():
             if parameter.requires_grad:  # adapters learn in full precision where the frozen network is in half
                 parameter.data = parameter.data.float()

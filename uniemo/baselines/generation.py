@@ -14,7 +14,7 @@ from uniemo.data.batch import EmotionBatch
 from uniemo.distributed import batch_mean
 from uniemo.errors import UniEmoError
 from uniemo.metrics.split import SplitMean
-from uniemo.models.diffusion import DiffusionBackbone, DiffusionConfig
+from uniemo.models.diffusion import DiffusionConfig, load_diffusion
 from uniemo.models.emotion_space import Weights, emotion_weights
 from uniemo.models.losses import Condition
 from uniemo.models.state import load_trained_state, trained_state
@@ -45,7 +45,7 @@ class EmotionDiffusion(nn.Module):
     def __init__(self, vocabulary: Vocabulary, config: DiffusionConfig) -> None:
         super().__init__()
         self.vocabulary = vocabulary
-        self.diffusion = DiffusionBackbone(config)
+        self.diffusion = load_diffusion(config)
 
     @abstractmethod
     def texts(

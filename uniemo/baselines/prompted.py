@@ -9,9 +9,8 @@ from torch import Tensor
 
 from uniemo.baselines.generation import EmotionDiffusion, GenerationBaseline, single_emotions
 from uniemo.data.batch import EmotionBatch
-from uniemo.models.diffusion import DiffusionConfig
+from uniemo.models.diffusion import SLOT, DiffusionConfig
 from uniemo.models.losses import Condition
-from uniemo.models.prompts import SLOT
 from uniemo.modules.terms import denoising_errors
 from uniemo.vocabulary import Vocabulary, attribute_text
 

@@ -11,9 +11,8 @@ from torch import Tensor, nn
 from uniemo.baselines.generation import EmotionDiffusion, GenerationBaseline
 from uniemo.data.batch import EmotionBatch
 from uniemo.errors import UniEmoError
-from uniemo.models.diffusion import DiffusionConfig
+from uniemo.models.diffusion import SLOT, DiffusionConfig
 from uniemo.models.losses import Condition
-from uniemo.models.prompts import SLOT
 from uniemo.modules.noise import sample_timesteps
 from uniemo.modules.optim import RateConfig
 from uniemo.modules.terms import denoising_errors

@@ -14,7 +14,7 @@ from uniemo.baselines.base import UnderstandingBaseline
 from uniemo.data.transforms import denormalise
 from uniemo.errors import UniEmoError
 from uniemo.miniature.paths import resolve
-from uniemo.models.pipeline import quiet
+from uniemo.models.diffusion.components import quiet
 from uniemo.modules.emotion import say
 from uniemo.vocabulary import Vocabulary
 

@@ -215,7 +215,7 @@ def _draw(options: argparse.Namespace, rows: list[dict[str, Any]]) -> None:
         # a prompt that is cut off before its place for the emotion is found before any work
         prompt, first = settings["prompt"], mix(rows[0])
         told = model.texts([first], [0], prompt) if baseline else ([prompt], model.sample_condition(first, [0]))
-        model.diffusion.encode_prompt(*told)
+        model.diffusion.embed(*told)
 
         def draw(part: Sequence[dict[str, Any]]) -> Tensor:
             return model.generate(

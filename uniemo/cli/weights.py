@@ -6,8 +6,8 @@ from jsonargparse import Namespace
 
 from uniemo.errors import UniEmoError
 from uniemo.models.clip import find_clip
+from uniemo.models.diffusion import find_diffusion
 from uniemo.models.hub import random_name
-from uniemo.models.pipeline import find_diffusion
 
 
 def settle_weights(config: Namespace) -> None:
@@ -33,7 +33,7 @@ def settle_weights(config: Namespace) -> None:
         find_clip(encoder.clip)
     if diffusion is None:
         return
-    find_diffusion(diffusion.path)
+    find_diffusion(diffusion.path, diffusion.family)
     if metrics.every_n_epochs:
         find_clip(metrics.clip)
     if feedback.num_per_emotion:

@@ -14,8 +14,8 @@ from uniemo.cache import atomic_write
 from uniemo.checkpoint import GENERATING, PREFIX, CheckpointInfo, load_model, read_checkpoint
 from uniemo.convert.words import learned_words, readme
 from uniemo.errors import UniEmoError
-from uniemo.models.lora import merge_lora
-from uniemo.models.pipeline import assemble, make_scheduler, quiet
+from uniemo.models.diffusion import DiffusionBackbone
+from uniemo.models.diffusion.components import quiet
 
 MARK = "uniemo.json"  # in every folder that export_diffusers wrote
 _ANY_END = 2  # end token of text encoders that pool at the highest id instead
@@ -79,24 +79,21 @@ def export_diffusers(checkpoint: str | Path, output: str | Path, draws: int = 4)
     return [word.name for word in words]
 
 
-def _pipeline(backbone: Any) -> Any:  # noqa: ANN401 - diffusers is imported late
-    """Return a diffusion model as the pipeline that it is, adapters merged, with the scheduler that it draws with.
+def _pipeline(backbone: DiffusionBackbone) -> Any:  # noqa: ANN401 - diffusers is imported late
+    """Return a diffusion model as the pipeline that it is, adapters merged, with the scheduler that it generates with.
 
     Text encoders whose configuration names no end token pool at the highest id of a prompt, where a new word would
     stand: the tokenizer's end token, which it means, is named instead.
     """
-    merge_lora(backbone.unet)
-    scheduler = make_scheduler(backbone.config.scheduler, backbone.scheduler_config)
-    parts = {"unet": backbone.unet, "vae": backbone.vae, "scheduler": scheduler}
-    for index, (tokenizer, encoder) in enumerate(zip(backbone.tokenizers, backbone.text_encoders, strict=True)):
-        end = "_2" if index else ""
-        parts |= {f"tokenizer{end}": tokenizer, f"text_encoder{end}": encoder}
-        if encoder.config.eos_token_id == _ANY_END:
-            encoder.config.eos_token_id = tokenizer.eos_token_id
-    pipeline = assemble(**parts)
-    if backbone.xl:
-        pipeline.register_to_config(force_zeros_for_empty_prompt=backbone.zeros_for_empty)
-    return pipeline
+    if backbone.config.lora_rank > 0:
+        unet: Any = backbone.unet
+        unet.fuse_lora()
+        unet.unload_lora()
+    for tokenizer, encoder in zip(backbone.tokenizers, backbone.text_encoders, strict=True):
+        encoder_config: Any = encoder.config
+        if encoder_config.eos_token_id == _ANY_END:
+            encoder_config.eos_token_id = tokenizer.eos_token_id
+    return backbone.pipeline()
 
 
 def check_replaceable(folder: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import open_clip
 import torch
-from open_clip.pretrained import download_pretrained, get_pretrained_cfg, list_pretrained_tags_by_model
+from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_model
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
@@ -20,7 +20,7 @@ from uniemo.errors import UniEmoError
 from uniemo.miniature.paths import MINIATURE, resolve
 from uniemo.models.clip_files import is_openai_archive, read_clip_file
 from uniemo.models.clip_shapes import TOKENIZER, ClipShape, build_shape
-from uniemo.models.hub import RANDOM, hub_folder, in_cache, is_hub_name, missing_weights, offline, reach
+from uniemo.models.hub import RANDOM, hub_folder, is_hub_name
 
 _SEED = 23372  # of random weights: a checkpoint finds the same ones again
 _CONFIG = "open_clip_config.json"
@@ -160,7 +160,7 @@ def _look_up(name: str) -> tuple[str | None, str, Path | None]:
             return (quick if forced else architecture), "", None if random else file
         architecture, tag = _variant(architecture, tag or "openai")
         if not random:
-            _check_tag(architecture.removesuffix("-quickgelu"), tag)
+            _find_tag(architecture.removesuffix("-quickgelu"), tag)
         return architecture, tag, None
     place = resolve(wanted)
     if place.is_file() and not random:
@@ -172,13 +172,13 @@ def _look_up(name: str) -> tuple[str | None, str, Path | None]:
         return None, "", place
     if not place.is_dir() and not wanted.startswith(MINIATURE) and is_hub_name(wanted):
         files = [_CONFIG] if random else [_CONFIG, _HUB_FILE]
-        place = hub_folder(wanted, files, "clip", optional=_TOKENIZER_FILES)
+        place = hub_folder(wanted, [*files, *_TOKENIZER_FILES], lambda folder: _first_missing(folder, files), "clip")
     _check_folder(place, weights=not random)
     return None, "", place
 
 
-def _check_tag(architecture: str, tag: str) -> None:
-    """Fetch published weights unless they are in the hub's cache.
+def _find_tag(architecture: str, tag: str) -> None:
+    """Download published weights unless they are in the hub's cache; open_clip finds them there.
 
     Raises:
         UniEmoError: they cannot be had.
@@ -186,19 +186,15 @@ def _check_tag(architecture: str, tag: str) -> None:
     config = get_pretrained_cfg(architecture, tag) or get_pretrained_cfg(f"{architecture}-quickgelu", tag) or {}
     owner, _, rest = str(config.get("hf_hub") or "").partition("/")
     repo, _, file = rest.partition("/")
-    if not repo or in_cache(f"{owner}/{repo}", [_HUB_FILE, file or "open_clip_pytorch_model.bin"]):
-        return  # open_clip finds it, or fetches it from elsewhere
-    reason = "HF_HUB_OFFLINE is set"
-    if not offline():
-        try:
-            with _quiet():
-                reach(f"{owner}/{repo}")
-                download_pretrained(config)
-            return
-        except Exception as error:  # no network, a full disk
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-    size = _SIZES.get(architecture, "") if tag == "openai" else ""
-    raise UniEmoError(missing_weights(f"clip {architecture}", f"{owner}/{repo}", [file or _HUB_FILE], size, reason))
+    if repo:  # else open_clip downloads it from elsewhere
+        size = _SIZES.get(architecture, "") if tag == "openai" else ""
+        files = [file or _HUB_FILE]
+        hub_folder(f"{owner}/{repo}", files, lambda folder: _first_missing(folder, files), f"clip {architecture}", size)
+
+
+def _first_missing(folder: Path, files: Sequence[str]) -> str | None:
+    """Return the first file that a folder lacks."""
+    return next((file for file in files if not (folder / file).is_file()), None)
 
 
 def take_apart(model: Any, source: str, name: str) -> ClipParts:  # noqa: ANN401 - open_clip is not typed

@@ -1,10 +1,9 @@
-"""Weights on the Hugging Face hub: found in the local cache, fetched where a network may be used, else asked for."""
+"""Weights on the Hugging Face hub: taken from the local cache, downloaded where a network may be used."""
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from uniemo.errors import UniEmoError
@@ -12,8 +11,6 @@ from uniemo.errors import UniEmoError
 RANDOM = "random:"  # before a name: the architecture without its weights
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _FILES = (".pt", ".pth", ".bin", ".ckpt", ".safetensors")
-_PATIENCE = 10  # seconds for an answer of the hub
-_TRUE = {"1", "ON", "YES", "TRUE"}  # what huggingface_hub takes for true
 
 
 def is_hub_name(name: str) -> bool:
@@ -26,84 +23,44 @@ def random_name(name: str) -> str:
     return RANDOM + name.removeprefix(RANDOM)
 
 
-def offline() -> bool:
-    """Whether ``HF_HUB_OFFLINE`` forbids the network, now or when huggingface_hub was imported."""
-    from huggingface_hub import constants
-
-    return bool(constants.HF_HUB_OFFLINE) or os.environ.get("HF_HUB_OFFLINE", "").upper() in _TRUE
-
-
-def hub_folder(repo: str, files: Sequence[str], what: str, size: str = "", optional: Sequence[str] = ()) -> Path:
-    """Return the folder in the hub's cache that holds files of a repository, fetching them where that may be done.
+def hub_folder(
+    repo: str, patterns: Sequence[str], missing: Callable[[Path], str | None], what: str, size: str = ""
+) -> Path:
+    """Return the folder in the hub's cache that holds these files, downloaded unless ``HF_HUB_OFFLINE`` is set.
 
     Args:
         repo: ``owner/repository``.
-        files: paths in it, all needed; of ``a|b`` one is enough.
+        patterns: files to download; the first is the name of one at the top.
+        missing: the first file that a folder lacks, None where it is complete.
         what: the argument that named the repository, for the error.
         size: of all files, in words, for the error; empty where it is not known.
-        optional: further paths, fetched where the repository has them.
 
     Raises:
-        UniEmoError: files are missing and cannot be fetched; one line with the command that fetches them.
+        UniEmoError: files are missing and cannot be downloaded; one line with the command that downloads them.
     """
-    from huggingface_hub import snapshot_download
+    from huggingface_hub import constants, snapshot_download, try_to_load_from_cache
 
-    folder = _cached(repo, files)
-    missing = _lacking(folder, files)
+    found = try_to_load_from_cache(repo, patterns[0])
+    lost: str | None = patterns[0]
+    if isinstance(found, str):
+        lost = missing(Path(found).parent)
+        if lost is None:
+            return Path(found).parent
     reason = "HF_HUB_OFFLINE is set"
-    if missing and not offline():
-        wanted = [path for entry in files for path in entry.split("|")] + list(optional)
+    if not constants.HF_HUB_OFFLINE:
         try:
-            folder = Path(snapshot_download(repo, allow_patterns=wanted))
+            folder = Path(snapshot_download(repo, allow_patterns=[*patterns]))
+            lost = missing(folder)
+            if lost is None:
+                return folder
             reason = "the repository has none"
+        except UniEmoError:
+            raise
         except Exception as error:  # no network, no such repository, a licence to accept, a full disk
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        missing = _lacking(folder, files)
-    if missing or folder is None:
-        lost = [entry.partition("|")[0] for entry in missing]
-        raise UniEmoError(missing_weights(what, repo, lost, size, reason, optional))
-    return folder
-
-
-def missing_weights(
-    what: str, repo: str, files: Sequence[str], size: str, reason: str, optional: Sequence[str] = ()
-) -> str:
-    """Return the one line that says which files are missing and how to fetch them."""
-    heavy = next((file for file in files if file.endswith((".safetensors", ".bin"))), files[0])
-    more = f" and {len(files) - 1} more" if len(files) > 1 else ""
     large = f", about {size} in all" if size else ""
-    return (
-        f"{what} must be on this machine or on the hub; {heavy}{more} of {repo} not found here ({reason}){large}: "
-        f"fetch with `hf download {repo} {' '.join([*files, *optional])}`, give a local folder, or dry-run with "
-        f"--weights random"
+    command = " ".join(["hf download", repo, *(f"--include '{pattern}'" for pattern in patterns)])
+    raise UniEmoError(
+        f"{what} must be on this machine or on the hub; {lost} of {repo} not found here ({reason}){large}: "
+        f"fetch with `{command}`, give a local folder, or dry-run with --weights random"
     )
-
-
-def reach(repo: str) -> None:
-    """Raise whatever keeps a repository on the hub from being reached, at once; a download would try for a minute."""
-    from huggingface_hub import HfApi
-
-    HfApi().model_info(repo, timeout=_PATIENCE)
-
-
-def in_cache(repo: str, files: Sequence[str]) -> bool:
-    """Whether the hub's cache holds any one of several files of a repository."""
-    return _cached(repo, files) is not None
-
-
-def _cached(repo: str, files: Sequence[str]) -> Path | None:
-    """Return the folder of the hub's cache that holds at least one of a repository's files."""
-    from huggingface_hub import try_to_load_from_cache
-
-    for path in [path for entry in files for path in entry.split("|")]:
-        found = try_to_load_from_cache(repo, path)
-        if isinstance(found, str):
-            return Path(found).parents[path.count("/")]
-    return None
-
-
-def _lacking(folder: Path | None, files: Sequence[str]) -> list[str]:
-    """Return the entries of ``files`` none of whose paths is there."""
-    if folder is None:
-        return list(files)
-    return [entry for entry in files if not any((folder / path).is_file() for path in entry.split("|"))]

@@ -9,6 +9,8 @@ from uniemo.errors import UniEmoError
 TOWER = "encoder.visual."
 _FROZEN = "diffusion."
 _ANY_SIZE = "space.bank_"  # the emotion space takes whatever size is loaded
+# Adapters of checkpoints from before peft's were taken.
+_RENAMED = {".lora_down": ".lora_A.default.weight", ".lora_up": ".lora_B.default.weight"}
 
 
 def trained_state(model: nn.Module, clip_tuned: bool) -> dict[str, Tensor]:
@@ -22,6 +24,7 @@ def trained_state(model: nn.Module, clip_tuned: bool) -> dict[str, Tensor]:
 
 def load_trained_state(model: nn.Module, state: dict[str, Tensor], shared_only: bool) -> None:
     """Load what :func:`trained_state` returned; see ``UniEmoModel.load_trained_state_dict``."""
+    state = {renamed(name): value for name, value in state.items()}
     own = trained_state(model, clip_tuned=any(name.startswith(TOWER) for name in state))
     if shared_only:
         shared = {_part(name) for name in own} & {_part(name) for name in state}
@@ -29,6 +32,14 @@ def load_trained_state(model: nn.Module, state: dict[str, Tensor], shared_only: 
         state = {name: value for name, value in state.items() if _part(name) in shared}
     check_state(own, state)
     model.load_state_dict(state, strict=False)
+
+
+def renamed(name: str) -> str:
+    """Return today's name of a tensor in an older checkpoint."""
+    for old, new in _RENAMED.items():
+        if name.endswith(old):
+            return name.removesuffix(old) + new
+    return name
 
 
 def check_state(own: dict[str, Tensor], state: dict[str, Tensor]) -> None:

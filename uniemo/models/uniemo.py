@@ -12,13 +12,12 @@ from torch import Tensor, nn
 from uniemo.errors import UniEmoError
 from uniemo.models.attributes import AttributeBank, AttributeConfig, Kind
 from uniemo.models.clip import load_clip
-from uniemo.models.diffusion import DiffusionBackbone, DiffusionConfig
+from uniemo.models.diffusion import DiffusionBackbone, DiffusionConfig, find_diffusion, load_diffusion
 from uniemo.models.emotion_space import EmotionSpace, EmotionSpaceConfig, Weights, emotion_weights, seeded
 from uniemo.models.encoder import EmotionFeatures, EncoderConfig, ExpertQueryEncoder
 from uniemo.models.fusion import ConditionFusion, FusionConfig
 from uniemo.models.head import EmotionHead, HeadConfig
 from uniemo.models.losses import Condition, ConditionLossConfig, build_condition_loss
-from uniemo.models.pipeline import find_diffusion
 from uniemo.models.state import load_trained_state, trained_state
 from uniemo.vocabulary import Vocabulary
 
@@ -93,7 +92,8 @@ class UniEmoModel(nn.Module):
         head = head or HeadConfig()
         num_emotions = len(vocabulary.emotions)
         if generation is not None:
-            find_diffusion(generation.diffusion.path)  # what is missing is said before anything is loaded
+            # what is missing is said before anything is loaded
+            find_diffusion(generation.diffusion.path, generation.diffusion.family)
         clip = load_clip(encoder.clip)
         if encode_names:
             bank = AttributeBank.from_names(vocabulary.scenes, vocabulary.objects, clip.text, num_emotions)
@@ -124,7 +124,7 @@ class UniEmoModel(nn.Module):
                 f"leave {', '.join(lacking)} out"
             )
         width, names = self.encoder.width, self.vocabulary.emotions
-        diffusion = DiffusionBackbone(parts.diffusion)
+        diffusion = load_diffusion(parts.diffusion)
         embeddings = zip(*(diffusion.token_embedding(name) for name in names), strict=True)
         self.diffusion = diffusion
         self.fusion = ConditionFusion(parts.fusion, width, diffusion.token_widths, diffusion.token_norms)

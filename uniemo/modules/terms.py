@@ -164,7 +164,7 @@ def denoising_errors(
             raise UniEmoError(_NO_TARGETS)
         posterior = diffusion.posterior(batch.targets)
     ids, device, shape = batch.sample_id, posterior.device, diffusion.latent_shape
-    latents = diffusion.draw(posterior, sample_noise(ids, shape, seed, step, _LATENT).to(device))
+    latents = diffusion.sample_posterior(posterior, sample_noise(ids, shape, seed, step, _LATENT).to(device))
     noise = sample_noise(ids, shape, seed, step, _NOISE).to(device)
     timesteps = sample_timesteps(ids, diffusion.num_timesteps, seed, step, _TIMESTEP).to(device)
     drop = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ _CACHED = 1024  # prompts whose ids are kept
 
 @dataclass(frozen=True)
 class EncodedPrompts:
-    """What the UNet is told of B prompts.
+    """Embeddings of B prompts, as the denoising network takes them.
 
     Attributes:
         states: (B, T, W) hidden states, those of several text encoders side by side.
@@ -27,6 +27,14 @@ class EncodedPrompts:
 
     states: Tensor
     pooled: Tensor | None = None
+
+    def where(self, choose: Tensor, other: EncodedPrompts) -> EncodedPrompts:
+        """Return these prompts, one for all, where ``choose`` (B,) is true, else the B ``other`` ones."""
+        choose = choose.to(other.states.device)
+        pooled = other.pooled
+        if self.pooled is not None and pooled is not None:
+            pooled = torch.where(choose[:, None], self.pooled, pooled)  # (B, P)
+        return EncodedPrompts(torch.where(choose[:, None, None], self.states, other.states), pooled)
 
 
 class PromptTokenizer:
@@ -78,6 +86,51 @@ class PromptTokenizer:
                 self._cache.clear()
             self._cache[prompt] = found
         return self._cache[prompt]
+
+
+def encode_prompts(
+    encoders: Iterable[Any],
+    tokenize: PromptTokenizer,
+    prompts: Sequence[str],
+    condition: Sequence[Tensor] | None,
+    **options: bool,
+) -> list[Any]:
+    """Run text encoders on prompts, with a condition in place of the placeholder token's embedding.
+
+    The condition enters through a hook on the encoder's token embedding, with its gradient attached, before positions
+    are added.
+
+    Args:
+        encoders: transformers' text encoders.
+        tokenize: of their tokenizers.
+        prompts: B texts.
+        condition: one (B, W) per text encoder; None leaves the placeholder's own embedding.
+        options: of the encoders' forward.
+
+    Returns:
+        The output of each encoder.
+
+    Raises:
+        UniEmoError: a condition is given and a prompt has no ``{}``, or the prompt is cut off before it.
+    """
+    outputs = []
+    for index, encoder in enumerate(encoders):
+        layer = embedding(encoder)
+        pairs = [tokenize(prompt)[index] for prompt in prompts]
+        ids = torch.stack([ids for ids, _ in pairs]).to(layer.weight.device)  # (B, T)
+        slots = torch.stack([slots for _, slots in pairs])  # (B, T)
+        hook: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
+        if condition is not None:
+            lacking = next((prompt for prompt, row in zip(prompts, slots, strict=True) if not row.any()), None)
+            if lacking is not None:
+                raise UniEmoError(
+                    f"a prompt must hold {SLOT} where the emotion goes, within {ids.shape[1] - 2} tokens; "
+                    f'got {lacking!r}, write for example "a {SLOT} room"'
+                )
+            hook = replaced(layer, slots.to(ids.device), condition[index])
+        with hook:
+            outputs.append(encoder(input_ids=ids, **options))
+    return outputs
 
 
 def embedding(encoder: Any) -> nn.Embedding:  # noqa: ANN401 - transformers is imported late
