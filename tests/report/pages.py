@@ -15,7 +15,7 @@ EMOTIONS = ["awe", "fear"]
 class Page(HTMLParser):
     """Elements of a page: ``elements`` as (tag, attributes), ``texts`` by the tag that they stand in."""
 
-    VOID = ("meta", "img", "line", "path", "circle", "br")
+    VOID = ("meta", "img")
 
     def __init__(self, text):
         super().__init__()
@@ -28,9 +28,6 @@ class Page(HTMLParser):
         self.elements.append((tag, dict(attrs)))
         if tag not in self.VOID:
             self._open.append(tag)
-
-    def handle_startendtag(self, tag, attrs):
-        self.elements.append((tag, dict(attrs)))
 
     def handle_endtag(self, tag):
         assert self._open, f"{tag} closes nothing"
@@ -77,7 +74,7 @@ def write_run(folder, emotions=EMOTIONS, **config):
     (folder / "images").mkdir(parents=True)
     settings = {"model": {"class_path": "uniemo.modules.JointModule"}, "seed_everything": 3, **config}
     (folder / "config.yaml").write_text(yaml.safe_dump(settings, allow_unicode=True))
-    figures = {
+    metrics = {
         "test/accuracy": 0.875,
         "test/balanced_accuracy": 0.75,
         "test/FID[tiny]": 12.3456,
@@ -87,8 +84,8 @@ def write_run(folder, emotions=EMOTIONS, **config):
         "test/coverage/area": 0.1,
     }
     for emotion, value in zip(emotions, (1.0, 0.5), strict=True):
-        figures[f"test/accuracy/{emotion}"] = value
-    _write(folder / "test.json", figures)
+        metrics[f"test/accuracy/{emotion}"] = value
+    _write(folder / "test.json", metrics)
     _write(folder / "test_confusion.json", {"emotions": emotions, "counts": [[3, 0], [1, 1]]})
     generated = {f"Emo-A[tiny]/{emotion}": 0.25 for emotion in emotions}
     _write(folder / "test_generation.json", {"images_per_emotion": 4, "generated": generated, "real": {}})

@@ -4,8 +4,8 @@ import pytest
 import yaml
 from small_study import FAKE, content
 
-from uniemo.studies.process import Processes
-from uniemo.studies.reading import read_study
+from uniemo.studies import make
+from uniemo.studies.study_files import read_study
 from uniemo.studies.work import WorkFolder
 
 
@@ -28,17 +28,13 @@ def study(written):
 
 @pytest.fixture
 def calls(tmp_path, monkeypatch):
-    """Returns a function that lists the words of the fake command's calls so far."""
+    """Cells run the fake command; returns a function that lists the arguments of its calls so far."""
     path = tmp_path / "calls"
     monkeypatch.setenv("CALLS", str(path))
+    monkeypatch.setattr(make, "PROGRAM", FAKE)
     return lambda: [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
 @pytest.fixture
 def work(tmp_path):
     return WorkFolder(tmp_path / "work")
-
-
-@pytest.fixture
-def fake():
-    return Processes(program=FAKE)

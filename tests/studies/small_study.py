@@ -8,12 +8,12 @@ FAKE = (sys.executable, str(Path(__file__).parent / "fake_command.py"))
 
 def content():
     """A small study: two methods, the second of which starts from a stage that both columns share."""
-    tested = {"run": "test", "words": "--ckpt {here}/fit/best.ckpt --accuracy {accuracy}"}
+    tested = {"run": "test", "args": "--ckpt {here}/fit/best.ckpt --accuracy {accuracy}"}
     return {
         "title": "Table X: things",
         "claim": "ours is better",
         "seeds": 2,
-        "figures": {
+        "metrics": {
             "Accuracy": {"key": "accuracy", "percent": True, "digits": 1},
             "FID": {"key": "FID", "best": "low"},
         },
@@ -28,10 +28,24 @@ def content():
         "checks": [{"claim": "ours above plain", "better": "Ours", "than": "Plain", "in": ["Accuracy"]}],
         "parameters": {"tower": {"small": {}, "big": {"paper": "--tower big", "miniature": "--tower mini"}}},
         "cells": {
-            "plain": {"defaults": {"tower": "small"}, "steps": [{"run": "fit", "words": "{tower}"}, tested]},
-            "first": {"steps": [{"run": "fit", "words": "--first"}]},
+            "plain": {"defaults": {"tower": "small"}, "steps": [{"run": "fit", "args": "{tower}"}, tested]},
+            "first": {"steps": [{"run": "fit", "args": "--first"}]},
             "second": {
-                "steps": [{"run": "fit", "words": "--init {cell:first}/fit/best.ckpt", "quick": "--short"}, tested]
+                "steps": [{"run": "fit", "args": "--init {cell:first}/fit/best.ckpt", "quick": "--short"}, tested]
             },
         },
     }
+
+
+def changed(path, value):
+    """The small study with one thing changed (None: removed); ``path`` is keys with dots."""
+    values = content()
+    part = values
+    *keys, last = path.split(".")
+    for key in keys:
+        part = part[int(key) if key.isdigit() else key]
+    if value is None:
+        del part[last]
+    else:
+        part[last] = value
+    return values

@@ -39,68 +39,60 @@ def run(words: list[str]) -> int:
     folder = Path(options.target).expanduser()
     if options.output is not None:
         _check_output(options.output)
-    output, text = _run_report(folder, options.output) if folder.is_dir() else _study_report(options)
+    output, text = _run_report(folder) if folder.is_dir() else _study_report(options)
 
     from uniemo.cache import atomic_write
 
-    with atomic_write(output) as path:
+    with atomic_write(options.output or output) as path:
         path.write_text(text, encoding="utf-8")
-    print(f"wrote {output}")
+    print(f"wrote {options.output or output}")
     return 0
 
 
 def _check_output(path: Path) -> None:
-    """Raise where writing would destroy something else than an earlier report."""
+    """Raise where another file than an earlier report would be overwritten."""
     from uniemo.report.page import MARK
 
     check_new_file(path, "--output")
-    if not path.exists():
-        return
-    with path.open("rb") as file:
-        start = file.read(1000)
-    if MARK.encode() not in start:
+    if path.exists() and MARK.encode() not in path.read_bytes()[:1000]:
         raise UniEmoError(f"--output must be a new file or an earlier report; {path} is neither: choose another name")
 
 
-def _run_report(folder: Path, output: Path | None) -> tuple[Path, str]:
+def _run_report(folder: Path) -> tuple[Path, str]:
     """Return where the report of a run folder goes, and its text."""
     from uniemo.report.page import render
-    from uniemo.report.runs import read_runs
+    from uniemo.report.run_page import read_runs
 
     page = read_runs(folder)
-    return output or folder / "report.html", render("runs.html", title=page.title, page=page)
+    return folder / "report.html", render("runs.html", title=page.title, page=page)
 
 
 def _study_report(options: argparse.Namespace) -> tuple[Path, str]:
     """Return where the report of a study goes, and its text."""
     from uniemo.report.page import render
-    from uniemo.report.studies import read_study_page
+    from uniemo.report.study_page import read_study_page
     from uniemo.studies.cells import Setting
-    from uniemo.studies.checks import RULE
-    from uniemo.studies.reading import known_studies, read_study
+    from uniemo.studies.claims import RULE
+    from uniemo.studies.study_files import known_studies, read_study
     from uniemo.studies.work import WorkFolder
 
-    known = known_studies()
-    if options.target not in (*known, _ALL) and not Path(options.target).is_file():
+    known, every = known_studies(), options.target == _ALL
+    if not every and options.target not in known and not Path(options.target).is_file():
         raise UniEmoError(
             f"RUN_OR_STUDY must be a folder, one of {', '.join(known)}, or all; got {options.target!r}"
             f"{near(options.target, known)}"
         )
     if options.scale == "paper" and options.data is None:
         raise UniEmoError("--data must name the folder that the study was run with at --scale paper; got none: add it")
-    setting = Setting(options.scale, options.quick, options.data)
-    names = known if options.target == _ALL else [options.target]
-    work = WorkFolder(options.work)
-    studies = [read_study_page(read_study(name), setting, work, with_runs=options.target != _ALL) for name in names]
-    title = "Every table and figure" if options.target == _ALL else studies[0].title
+    setting, work = Setting(options.scale, options.quick, options.data), WorkFolder(options.work)
+    studies = [read_study(name) for name in (known if every else [options.target])]
     extent = ", a first look with few steps and images" if options.quick else ""
     text = render(
         "studies.html",
-        title=title,
-        studies=studies,
+        title="Every table and figure" if every else studies[0].title,
+        pages=[read_study_page(study, setting, work, with_runs=not every) for study in studies],
         setting=f"{options.scale} scale{extent}".capitalize(),
-        results=str(work.ledger.path),
+        results=str(work.results_file),
         rule=RULE.replace("*", ""),
     )
-    name = _ALL if options.target == _ALL else studies[0].name
-    return options.output or work.output(setting) / f"{name}.html", text
+    return work.output(setting) / f"{_ALL if every else studies[0].name}.html", text

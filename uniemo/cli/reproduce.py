@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import shlex
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,15 +13,15 @@ from uniemo.errors import UniEmoError
 
 if TYPE_CHECKING:
     from uniemo.studies.cells import Cell, Setting
-    from uniemo.studies.runner import Summary
     from uniemo.studies.study import Study
     from uniemo.studies.work import WorkFolder
 
 _DESCRIPTION = """Reproduce tables and figures of the paper, on the embedded miniature or at true size.
 
-Every method is trained and tested by this command's own sisters (uniemo fit, test, generate, filter), each cell once,
-whatever number of tables it stands in. Finished cells are never run again: after a stop start it again. Results
-gather in WORK/results.jsonl; tables (Markdown, LaTeX), plots and the page RESULTS.md are made from it alone."""
+Every method is trained and tested by uniemo fit, test, generate and filter, each cell once, whatever number of tables
+needs it. Finished cells are never run again: after a stop start it again. Results gather in WORK/results.jsonl; tables
+(Markdown, LaTeX), plots and the page RESULTS.md are made from it alone. GNU make runs the cells (WORK/Makefile); to run
+them on a SLURM cluster set RUN="srun --gres=gpu:1"."""
 
 _EXAMPLES = """examples:
   uniemo reproduce all --dry-run                                what would be run, and about how long it takes
@@ -29,11 +30,12 @@ _EXAMPLES = """examples:
   uniemo reproduce all --no-run --results RESULTS.md            write the page from the results that are there
   uniemo reproduce table1 --scale paper --data /data --seeds 0  true size; /data holds EmoSet, FI, ...
 """
+_MOST_JOBS = 8  # on a machine without GPUs, unless asked for more: each holds a model in memory
 
 
 def _parser() -> Parser:
     """Return the options."""
-    from uniemo.studies.reading import known_studies
+    from uniemo.studies.study_files import known_studies
 
     parser = Parser("uniemo reproduce", _DESCRIPTION, _EXAMPLES)
     names = f"{', '.join(known_studies())}, all, or YAML files of your own"
@@ -66,65 +68,60 @@ def run(words: list[str]) -> int:
     """Reproduce; ``words`` begin with the command. Returns 1 when a cell has failed."""
     options = _parser().parse_words(words[1:])
 
-    from uniemo.studies.cells import Setting
+    from uniemo.studies.cells import Setting, cells_of
     from uniemo.studies.work import WorkFolder
 
     if options.scale == "paper" and (options.data is None or not options.data.expanduser().is_dir()):
         raise UniEmoError(
             f"--data must be the folder that holds EmoSet, FI and the others with --scale paper; got {options.data}"
         )
-    setting = Setting(options.scale, options.quick, options.data)
+    setting, work = Setting(options.scale, options.quick, options.data), WorkFolder(options.work)
     studies = _studies(options.studies)
-    wanted = _wanted(studies, options.seeds, setting)
-    work = WorkFolder(options.work)
+    every = [
+        cell
+        for study in studies
+        for seed in (range(study.seeds) if options.seeds is None else dict.fromkeys(options.seeds))
+        for cell in cells_of(study, seed, setting)
+    ]
+    wanted = list({cell.hash: cell for cell in every}.values())
     if options.dry_run:
         _dry_run(wanted, studies, work, options.jobs)
         return 0
-    summary = None if options.no_run else _run(wanted, studies, setting, work, options.jobs)
+    code = 0 if options.no_run else _run(wanted, studies, setting, work, options.jobs)
     _write(studies, setting, work, options)
-    return 0 if summary is None else _tell(summary)
+    return code
 
 
 def _studies(names: list[str]) -> list[Study]:
     """Read the studies, each once; ``all`` is every packaged one."""
-    from uniemo.studies.reading import known_studies, read_study
+    from uniemo.studies.study_files import known_studies, read_study
 
     every = [one for name in names for one in (known_studies() if name == "all" else [name])]
     return [read_study(name) for name in dict.fromkeys(every)]
 
 
-def _wanted(studies: list[Study], seeds: list[int] | None, setting: Setting) -> list[Cell]:
-    """Return the cells of all studies, each once."""
-    from uniemo.studies.cells import cells_of
+def _gpus_and_jobs(jobs: int | None) -> tuple[int, int]:
+    """Return the number of GPUs, and of cells at once: one for each GPU, else for each core, unless given."""
+    import torch
 
-    cells = [
-        cell
-        for study in studies
-        for seed in (range(study.seeds) if seeds is None else dict.fromkeys(seeds))
-        for cell in cells_of(study, seed, setting)
-    ]
-    return list({cell.hash: cell for cell in cells}.values())
+    from uniemo.studies.make import cores
 
-
-def _files(studies: list[Study], setting: Setting) -> set[str]:
-    """Return the hashes of the cells that pictures are drawn from."""
-    from uniemo.studies.cells import cells_of
-
-    return {cell.hash for study in studies if study.picture for cell in cells_of(study, 0, setting)}
+    gpus = torch.cuda.device_count()
+    return gpus, jobs or gpus or min(cores(), _MOST_JOBS)
 
 
 def _dry_run(wanted: list[Cell], studies: list[Study], work: WorkFolder, jobs: int | None) -> None:
     """Print what would be run."""
     from uniemo.studies.costs import seconds
-    from uniemo.studies.runner import default_jobs, devices, pending
+    from uniemo.studies.make import pending
 
     todo = pending(wanted, work)
     for cell in todo:
         print(f"# {cell.title}")
         for command in cell.commands:
             print(shlex.join(["uniemo", *command.on_disk(work.cells, cell.hash)]))
-    known = work.ledger.read()
-    jobs = jobs or default_jobs(devices())
+    known = work.results()
+    _, jobs = _gpus_and_jobs(jobs)
     minutes = sum(seconds(cell, known) for cell in todo) / 60
     print(
         f"# {len(todo)} cells of {', '.join(study.name for study in studies)}; about {minutes:.0f} min of commands, "
@@ -132,47 +129,42 @@ def _dry_run(wanted: list[Cell], studies: list[Study], work: WorkFolder, jobs: i
     )
 
 
-def _run(wanted: list[Cell], studies: list[Study], setting: Setting, work: WorkFolder, jobs: int | None) -> Summary:
-    """Run what is not there yet."""
-    from uniemo.studies.runner import default_jobs, devices, run_cells
+def _run(wanted: list[Cell], studies: list[Study], setting: Setting, work: WorkFolder, jobs: int | None) -> int:
+    """Run what is not there yet and print how it ended; returns 1 when a cell has failed."""
+    from uniemo.studies.cells import cells_of, with_parents
+    from uniemo.studies.make import run_cells
+    from uniemo.studies.run_cell import failure
 
-    gpus = devices()
-    files = _files(studies, setting)
-    return run_cells(wanted, work, jobs or default_jobs(gpus), gpus, files, say=lambda line: print(line, flush=True))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # stops it as Ctrl-C does
+    gpus, jobs = _gpus_and_jobs(jobs)
+    pictured = {cell.hash for study in studies if study.picture for cell in cells_of(study, 0, setting)}
+    todo = run_cells(wanted, work, jobs, gpus, pictured, say=lambda line: print(line, flush=True))
+    unfinished = [cell for cell in todo if not work.is_finished(cell)]
+    print(f"{len(todo) - len(unfinished)} cells run, {len(with_parents(wanted)) - len(todo)} were there")
+    for cell in unfinished:
+        if all(work.is_finished(parent) for parent in cell.parents):
+            print(f"FAILED {cell.title}: {failure(work.folder(cell))}")
+    for cell in unfinished:
+        if not all(work.is_finished(parent) for parent in cell.parents):
+            print(f"left out, for what it needs has failed: {cell.title}")
+    return 1 if unfinished else 0
 
 
 def _write(studies: list[Study], setting: Setting, work: WorkFolder, options: argparse.Namespace) -> None:
     """Write tables, plots and pictures of these studies, and the page over all packaged ones and these."""
-    from uniemo.studies.reading import known_studies
-    from uniemo.studies.results import write_results
+    from uniemo.studies.cells import cell_of
+    from uniemo.studies.pictures import write_picture
+    from uniemo.studies.results_page import write_results
+    from uniemo.studies.study_files import known_studies
 
     folder = work.output(setting)
-    for study in studies:
-        if study.picture:
-            _picture(study, setting, work)
+    for study in (study for study in studies if study.picture):
+        cells = {row.name: cell_of(study, row, None, 0, setting) for row in study.rows}
+        folders = {name: work.folder(cell) for name, cell in cells.items() if cell and work.is_finished(cell)}
+        if folders:
+            write_picture(study, folders, folder / f"{study.name}.png")
     page = options.results or folder / "RESULTS.md"
     images = folder if options.results is None else options.images or page.parent / "docs" / "results"
     every = {study.name: study for study in [*_studies(known_studies()), *studies]}
-    write_results(list(every.values()), setting, work.ledger.read(), folder, page, images)
+    write_results(list(every.values()), setting, work.results(), folder, page, images)
     print(f"wrote {page}; tables and plots: {folder}")
-
-
-def _picture(study: Study, setting: Setting, work: WorkFolder) -> None:
-    """Draw a study's picture from the cells of the first seed that are there."""
-    from uniemo.studies.cells import cell_of
-    from uniemo.studies.pictures import draw
-
-    cells = {row.name: cell_of(study, row, None, 0, setting) for row in study.rows}
-    folders = {name: work.folder(cell) for name, cell in cells.items() if cell is not None and work.is_whole(cell)}
-    if folders:
-        draw(study, folders, work.output(setting) / f"{study.name}.png")
-
-
-def _tell(summary: Summary) -> int:
-    """Print how the run ended."""
-    print(f"{len(summary.done)} cells run, {len(summary.before)} were there")
-    for cell, why in summary.failed:
-        print(f"FAILED {cell.title}: {why}")
-    for cell in summary.left_out:
-        print(f"left out, for what it needs has failed: {cell.title}")
-    return 1 if summary.failed else 0

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import PurePath
 
 from uniemo.studies.cells import Cell, Command
-from uniemo.studies.ledger import Record
+from uniemo.studies.work import Result
 
 # Seconds of one thread where each core has one, (in full, with --quick); start-up of a command included.
 SECONDS: dict[str, tuple[float, float]] = {
@@ -62,7 +61,7 @@ def kind(command: Command, cell: Cell) -> str:
     return command.run
 
 
-def seconds(cell: Cell, known: dict[str, Record]) -> float:
+def seconds(cell: Cell, known: dict[str, Result]) -> float:
     """Return how long a cell will take: as long as it took before, else as long as one of its name, else a guess.
 
     Args:
@@ -72,10 +71,10 @@ def seconds(cell: Cell, known: dict[str, Record]) -> float:
     if cell.hash in known:
         return float(known[cell.hash]["seconds"])
     alike = [
-        float(record["seconds"])
-        for record in known.values()
-        if (record["name"], record["scale"], record["quick"]) == (cell.name, cell.scale, cell.quick)
-        and record["choices"].get("method") == dict(cell.choices).get("method")
+        float(result["seconds"])
+        for result in known.values()
+        if (result["name"], result["scale"], result["quick"]) == (cell.name, cell.scale, cell.quick)
+        and result["choices"].get("method") == dict(cell.choices).get("method")
     ]
     if alike:
         return sum(alike) / len(alike)
@@ -87,10 +86,10 @@ def seconds(cell: Cell, known: dict[str, Record]) -> float:
 
 
 def images(command: Command) -> int:
-    """Return how many images a ``generate`` command draws, 0 for any other command."""
+    """Return how many images a ``generate`` command makes, 0 for any other command."""
     if command.run != "generate":
         return 0
-    given = dict(zip(command.words, command.words[1:], strict=False))  # the last of an option counts
+    given = dict(zip(command.args, command.args[1:], strict=False))  # the last of an option counts
     return int(given.get("--num", 16)) * (EMOTIONS if given.get("--emotion") == "all" else 1)
 
 
@@ -99,7 +98,7 @@ def gpu_hours(cell: Cell) -> float:
     choices = dict(cell.choices)
     clip = CLIP[choices.get("clip", "vit_l14")]
     unet, vae = (table[choices.get("diffusion", "sd15")] for table in (UNET, VAE))
-    drawing = STEPS * GUIDED * unet
+    generation = STEPS * GUIDED * unet  # of an image
     dataset = choices.get("dataset", "emoset")
     trained, tested = TRAINED[dataset], TESTED[choices.get("other", dataset)]
     work = 0.0
@@ -111,7 +110,7 @@ def gpu_hours(cell: Cell) -> float:
         elif name in EPOCHS:  # UNet forward and backward without its own weights' gradients: 2; checkpointed XL: 3
             work += trained * EPOCHS[name] * ((3 if unet > 1 else 2) * unet + vae + 3 * clip)
         elif name == "test of images":
-            work += GENERATED * drawing + tested * clip
+            work += GENERATED * generation + tested * clip
         elif name == "test":
             work += tested * clip
         elif name == "asking":
@@ -119,7 +118,7 @@ def gpu_hours(cell: Cell) -> float:
         elif name == "filter":
             work += POOL * clip
         elif name == "generate":
-            work += images(command) * drawing
+            work += images(command) * generation
     return work / GPU / 3600
 
 
@@ -133,7 +132,7 @@ def arithmetic() -> str:
         f"Estimated, not measured: EmoSet's {TRAINED['emoset']:,} training images, epochs of the recipes; an image "
         f"costs passes × CLIP ({listed(CLIP)} TFLOP forward), in stages 2 and 3 also the UNet forward and back "
         f"({listed(UNET)} TFLOP forward; twice that, three times with SDXL's checkpointing) and the VAE "
-        f"({listed(VAE)}). A test draws {GENERATED:,} images, the pool for explicit feedback has {POOL:,}, "
+        f"({listed(VAE)}). A test generates {GENERATED:,} images, the pool for explicit feedback has {POOL:,}, "
         f"each {STEPS} steps of {GUIDED} passes; a "
         f"vision-language model of 7e9 weights takes {ASKED:.0f} TFLOP for an image. One GPU gives {GPU:.0f} TFLOP a "
         "second. Decoding of images is not counted."
@@ -146,7 +145,7 @@ def _recipe(command: Command) -> str:
     return PurePath(names[0]).stem if names else ""
 
 
-def _fits(cell: Cell) -> Iterable[Command]:
-    """Yield the trainings of a cell, else those of its parents."""
+def _fits(cell: Cell) -> list[Command]:
+    """Return the trainings of a cell, else those of its parents."""
     own = [command for command in cell.commands if command.run == "fit"]
     return own or [command for parent in cell.parents for command in _fits(parent)]

@@ -1,4 +1,4 @@
-"""What was measured: the ledger's figures by row, column and seed."""
+"""What was measured: the results' metrics by row, column and seed."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from uniemo.studies.cells import Setting, cell_of
-from uniemo.studies.ledger import Record
 from uniemo.studies.study import Column, Row, Study
+from uniemo.studies.work import Result
 
 
 @dataclass(frozen=True)
 class Measured:
-    """A figure over seeds, as shown: shares in per cent where the column says so.
+    """A metric over seeds, as shown: shares in per cent where the column says so.
 
     Attributes:
         by_seed: value by seed; a cell that is the same for every seed counts once.
-        network: that the figure was measured with, empty where none was.
+        network: that the metric was measured with, empty where none was.
     """
 
     by_seed: dict[int, float] = field(default_factory=dict)
@@ -34,60 +34,59 @@ class Measured:
         return statistics.stdev(self.by_seed.values()) if len(self.by_seed) > 1 else None
 
 
-Table = dict[tuple[str, str], Measured]  # by row name and column name; without what was not measured
+Measurements = dict[tuple[str, str], Measured]  # by row name and column name; without what was not measured
 
 
-def measured(study: Study, setting: Setting, records: Mapping[str, Record]) -> Table:
-    """Collect a study's figures.
+def measured(study: Study, setting: Setting, results: Mapping[str, Result]) -> Measurements:
+    """Collect a study's metrics.
 
     Args:
         study: whose rows and columns count.
         setting: scale and extent; at paper scale with the data folder that the cells were run with.
-        records: of the ledger, by hash.
+        results: by hash.
 
     Returns:
-        What there is, for every seed that the ledger knows.
+        What there is, for every seed of the results.
     """
-    seeds = sorted({int(record["seed"]) for record in records.values()})
-    table = {}
-    for row in study.rows:
-        for column in study.columns:
-            found = _over_seeds(study, row, column, seeds, setting, records)
-            if found.by_seed:
-                table[row.name, column.name] = found
-    return table
+    seeds = sorted({int(result["seed"]) for result in results.values()})
+    found = {
+        (row.name, column.name): _over_seeds(study, row, column, seeds, setting, results)
+        for row in study.rows
+        for column in study.columns
+    }
+    return {place: one for place, one in found.items() if one.by_seed}
 
 
 def _over_seeds(
-    study: Study, row: Row, column: Column, seeds: list[int], setting: Setting, records: Mapping[str, Record]
+    study: Study, row: Row, column: Column, seeds: list[int], setting: Setting, results: Mapping[str, Result]
 ) -> Measured:
-    """Collect one figure."""
-    values: dict[str, tuple[int, float]] = {}
+    """Collect one metric."""
+    values: dict[int, float] = {}
     network = ""
     key = f"{row.reference}/{column.key}" if row.reference else column.key
     for seed in seeds:
         cell = cell_of(study, row, column, seed, setting)
-        figure = None if cell is None or cell.hash not in records else find_figure(records[cell.hash]["figures"], key)
-        if cell is not None and figure is not None and cell.hash not in values:
-            network, value = figure
-            values[cell.hash] = (cell.seed, 100 * value if column.percent else value)
-    return Measured(dict(values.values()), network)
+        found = None if cell is None or cell.hash not in results else find_metric(results[cell.hash]["figures"], key)
+        if cell is not None and found is not None:
+            network, value = found
+            values[cell.seed] = 100 * value if column.percent else value
+    return Measured(values, network)
 
 
-def find_figure(figures: Mapping[str, float], key: str) -> tuple[str, float] | None:
-    """Return the network in brackets and the value of a test figure; None where there is none.
+def find_metric(metrics: Mapping[str, float], key: str) -> tuple[str, float] | None:
+    """Return the network in brackets and the value of a test metric; None where there is none.
 
     Args:
-        figures: of test.json, such as ``test/accuracy`` or ``test/FID[miniature-clip]``.
+        metrics: of test.json, such as ``test/accuracy`` or ``test/FID[miniature-clip]``.
         key: ``accuracy``, ``FID`` or ``real/Emo-A``.
     """
-    for name, value in figures.items():
+    for name, value in metrics.items():
         base, _, network = name.removeprefix("test/").partition("[")
         if name.startswith("test/") and base == key and (not network or network.endswith("]")):
             return network.rstrip("]"), float(value)
     return None
 
 
-def networks(table: Table) -> list[str]:
-    """Return the names of the networks behind a table's figures."""
-    return sorted({one.network for one in table.values() if one.network})
+def networks(measurements: Measurements) -> list[str]:
+    """Return the names of the networks behind metrics."""
+    return sorted({one.network for one in measurements.values() if one.network})

@@ -2,147 +2,167 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import dataclass
 
 from uniemo.studies.cells import Setting
-from uniemo.studies.measured import Measured, Table, networks
+from uniemo.studies.measured import Measurements, networks
 from uniemo.studies.study import Column, Row, Study
 
 _NOTHING = "–"
-_LATEX = str.maketrans({"%": r"\%", "_": r"\_", "&": r"\&", "#": r"\#", "±": r"$\pm$", "–": "--", "γ": r"$\gamma$"})
+_ARROWS = {"high": "↑", "low": "↓"}
+_LATEX = {"%": r"\%", "_": r"\_", "&": r"\&", "#": r"\#", "±": r"$\pm$", "–": "--", "γ": r"$\gamma$"}
+_LATEX_TABLE = str.maketrans({**_LATEX, "↑": r"$\uparrow$", "↓": r"$\downarrow$"})
 
 
-def markdown(study: Study, table: Table, setting: Setting) -> str:
-    """Return a study's table in Markdown, with notes below it.
+@dataclass(frozen=True)
+class Entry:
+    """A cell of a table: ``kind`` is ``text``, ``paper``, ``best`` or empty, ``spread`` is with the number of seeds."""
 
-    Args:
-        study: rows and columns.
-        table: what was measured.
-        setting: scale and extent.
-    """
-    head = _heading(study)
-    lines = [_line(head), _line(["---"] * len(head))]
-    group = ""
+    text: str
+    kind: str = ""
+    spread: str = ""
+
+    @property
+    def whole(self) -> str:
+        """Text and spread."""
+        return f"{self.text} {self.spread}".strip()
+
+
+@dataclass(frozen=True)
+class Line:
+    """A row of a table; ``group`` is a heading above it, if any."""
+
+    group: str
+    entries: tuple[Entry, ...]
+
+
+def heading(study: Study) -> list[Entry]:
+    """Return the headings: method, note where rows have one, for each metric here and, where it has any, the paper."""
+    entries = [Entry("method", "text"), *([Entry("", "text")] if study.has_notes else [])]
+    for column in study.columns:
+        name = f"{column.name} {_ARROWS[column.best]}{' %' if column.percent else ''}"
+        entries.append(Entry(name))
+        if _printed(study, column):
+            entries.append(Entry(name, "paper"))
+    return entries
+
+
+def lines(study: Study, measurements: Measurements) -> list[Line]:
+    """Return the rows, the best of each column marked."""
+    found, group = [], ""
     for row in study.rows:
-        if row.group != group:
-            group = row.group
-            lines.append(_line([f"**{group}**", *[""] * (len(head) - 1)]))
-        lines.append(_line(_cells(study, row, table, lambda text: f"**{text}**")))
-    return "\n".join([*lines, "", *notes(study, table, setting)]) + "\n"
+        entries = [Entry(row.label, "text"), *([Entry(row.note, "text")] if study.has_notes else [])]
+        for column in study.columns:
+            entries.append(_entry(study, row, column, measurements))
+            if _printed(study, column):
+                paper = row.paper.get(column.name)
+                entries.append(Entry(_NOTHING if paper is None else f"{paper:.{column.digits}f}", "paper"))
+        found.append(Line(row.group if row.group != group else "", tuple(entries)))
+        group = row.group
+    return found
 
 
-def latex(study: Study, table: Table, setting: Setting) -> str:
+def markdown(study: Study, measurements: Measurements, setting: Setting) -> str:
+    """Return a study's table in Markdown, with notes below it."""
+
+    def line(entries: list[str]) -> str:
+        return f"| {' | '.join(entries)} |"
+
+    head = _titles(study)
+    texts = [line(head), line(["---"] * len(head))]
+    for row in lines(study, measurements):
+        if row.group:
+            texts.append(line([f"**{row.group}**", *[""] * (len(head) - 1)]))
+        texts.append(line([f"**{entry.whole}**" if entry.kind == "best" else entry.whole for entry in row.entries]))
+    return "\n".join([*texts, "", *notes(study, measurements, setting)]) + "\n"
+
+
+def latex(study: Study, measurements: Measurements, setting: Setting) -> str:
     """Return a study's table in LaTeX (booktabs), with notes below it."""
-    head = _heading(study)
-    left = len(head) - 2 * len(study.columns)
-    lines = [rf"\begin{{tabular}}{{{'l' * left}{'r' * (len(head) - left)}}}", r"\toprule", _row(head), r"\midrule"]
-    group = ""
-    for row in study.rows:
-        if row.group != group:
-            group = row.group
-            lines.append(rf"\multicolumn{{{len(head)}}}{{l}}{{\emph{{{group.translate(_LATEX)}}}}} \\")
-        lines.append(_row(_cells(study, row, table, lambda text: rf"\textbf{{{text}}}")))
-    lines += [r"\bottomrule", r"\end{tabular}", ""]
-    below = [rf"\par\footnotesize {note.translate(_LATEX)}" for note in notes(study, table, setting)]
-    return "\n".join([*lines, *below]) + "\n"
+
+    def line(entries: list[str]) -> str:
+        return " & ".join(entries) + r" \\"
+
+    def text(entry: Entry) -> str:
+        escaped = entry.whole.translate(_LATEX_TABLE)
+        return rf"\textbf{{{escaped}}}" if entry.kind == "best" else escaped
+
+    head = heading(study)
+    columns = "".join("l" if entry.kind == "text" else "r" for entry in head)
+    texts = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule"]
+    texts += [line([title.translate(_LATEX_TABLE) for title in _titles(study)]), r"\midrule"]
+    for row in lines(study, measurements):
+        if row.group:
+            texts.append(line([rf"\multicolumn{{{len(head)}}}{{l}}{{\emph{{{row.group.translate(_LATEX_TABLE)}}}}}"]))
+        texts.append(line([text(entry) for entry in row.entries]))
+    texts += [r"\bottomrule", r"\end{tabular}", ""]
+    texts += [rf"\par\footnotesize {note.translate(_LATEX_TABLE)}" for note in notes(study, measurements, setting)]
+    return "\n".join(texts) + "\n"
 
 
-def shown(value: Measured, column: Column) -> str:
-    """Return mean and spread with the number of seeds in brackets."""
-    spread = value.spread
-    text = f"{value.mean:.{column.digits}f}"
-    if spread is not None:
-        text += f" ± {spread:.{column.digits}f}"
-    return f"{text} ({len(value.by_seed)})"
-
-
-def notes(study: Study, table: Table, setting: Setting) -> list[str]:
+def notes(study: Study, measurements: Measurements, setting: Setting) -> list[str]:
     """Return the sentences below a table: how it is read, what was not run and why."""
     extent = "a first look (few steps and images)" if setting.quick else "in full"
-    lines = [
+    sentences = [
         f"Here: {setting.scale} scale, {extent}; mean ± standard deviation over seeds (number of seeds), best in bold. "
         "Paper: the numbers printed there."
     ]
     if setting.scale == "miniature":
-        named = ", whatever backbone a row names for the paper" if _has_notes(study) else ""
-        lines.append(
+        named = ", whatever backbone a row names for the paper" if study.has_notes else ""
+        sentences.append(
             f"Everything here is measured on paintings with the miniature's own CLIP and diffusion model{named}."
         )
-    if networks(table):
-        lines.append(f"Images are measured with {', '.join(networks(table))}, not with the paper's networks.")
-    lines += [
-        f"{name} is within one per cent of its highest possible value in every row here: it hardly tells them apart."
-        for name in _saturated(study, table)
-    ]
+    used = ", ".join(networks(measurements))
+    if used:
+        sentences.append(f"Images are measured with {used}, not with the paper's networks.")
+    for column in study.columns:
+        if _is_saturated(study, column, measurements):
+            sentences.append(
+                f"{column.name} is within one per cent of its highest possible value in every row here: it hardly "
+                "distinguishes them."
+            )
     reasons: dict[str, list[str]] = {}
     for row in study.rows:
         if row.cell is not None and setting.scale in row.not_run:
             reasons.setdefault(row.not_run[setting.scale], []).append(row.name)
-    lines += [f"Not run here ({reason}): {', '.join(names)}." for reason, names in reasons.items()]
+    sentences += [f"Not run here ({reason}): {', '.join(names)}." for reason, names in reasons.items()]
     foreign = [row.name for row in study.rows if row.cell is None]
     if foreign:
-        lines.append(f"The paper's alone, not part of this framework: {', '.join(foreign)}.")
-    return [*lines, *([study.remarks] if study.remarks else [])]
+        sentences.append(f"The paper's alone, not part of this framework: {', '.join(foreign)}.")
+    return [*sentences, *([study.remarks] if study.remarks else [])]
 
 
-def _saturated(study: Study, table: Table) -> list[str]:
-    """Return the names of columns whose values, of two rows at least, all lie within one per cent below the maximum."""
-    found = []
-    for column in study.columns:
-        highest = 100.0 if column.percent else 1.0
-        means = [table[row.name, column.name].mean for row in study.rows if (row.name, column.name) in table]
-        if len(means) > 1 and all(0.99 * highest < mean <= highest for mean in means):
-            found.append(column.name)
-    return found
+def _titles(study: Study) -> list[str]:
+    """Return the headings as text."""
+    whose = {"text": "", "paper": ", paper", "": ", here"}
+    return [f"{entry.text}{whose[entry.kind]}" for entry in heading(study)]
 
 
-def _heading(study: Study) -> list[str]:
-    """Return the headings: label, note where rows have one, for each figure here and in the paper."""
-    arrows = {"high": "↑", "low": "↓"}
-    figures = [
-        f"{column.name} {arrows[column.best]}{' %' if column.percent else ''}, {who}"
-        for column in study.columns
-        for who in ("here", "paper")
-    ]
-    return ["method", *([""] if _has_notes(study) else []), *figures]
+def _entry(study: Study, row: Row, column: Column, measurements: Measurements) -> Entry:
+    """Return what was measured for a row in a column."""
+    value = measurements.get((row.name, column.name))
+    if value is None:
+        return Entry(_NOTHING)
+    means = _means(study, column, measurements)
+    is_best = not row.reference and value.mean == (max if column.best == "high" else min)(means)
+    seeds = f"({len(value.by_seed)})"
+    spread = seeds if value.spread is None else f"± {value.spread:.{column.digits}f} {seeds}"
+    return Entry(f"{value.mean:.{column.digits}f}", "best" if is_best else "", spread)
 
 
-def _has_notes(study: Study) -> bool:
-    """Whether any row has a note."""
-    return any(row.note for row in study.rows)
+def _means(study: Study, column: Column, measurements: Measurements) -> list[float]:
+    """Return the means of a column's methods, references left out."""
+    places = [(row.name, column.name) for row in study.rows if not row.reference]
+    return [measurements[place].mean for place in places if place in measurements]
 
 
-def _cells(study: Study, row: Row, table: Table, bold: Callable[[str], str]) -> list[str]:
-    """Return the cells of a row."""
-    cells = [row.label, *([row.note] if _has_notes(study) else [])]
-    for column in study.columns:
-        value = table.get((row.name, column.name))
-        text = _NOTHING if value is None else shown(value, column)
-        best = value is not None and not row.reference and value.mean == _best(study, column, table)
-        cells.append(bold(text) if best else text)
-        cells.append(f"{row.paper[column.name]:.{column.digits}f}" if column.name in row.paper else _NOTHING)
-    return cells
+def _printed(study: Study, column: Column) -> bool:
+    """Whether the paper prints any number of a column."""
+    return any(column.name in row.paper for row in study.rows)
 
 
-def _best(study: Study, column: Column, table: Table) -> float:
-    """Return the best mean of a column over all methods."""
-    rows = [row.name for row in study.rows if not row.reference]
-    means = [table[row, column.name].mean for row in rows if (row, column.name) in table]
-    return max(means) if column.best == "high" else min(means)
-
-
-def _line(cells: list[str]) -> str:
-    """Return a line of Markdown."""
-    return f"| {' | '.join(cells)} |"
-
-
-def _row(cells: list[str]) -> str:
-    """Return a line of LaTeX."""
-    text = " & ".join(cell.translate(_LATEX) if not cell.startswith("\\") else _escaped_bold(cell) for cell in cells)
-    return text.replace("↑", r"$\uparrow$").replace("↓", r"$\downarrow$") + r" \\"
-
-
-def _escaped_bold(cell: str) -> str:
-    """Escape what stands in bold."""
-    inner = cell.removeprefix(r"\textbf{").removesuffix("}")
-    return rf"\textbf{{{inner.translate(_LATEX)}}}"
+def _is_saturated(study: Study, column: Column, measurements: Measurements) -> bool:
+    """Whether the values of a column, of two rows at least, all lie within one per cent below its maximum."""
+    highest = 100.0 if column.percent else 1.0
+    means = [measurements[row.name, column.name].mean for row in study.rows if (row.name, column.name) in measurements]
+    return len(means) > 1 and all(0.99 * highest < mean <= highest for mean in means)

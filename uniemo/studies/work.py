@@ -1,29 +1,24 @@
-"""The work folder: cells' folders, their logs, the lock, and the running of one cell."""
+"""The work folder: cells' folders, the lock, and ``results.jsonl``, from which tables and plots are made."""
 
 from __future__ import annotations
 
-import datetime
 import fcntl
 import json
 import os
-import shutil
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from uniemo.cache import atomic_write
+from uniemo import __version__
 from uniemo.errors import UniEmoError
-from uniemo.studies.cells import Cell, Command, Setting
-from uniemo.studies.ledger import Ledger, Record, commit, read_figures
-from uniemo.studies.process import Processes, last_line
+from uniemo.studies.cells import Cell, Setting
+from uniemo.studies.run_files import read_lines, read_metrics
 
-STEPS = "steps.json"  # of a cell's folder: the steps that have ended well
-
-
-class StepFailed(Exception):
-    """A command of a cell has failed; the message says which, how, and where its log is."""
+Result = dict[str, Any]  # a line of results.jsonl
+STEPS = "steps.json"  # in a cell's folder: the steps that have ended well
 
 
 @dataclass(frozen=True)
@@ -42,9 +37,9 @@ class WorkFolder:
         return self.root / "cells"
 
     @property
-    def ledger(self) -> Ledger:
-        """The results."""
-        return Ledger(self.root / "results.jsonl")
+    def results_file(self) -> Path:
+        """One line for each finished cell."""
+        return self.root / "results.jsonl"
 
     def output(self, setting: Setting) -> Path:
         """Return the folder of tables, plots and pictures."""
@@ -54,17 +49,21 @@ class WorkFolder:
         """Return a cell's folder."""
         return self.cells / cell.hash
 
-    def is_whole(self, cell: Cell) -> bool:
-        """Whether every step of a cell has ended and what it wrote is there."""
+    def is_finished(self, cell: Cell) -> bool:
+        """Whether every step of a cell has ended well and what it wrote is there."""
         folder = self.folder(cell)
         steps = read_steps(folder)
         return len(steps) == len(cell.commands) and all((folder / step["into"]).is_dir() for step in steps)
 
+    def results(self) -> dict[str, Result]:
+        """Return the last result of each cell by its hash."""
+        return {line["cell"]: line for line in read_lines(self.results_file) if "cell" in line}
+
     @contextmanager
     def locked(self) -> Iterator[int]:
-        """Keep other runs out of the folder; yields the lock's file descriptor, for commands to inherit.
+        """Keep other runs out of the folder; yields the lock's file descriptor, for processes to inherit.
 
-        A command that outlives a killed run holds the lock until it ends, so that nobody writes beside it.
+        A command that outlives a killed run holds the lock until it ends, so that nothing writes beside it.
 
         Raises:
             UniEmoError: another run, or what is left of one, is at work here.
@@ -81,55 +80,8 @@ class WorkFolder:
             yield file.fileno()
 
 
-def read_steps(folder: Path) -> list[dict[str, Any]]:
-    """Return what is known of a cell's steps that have ended well."""
-    path = folder / STEPS
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
-
-
-def run_cell(cell: Cell, work: WorkFolder, processes: Processes, environment: dict[str, str]) -> Record:
-    """Run the steps of a cell that have not ended yet.
-
-    Args:
-        cell: whose parents are there.
-        work: the folder.
-        processes: that run the commands.
-        environment: of the commands.
-
-    Returns:
-        The record for the ledger.
-
-    Raises:
-        StepFailed: a command ended with another code than 0.
-        Stopped: the run was stopped.
-    """
-    folder = work.folder(cell)
-    folder.mkdir(parents=True, exist_ok=True)
-    steps = read_steps(folder)
-    for number, command in enumerate(cell.commands):
-        if number < len(steps):
-            continue
-        started = datetime.datetime.now(datetime.timezone.utc)
-        words = [*command.on_disk(work.cells, cell.hash), *_going_on(command, folder)]
-        log = folder / f"{number + 1}_{command.into}.log"
-        ended = processes.run(words, log, environment)
-        if ended.code != 0:
-            raise StepFailed(f"uniemo {command.run} ended with code {ended.code}: {last_line(log)} ({log})")
-        step = {
-            "run": command.run,
-            "into": command.into,
-            "started": started.isoformat(timespec="seconds"),
-            "seconds": round(ended.seconds, 1),
-            "peak_memory": ended.peak_memory,
-        }
-        steps.append(step)
-        with atomic_write(folder / STEPS) as path:
-            path.write_text(json.dumps(steps, indent=1) + "\n", encoding="utf-8")
-    return record(cell, folder, steps)
-
-
-def record(cell: Cell, folder: Path, steps: list[dict[str, Any]]) -> Record:
-    """Return the line of a finished cell; of a step that was interrupted, time and memory of its last start."""
+def describe(cell: Cell) -> Result:
+    """Return what a result says about its cell."""
     return {
         "cell": cell.hash,
         "name": cell.name,
@@ -137,19 +89,55 @@ def record(cell: Cell, folder: Path, steps: list[dict[str, Any]]) -> Record:
         "seed": cell.seed,
         "scale": cell.scale,
         "quick": cell.quick,
+    }
+
+
+def result_of(description: Result, folder: Path) -> Result:
+    """Return the result of a finished cell; of a step that was interrupted, time and memory of its last start."""
+    steps = read_steps(folder)
+    return {
+        **description,
         "commit": commit(),
         "started": steps[0]["started"],
         "seconds": round(sum(step["seconds"] for step in steps), 1),
         "peak_memory": max(step["peak_memory"] for step in steps),
         "cores": os.cpu_count(),
-        "figures": read_figures(folder),
+        "figures": read_metrics(folder / "test"),
     }
 
 
-def _going_on(command: Command, folder: Path) -> list[str]:
-    """Return the words that make a step go on where it was interrupted; clear away what it cannot go on from."""
-    target = folder / command.into
-    if command.run == "fit" and (target / "last.ckpt").is_file():
-        return ["--resume"]
-    shutil.rmtree(target, ignore_errors=True)
-    return []
+def add_result(path: Path, result: Result) -> None:
+    """Append to ``results.jsonl``, on a line of its own even after half a line of a killed run."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a+b") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        if file.seek(0, os.SEEK_END):
+            file.seek(-1, os.SEEK_END)
+            if file.read(1) != b"\n":
+                file.write(b"\n")
+        file.write(json.dumps(result, ensure_ascii=False).encode() + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read_steps(folder: Path) -> list[dict[str, Any]]:
+    """Return what is known of a cell's steps that have ended well."""
+    path = folder / STEPS
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+
+
+def commit() -> str:
+    """Return the commit of the running code, or the version outside a checkout."""
+    here = Path(__file__).parent.parent
+
+    def git(*args: str) -> str:
+        try:
+            done = subprocess.run(["git", *args], capture_output=True, text=True, cwd=here, check=False)
+        except OSError:  # no git
+            return ""
+        return done.stdout.strip()
+
+    name = git("rev-parse", "--short", "HEAD")
+    if not name:
+        return f"version {__version__}"
+    return f"{name} with changes" if git("status", "--porcelain", "--", str(here)) else name

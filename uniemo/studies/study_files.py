@@ -1,7 +1,8 @@
-"""Reading studies: YAML files into :class:`~uniemo.studies.study.Study`, with one line about what is wrong in them."""
+"""Read study files into :class:`~uniemo.studies.study.Study`, with a one-line error where one is wrong."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,20 @@ from uniemo.configurations import find_configuration, packaged_configurations
 from uniemo.errors import UniEmoError
 from uniemo.studies.study import SCALES, Check, Column, Recipe, Row, Step, Study
 
-FOLDER = "studies"  # of configs/
+_FOLDER = "studies"  # of configs/
 _SHARED = "common"  # not a study
+_OLD_KEYS = {"figures": "metrics", "figure": "metric", "words": "args"}  # names in files of before
 
 
 def known_studies() -> list[str]:
     """Return the names of all packaged studies, tables first, each kind in the order of its numbers."""
-    names = [Path(file).stem for file in packaged_configurations() if file.startswith(f"{FOLDER}/")]
-    return sorted((name for name in names if name != _SHARED), key=_place)
+
+    def order(name: str) -> tuple[bool, str, int]:
+        kind = name.rstrip("0123456789")
+        return kind != "table", kind, int(name[len(kind) :] or 0)
+
+    names = [Path(file).stem for file in packaged_configurations() if file.startswith(f"{_FOLDER}/")]
+    return sorted((name for name in names if name != _SHARED), key=order)
 
 
 def read_study(name: str) -> Study:
@@ -28,38 +35,28 @@ def read_study(name: str) -> Study:
         name: of a packaged one, such as ``table4``, or the path of a YAML file.
 
     Raises:
-        UniEmoError: no such study, or one that is not written as this module's docstring says.
+        UniEmoError: no such study, or one that is not written as docs/studies.md says.
     """
-    path = _find(name)
+    path = find_configuration(name if name.endswith((".yaml", ".yml")) else f"{_FOLDER}/{name}.yaml")
+    if path is None:
+        raise UniEmoError(f"a study must be one of {', '.join(known_studies())}, all, or a YAML file; got {name!r}")
     content = _load(path)
     shared = _load(_beside(path, content["use"])) if "use" in content else {}
     try:
-        return _study(path.stem, content, shared)
+        study = _study(path.stem, content, shared)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
-        if isinstance(error, UniEmoError):
-            raise
         what = f"key {error} is missing" if isinstance(error, KeyError) else str(error)
-        raise UniEmoError(f"a study must be as uniemo.studies.study says; {path} is not ({what}): mend it") from error
-
-
-def _place(name: str) -> tuple[bool, str, int]:
-    """Return what studies are sorted by."""
-    kind = name.rstrip("0123456789")
-    return kind != "table", kind, int(name[len(kind) :] or 0)
-
-
-def _find(name: str) -> Path:
-    """Return a study's file."""
-    path = find_configuration(name if name.endswith((".yaml", ".yml")) else f"{FOLDER}/{name}.yaml")
-    if path is None:
-        raise UniEmoError(f"a study must be one of {', '.join(known_studies())}, all, or a YAML file; got {name!r}")
-    return path
+        raise UniEmoError(
+            f"a study must be written as docs/studies.md says; {path} is not ({what}): mend it"
+        ) from error
+    _check(study)
+    return study
 
 
 def _beside(path: Path, name: str) -> Path:
     """Return the file that ``use:`` names: beside the study, else among the packaged ones."""
     own = path.parent / name
-    found = own if own.is_file() else find_configuration(f"{FOLDER}/{name}")
+    found = own if own.is_file() else find_configuration(f"{_FOLDER}/{name}")
     if found is None:
         raise UniEmoError(f"use must name a file beside {path} or a packaged one; got {name!r}")
     return found
@@ -72,38 +69,40 @@ def _load(path: Path) -> dict[str, Any]:
     except yaml.YAMLError as error:
         raise UniEmoError(f"a study must be a YAML file; {path} is not ({error}): mend it") from error
     if not isinstance(content, dict):
-        raise UniEmoError(f"a study must hold title, claim, figures and rows; {path} holds none: mend it")
-    return content
+        raise UniEmoError(f"a study must hold title, claim, metrics and rows; {path} holds none: mend it")
+    return _renamed(content)
 
 
 def _study(name: str, content: dict[str, Any], shared: dict[str, Any]) -> Study:
     """Build a study from what its file and the shared one hold."""
     cells = {**shared.get("cells", {}), **content.get("cells", {})}
     parameters = {**shared.get("parameters", {}), **content.get("parameters", {})}
-    study = Study(
+    return Study(
         name=name,
         title=content["title"],
         claim=content["claim"],
         seeds=int(content.get("seeds", 1)),
-        columns=tuple(_column(key, dict(values)) for key, values in (content.get("figures") or {}).items()),
+        columns=tuple(_column(key, values) for key, values in (content.get("metrics") or {}).items()),
         rows=tuple(_rows(content["rows"])),
         checks=tuple(
             Check(check["claim"], check["better"], _names(check["than"]), _names(check["in"]))
             for check in content.get("checks", ())
         ),
         recipes={key: _recipe(key, values) for key, values in cells.items()},
-        parameters=parameters,
-        plot={key: str(value) for key, value in content.get("plot", {}).items()},
+        parameters={
+            key: {choice: _texts(_renamed(args or {})) for choice, args in choices.items()}
+            for key, choices in parameters.items()
+        },
+        plot=_texts(_renamed(content.get("plot", {}))),
         picture=content.get("picture", ""),
         remarks=content.get("remarks", ""),
     )
-    _check(study)
-    return study
 
 
 def _column(name: str, values: dict[str, Any]) -> Column:
     """Read a column."""
-    return Column(name, parameters=_texts(values.pop("with", {})), **values)
+    others = {key: value for key, value in values.items() if key != "with"}
+    return Column(name, parameters=_texts(values.get("with", {})), **others)
 
 
 def _rows(items: list[dict[str, Any]]) -> list[Row]:
@@ -126,13 +125,18 @@ def _recipe(name: str, values: dict[str, Any]) -> Recipe:
     """Read a cell's definition."""
     steps = []
     for item in values["steps"]:
-        words = {key: str(text) for key, text in item.items() if key not in ("run", "into")}
-        steps.append(Step(item["run"], item.get("into", item["run"].split()[-1]), words))
+        args = {key: value for key, value in item.items() if key not in ("run", "into")}
+        steps.append(Step(item["run"], item.get("into", item["run"].split()[-1]), _texts(_renamed(args))))
     return Recipe(name, tuple(steps), _texts(values.get("defaults", {})), values.get("seed"))
 
 
-def _texts(values: dict[str, Any]) -> dict[str, str]:
-    """Return parameters as text."""
+def _renamed(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a mapping under today's key names."""
+    return {_OLD_KEYS.get(key, key): value for key, value in values.items()}
+
+
+def _texts(values: Mapping[str, Any]) -> dict[str, str]:
+    """Return values as text."""
     return {key: str(value) for key, value in values.items()}
 
 
@@ -151,7 +155,7 @@ def _check(study: Study) -> None:
         named += [("better and than of a check", name, rows) for name in (check.better, *check.than)]
         named += [("in of a check", name, columns) for name in check.columns]
     for step in (step for recipe in study.recipes.values() for step in recipe.steps):
-        named += [(f"words of {step.run}", key, [*SCALES, "words", "quick"]) for key in step.words]
+        named += [(f"args of {step.run}", key, [*SCALES, "args", "quick"]) for key in step.args]
     for what, name, known in named:
         if name not in known:
             raise UniEmoError(f"{study.name}: {what} must be one of {', '.join(known)}; got {name!r}")

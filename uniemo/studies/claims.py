@@ -6,7 +6,7 @@ import math
 import statistics
 from dataclasses import dataclass
 
-from uniemo.studies.measured import Measured, Table
+from uniemo.studies.measured import Measurements
 from uniemo.studies.study import Check, Column, Study
 
 RULE = (
@@ -19,7 +19,17 @@ RULE = (
 
 @dataclass(frozen=True)
 class Comparison:
-    """One comparison: better row, other row, column, difference in the claimed direction, and what came of it."""
+    """Two rows in a column.
+
+    Attributes:
+        better: row that the claim puts first.
+        than: the other row.
+        column: the metric.
+        difference: mean over seeds, positive in the claimed direction; None where not measured.
+        error: its standard error; None with one seed.
+        verdict: as the rule says.
+        in_paper: the same difference of the paper's numbers.
+    """
 
     better: str
     than: str
@@ -29,11 +39,20 @@ class Comparison:
     verdict: str
     in_paper: float | None
 
+    @property
+    def gain(self) -> str:
+        """Difference and error as text, empty where not measured."""
+        if self.difference is None:
+            return ""
+        return f"{self.difference:+.4g}" + ("" if self.error is None else f" ± {self.error:.2g}")
 
-def compare(study: Study, check: Check, table: Table) -> list[Comparison]:
+
+def compare(study: Study, check: Check, measurements: Measurements) -> list[Comparison]:
     """Return the comparisons of a claim."""
     return [
-        _compare(study, check.better, than, study.column(name), table) for name in check.columns for than in check.than
+        _compare(study, check.better, than, study.column(name), measurements)
+        for name in check.columns
+        for than in check.than
     ]
 
 
@@ -51,15 +70,17 @@ def verdict(comparisons: list[Comparison]) -> str:
     return f"{'in part' if seen else 'not seen'} ({seen} of {len(comparisons)} comparisons{remarks})"
 
 
-def _compare(study: Study, better: str, than: str, column: Column, table: Table) -> Comparison:
+def _compare(study: Study, better: str, than: str, column: Column, measurements: Measurements) -> Comparison:
     """Compare two rows in a column."""
     sign = 1.0 if column.best == "high" else -1.0
-    numbers = [study.row(name).paper.get(column.name) for name in (better, than)]
-    in_paper = None if None in numbers else sign * (float(numbers[0] or 0) - float(numbers[1] or 0))
-    pair = [table.get((name, column.name)) for name in (better, than)]
-    if pair[0] is None or pair[1] is None:
-        return Comparison(better, than, column.name, None, None, "not measured", in_paper)
-    differences = [sign * difference for difference in _differences(pair[0], pair[1])]
+    papers = [study.row(name).paper for name in (better, than)]
+    in_paper = None
+    if all(column.name in paper for paper in papers):
+        in_paper = sign * (papers[0][column.name] - papers[1][column.name])
+    values = [measurements[name, column.name].by_seed for name in (better, than) if (name, column.name) in measurements]
+    differences = []
+    if len(values) == 2:
+        differences = [sign * (values[0][seed] - values[1][seed]) for seed in sorted(values[0].keys() & values[1])]
     if not differences:
         return Comparison(better, than, column.name, None, None, "not measured", in_paper)
     mean = statistics.mean(differences)
@@ -69,9 +90,3 @@ def _compare(study: Study, better: str, than: str, column: Column, table: Table)
     error = statistics.stdev(differences) / math.sqrt(len(differences))
     word = "seen" if mean > 2 * error else "reversed" if mean < -2 * error else "within the spread"
     return Comparison(better, than, column.name, mean, error, word, in_paper)
-
-
-def _differences(first: Measured, second: Measured) -> list[float]:
-    """Return the differences by seed, of the seeds that both have."""
-    seeds = sorted(set(first.by_seed) & set(second.by_seed))
-    return [first.by_seed[seed] - second.by_seed[seed] for seed in seeds]

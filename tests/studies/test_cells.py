@@ -1,0 +1,220 @@
+"""The packaged studies' cells, and what a cell depends on."""
+
+import re
+from functools import cache
+from pathlib import Path
+
+import pytest
+from small_study import changed, content
+
+from uniemo.cli import main
+from uniemo.configurations import find_configuration
+from uniemo.errors import UniEmoError
+from uniemo.studies import study_files
+from uniemo.studies.cells import Setting, cell_of, cells_of, resolve, with_parents
+from uniemo.studies.costs import OTHER, SECONDS, gpu_hours, kind, seconds
+from uniemo.studies.study_files import known_studies
+
+read_study = cache(study_files.read_study)
+MINIATURE, QUICK, PAPER = Setting(), Setting(quick=True), Setting("paper", data=Path("/data"))
+SETTINGS = pytest.mark.parametrize("setting", [MINIATURE, QUICK, PAPER], ids=["miniature", "quick", "paper"])
+STUDIES = [name for name in known_studies() if read_study(name).columns]
+
+
+def row_cell(name, row, column=None, setting=MINIATURE):
+    study = read_study(name)
+    return cell_of(study, study.row(row), study.column(column) if column else study.columns[0], 0, setting)
+
+
+def args(cell, number=0):
+    return " ".join(cell.commands[number].on_disk(Path("cells"), cell.hash))
+
+
+@pytest.mark.parametrize("name", known_studies())
+@SETTINGS
+def test_every_command_is_complete(name, setting):
+    cells = with_parents(cells_of(read_study(name), 0, setting))
+    assert cells
+    for cell in cells:
+        for number, command in enumerate(cell.commands):
+            assert "{" not in args(cell, number).replace("{}", "")
+            assert all(find_configuration(file) for file in command.configurations())
+            if setting.scale == "paper" and command.run == "fit" and not cell.parents:
+                assert "--data.root /data" in args(cell, number)
+        assert seconds(cell, {}) > 0
+
+
+def test_cells_are_shared_between_studies():
+    for shared in (
+        [("table1", "UniEmo, stage 1 ViT-B/32", "EmoSet"), ("fig6", "Multi-stage ViT-B/32")],
+        [("fig7", "8 ViT-B/32"), ("fig8", "Stage 1 ViT-B/32")],
+        [("table5", "Cls + Object* + Scene* + L_cond"), ("fig8", "Stage 2 ViT-B/32")],
+        [("table4", "UniEmo SD 1.5"), ("table6", "Filter by Emo-A and Sem-C"), ("table7", "20 to 80 %")],
+        [("table8", "20 %"), ("table7", "20 to 80 %"), ("table1", "UniEmo ViT-B/32")],
+    ):
+        assert len({row_cell(*place).hash for place in shared}) == 1
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_cells_of_one_table_differ(name):
+    study = read_study(name)
+    found = [cell_of(study, row, study.columns[0], 0, PAPER) for row in study.rows]
+    hashes = [cell.hash for cell in found if cell is not None]
+    assert len(set(hashes)) == len(hashes)
+
+
+@pytest.mark.parametrize(
+    ("name", "row", "expected"),
+    [
+        ("table5", "Cls", '--model.fusion.tokens ["cls"]'),
+        ("table5", "Cls + Object* + Scene*", "gamma_condition 0"),
+        ("table5", "Cls + Object + Scene", "--model.fusion.correlation false"),
+        ("table8", "30 %", "--data.proportion 0.3"),
+        ("fig6", "No queries ViT-B/32", "--model.encoder.queries none"),
+    ],
+)
+def test_ablations_say_what_they_leave_out(name, row, expected):
+    assert expected in args(row_cell(name, row))
+    assert "correlation" not in args(row_cell("table5", "Cls + Object* + Scene*"))
+    kept = next(parent for parent in row_cell("table7", "50 to 80 %").parents if parent.name == "kept")
+    assert "--criteria both --low 0.5 --high 0.8" in args(kept)
+
+
+def test_paper_scale_takes_the_papers_recipes():
+    text = args(row_cell("table1", "UniEmo ViT-B/16", "EmoSet", PAPER))
+    assert text.startswith("fit --config paper/feedback.yaml --data.root /data/EmoSet --config paper/vit_b16.yaml")
+    large = row_cell("table4", "UniEmo SD XL", setting=PAPER)
+    assert "--config paper/vit_l14.yaml --config paper/sdxl.yaml" in args(large)
+    stage1 = args(with_parents([large])[0])
+    assert "vit_l14" in stage1
+    assert "sdxl" not in stage1
+
+
+@pytest.mark.parametrize("name", ["fig5", "fig9", "fig10"])
+def test_pictures_follow_scale_and_extent(name):
+    hashes = [{cell.hash for cell in cells_of(read_study(name), 0, setting)} for setting in (MINIATURE, QUICK, PAPER)]
+    assert len(set(map(len, hashes))) == 1
+    assert not hashes[0] & hashes[1]
+    assert not hashes[0] & hashes[2]
+
+
+def test_every_thing_of_the_paper_is_asked_for():
+    (transfer,) = (cell for cell in cells_of(read_study("fig10"), 0, PAPER) if cell.name == "transfer")
+    prompts = [command.args[command.args.index("--prompt") + 1] for command in transfer.commands]
+    assert prompts == [f"a {{}} {name}" for name in ("bench", "book", "cup", "lamp", "room", "sofa", "street")]
+
+
+# The small study.
+
+
+def test_arguments(study):
+    first, second = with_parents(cells_of(study, 3, QUICK))[1:]
+    assert args(second) == (
+        f"fit --init cells/{first.hash}/fit/best.ckpt --short --run_dir cells/{second.hash}/fit --seed_everything 3 "
+        "--trainer.enable_progress_bar false"
+    )
+    assert args(second, 1).startswith(f"test --ckpt cells/{second.hash}/fit/best.ckpt --accuracy 0.75")
+    assert (second.title, first.title) == ("second accuracy=0.75 seed 3", "first seed 3")
+    assert len(cells_of(study, 0, PAPER)) == 3
+
+
+def hash_of(study, setting=MINIATURE, seed=0, **parameters):
+    return resolve(study, "second", {"accuracy": "0.5", **parameters}, seed, setting).hash
+
+
+def test_the_hash_follows_what_the_result_depends_on(written, tmp_path, monkeypatch):
+    before = hash_of(written(content()))
+    assert before == "5bfc134add4f667d"  # so that work folders of before go on
+    assert hash_of(written(content(), "another_name")) == before
+    assert hash_of(written(content()), accuracy="0.6") != before
+    assert hash_of(written(content()), seed=1) != before
+    assert hash_of(written(content()), QUICK) != before
+    assert hash_of(written(content()), PAPER) == before  # nothing of it differs at paper scale
+    assert hash_of(written(changed("cells.first.steps.0.args", "--another"))) != before  # of the parent
+    monkeypatch.chdir(tmp_path)
+    study = written(changed("cells.first.steps.0.args", "--config own.yaml"))
+    Path("own.yaml").write_text("a: 1\n")
+    before = hash_of(study)
+    Path("own.yaml").write_text("# why\na:   1\n")
+    assert hash_of(study) == before
+    Path("own.yaml").write_text("a: 2\n")
+    assert hash_of(study) != before
+
+
+def test_choices_stand_for_arguments_by_scale(study):
+    for setting, expected in ((MINIATURE, "mini"), (PAPER, "big")):
+        cell = resolve(study, "plain", {"accuracy": "1", "tower": "big"}, 0, setting)
+        assert args(cell).startswith(f"fit --tower {expected} --run_dir")
+        assert dict(cell.choices) == {"accuracy": "1", "tower": "big"}
+    small = resolve(study, "plain", {"accuracy": "1"}, 0, MINIATURE)
+    assert dict(small.choices) == {"accuracy": "1"}  # small stands for nothing
+
+
+def test_a_fixed_seed_is_one_cell_for_all(written):
+    study = written(changed("cells.first.seed", 7))
+    firsts = {with_parents([resolve(study, "second", {"accuracy": "1"}, seed, MINIATURE)])[0] for seed in (0, 1)}
+    assert len(firsts) == 1
+    assert "--seed_everything 7" in args(firsts.pop())
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "said"),
+    [
+        ("rows.2.with", {}, "cell plain must give {accuracy} a value"),
+        ("rows.2.with", {"accuracy": 1, "tower": "huge"}, "tower must be one of small, big; got 'huge'"),
+        ("cells.first.steps.0.args", "--config nothing.yaml", "'nothing.yaml' is neither"),
+        ("cells.first.steps.0.args", "{cell:nothing}", "a cell must be one of plain, first, second; got 'nothing'"),
+        ("cells.first.steps.0.args", "{data}", "--scale paper needs the datasets"),
+    ],
+)
+def test_mistakes_in_cells_are_named(written, path, value, said):
+    study = written(changed(path, value))
+    with pytest.raises(UniEmoError) as error:
+        cells_of(study, 0, MINIATURE)
+    assert said in str(error.value)
+
+
+# What cells cost.
+
+
+def test_costs_are_known_for_every_command():
+    for name in STUDIES:
+        for cell in with_parents(cells_of(read_study(name), 0, MINIATURE)):
+            assert {kind(command, cell) for command in cell.commands} <= set(SECONDS)
+
+
+def test_earlier_times_are_expected_again(study):
+    cell = resolve(study, "plain", {"accuracy": "1"}, 0, MINIATURE)
+    assert seconds(cell, {}) == OTHER[0] + SECONDS["test"][0]
+    result = {"name": "plain", "scale": "miniature", "quick": False, "choices": {}}
+    others = {
+        "a": {**result, "seconds": 10.0},
+        "b": {**result, "seconds": 20.0},
+        "c": {**result, "quick": True, "seconds": 1.0},
+    }
+    assert seconds(cell, others) == 15.0
+    assert seconds(cell, {**others, cell.hash: {**result, "seconds": 3.0}}) == 3.0
+
+
+def test_gpu_hours_are_the_stated_arithmetic():
+    cell = row_cell("fig6", "Multi-stage ViT-L/14", setting=PAPER)
+    assert gpu_hours(cell) == pytest.approx((94_481 * 15 * 3 + 17_716) * 0.162 / 60 / 3600)
+    joint = row_cell("table5", "Cls", setting=PAPER)
+    expected = 94_481 * 10 * (2 * 0.70 + 1.1 + 3 * 0.162) + 8_000 * 50 * 2 * 0.70 + 17_716 * 0.162
+    assert gpu_hours(joint) == pytest.approx(expected / 60 / 3600)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@SETTINGS
+def test_every_training_is_understood_by_the_command_line(setting, capsys):
+    """A minute; run on demand."""
+    known = set()
+    for name in known_studies():
+        for cell in with_parents(cells_of(read_study(name), 0, setting)):
+            fits = [number for number, command in enumerate(cell.commands) if command.run == "fit"]
+            known |= {re.sub(r"cells/\w+", "cells/x", args(cell, number)) for number in fits}
+    for given in sorted(known):
+        code = main([*given.split(" "), "--print_config"])
+        assert code == 0, (given, capsys.readouterr().err)
+        capsys.readouterr()

@@ -1,0 +1,137 @@
+"""RESULTS.md: every table and figure as measured, the paper's claim, and whether it was seen here."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from uniemo.cache import atomic_write
+from uniemo.studies.cells import Setting, cells_of, with_parents
+from uniemo.studies.claims import RULE, Comparison, compare, verdict
+from uniemo.studies.costs import arithmetic, gpu_hours
+from uniemo.studies.measured import Measurements, measured
+from uniemo.studies.plots import plot_study
+from uniemo.studies.study import Study
+from uniemo.studies.tables import latex, markdown
+from uniemo.studies.work import Result
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A claim, what came of it, and its comparisons."""
+
+    text: str
+    verdict: str
+    comparisons: list[Comparison]
+
+
+@dataclass(frozen=True)
+class Section:
+    """A study's part of the page: ``picture`` is the path of its image, from the page."""
+
+    study: Study
+    anchor: str
+    table: str
+    picture: str
+    claims: list[Claim]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """GPU hours of a study at paper scale: alone, and of those cells that no study before it has."""
+
+    study: Study
+    hours: float
+    new: float
+
+
+def claims_of(study: Study, measurements: Measurements) -> list[Claim]:
+    """Return a study's claims and what came of them."""
+    found = [(check.claim, compare(study, check, measurements)) for check in study.checks]
+    return [Claim(text, verdict(comparisons), comparisons) for text, comparisons in found]
+
+
+def write_results(
+    studies: list[Study], setting: Setting, results: Mapping[str, Result], folder: Path, output: Path, images: Path
+) -> None:
+    """Write each study's table and plot, and the page over all.
+
+    Args:
+        studies: in their order.
+        setting: of the results to show.
+        results: by hash.
+        folder: where tables and plots go, and where pictures of the studies lie.
+        output: the page.
+        images: folder that the page's plots and pictures are copied to, unless it is ``folder``.
+    """
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    sections = [_section(study, setting, results, folder, output, images) for study in studies]
+    counts = Counter(claim.verdict.partition(" (")[0] for section in sections for claim in section.claims)
+    templates = Environment(
+        loader=PackageLoader("uniemo.studies"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    text = templates.get_template("results.md").render(
+        setting=setting,
+        origin=_origin(setting, results),
+        rule=RULE,
+        sections=sections,
+        counts=dict(counts.most_common()),
+        costs=_costs(studies),
+        arithmetic=arithmetic(),
+    )
+    with atomic_write(output) as path:
+        path.write_text(text + "\n", encoding="utf-8")
+
+
+def _section(
+    study: Study, setting: Setting, results: Mapping[str, Result], folder: Path, output: Path, images: Path
+) -> Section:
+    """Write a study's table and plot and return its part of the page."""
+    measurements = measured(study, setting, results)
+    table = markdown(study, measurements, setting) if study.columns else ""
+    if study.columns:
+        for ending, text in (("md", table), ("tex", latex(study, measurements, setting))):
+            with atomic_write(folder / f"{study.name}.{ending}") as path:
+                path.write_text(text, encoding="utf-8")
+    if study.plot:
+        plot_study(study, measurements, setting, folder / study.name)
+    picture = folder / f"{study.name}.png"
+    if picture.is_file() and images.resolve() != folder.resolve():
+        with atomic_write(images / picture.name) as path:
+            shutil.copyfile(picture, path)
+    shown = images / picture.name
+    link = Path(os.path.relpath(shown, output.parent)).as_posix() if shown.is_file() else ""
+    kept = "".join(letter for letter in study.title.lower() if letter.isalnum() or letter in " -_")
+    anchor = kept.replace(" ", "-")  # as GitHub makes it of a heading
+    return Section(study, anchor, table, link, claims_of(study, measurements))
+
+
+def _origin(setting: Setting, results: Mapping[str, Result]) -> str:
+    """Return how all this was measured."""
+    used = [one for one in results.values() if (one["scale"], one["quick"]) == (setting.scale, setting.quick)]
+    if not used:
+        return "Nothing has been measured yet."
+    days = sorted({result["started"][:10] for result in used})
+    cores = ", ".join(str(count) for count in sorted({result["cores"] for result in used}))
+    hours = sum(result["seconds"] for result in used) / 3600
+    return (
+        f"{len(used)} cells, {hours:.1f} hours of commands on machines with {cores} cores, "
+        f"{' to '.join(dict.fromkeys((days[0], days[-1])))}, commit "
+        f"{', '.join(sorted({result['commit'] for result in used}))}."
+    )
+
+
+def _costs(studies: list[Study]) -> list[Cost]:
+    """Return what each study costs at the paper's scale."""
+    costs, before = [], set()
+    for study in studies:
+        cells = with_parents(cells_of(study, 0, Setting("paper", data=Path("/data"))))
+        new = [cell for cell in cells if cell.hash not in before]
+        before |= {cell.hash for cell in cells}
+        costs.append(Cost(study, sum(map(gpu_hours, cells)), sum(map(gpu_hours, new))))
+    return costs

@@ -1,0 +1,73 @@
+"""Read the files that other commands write; what cannot be read becomes a note instead of an error."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+
+@dataclass
+class Notes:
+    """What could not be read, in sentences for the reader of a page."""
+
+    lines: list[str] = field(default_factory=list)
+
+    def add(self, path: Path, reason: object) -> None:
+        """Note a file that is left out."""
+        self.lines.append(f"{path.name} is left out: {' '.join(str(reason).split())}")
+
+
+def read_mapping(path: Path, notes: Notes | None = None) -> dict[str, Any]:
+    """Return what a JSON or YAML file holds by name; empty where there is no file or none that can be read."""
+    notes = notes or Notes()
+    if not path.is_file():
+        return {}
+    try:
+        text = path.read_text(encoding="utf-8")
+        content = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        notes.add(path, error)
+        return {}
+    if not isinstance(content, dict):
+        notes.add(path, "it holds no names with values")
+        return {}
+    return content
+
+
+def read_lines(path: Path, notes: Notes | None = None) -> list[dict[str, Any]]:
+    """Return the objects of a JSON Lines file; lines that hold none, such as half a line, are left out."""
+    notes = notes or Notes()
+    if not path.is_file():
+        return []
+    rows = []
+    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            notes.add(path.with_name(f"{path.name}, line {number},"), error)
+            continue
+        if isinstance(row, dict):
+            rows.append(row)
+    return rows
+
+
+def read_metrics(folder: Path, command: str = "test", notes: Notes | None = None) -> dict[str, float]:
+    """Return the metrics that ``uniemo test`` or ``validate`` left in a run folder, empty where it left none."""
+    return numbers(read_mapping(folder / f"{command}.json", notes))
+
+
+def numbers(values: Mapping[str, Any]) -> dict[str, float]:
+    """Return the entries that are finite numbers."""
+    return {
+        name: float(value)
+        for name, value in values.items()
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    }
