@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
+import functools
 import json
 import re
 import shlex
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from uniemo import cache
 from uniemo.configurations import find_configuration
 from uniemo.errors import UniEmoError
 from uniemo.studies.study import Column, Row, Scale, Study
@@ -221,7 +221,7 @@ def _digest(commands: list[Command], seed: int) -> str:
     contents = {name: _content(name) for command in commands for name in command.configurations()}
     plain = [[command.run, command.into, *command.args] for command in commands]
     text = json.dumps([VERSION, seed, plain, contents], sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return cache.digest(text)
 
 
 def _content(name: str) -> Any:  # noqa: ANN401
@@ -232,7 +232,7 @@ def _content(name: str) -> Any:  # noqa: ANN401
     return _parsed(path, path.stat().st_mtime_ns)
 
 
-@cache
+@functools.cache
 def _parsed(path: Path, changed: int) -> Any:  # noqa: ANN401
     """Return what a YAML file holds, read once for each modification time."""
     return yaml.safe_load(path.read_text(encoding="utf-8"))

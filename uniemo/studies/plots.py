@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 from uniemo.cache import atomic_write
 from uniemo.studies.cells import Setting
@@ -45,7 +46,7 @@ def plot_study(study: Study, measurements: Measurements, setting: Setting, stem:
         at, means = [position + shift for position, _ in known], [value.mean for _, value in known]
         errors = [math.nan if value.spread is None else value.spread for _, value in known]
         # no bars: their lengths would mislead on an axis that is cut
-        form = {"fmt": "o", "markersize": 8, "capsize": 4} if points else {"marker": "o", "capsize": 3}
+        form: dict[str, Any] = {"fmt": "o", "markersize": 8, "capsize": 4} if points else {"marker": "o", "capsize": 3}
         axes.errorbar(at, means, yerr=errors, label=name, color=_COLOURS[number % len(_COLOURS)], **form)
         for middle, (_, value) in zip(at, known if points else (), strict=points):
             text = f"{value.mean:.1f} ({len(value.by_seed)})"
