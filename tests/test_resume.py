@@ -16,7 +16,7 @@ from tests.tiny_runs import assets, recipe, trained
 from uniemo.checkpoint import read_checkpoint
 from uniemo.cli import main
 from uniemo.launch import cpu_cores
-from uniemo.modules import UniEmoModule
+from uniemo.modules import EmotionModule
 
 TWO = ["--trainer.accelerator", "cpu", "--trainer.devices", "2", "--trainer.strategy", "ddp_fork"]
 
@@ -33,14 +33,14 @@ class KilledError(Exception):
 
 def stopping(monkeypatch, batch, stop):
     """Call ``stop`` when training comes to a batch."""
-    start = UniEmoModule.on_train_batch_start
+    start = EmotionModule.on_train_batch_start
 
     def hook(self, *args):
         if self.trainer.fit_loop.total_batch_idx == batch:
             stop()
         start(self, *args)
 
-    monkeypatch.setattr(UniEmoModule, "on_train_batch_start", hook)
+    monkeypatch.setattr(EmotionModule, "on_train_batch_start", hook)
 
 
 def killed():

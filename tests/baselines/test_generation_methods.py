@@ -111,9 +111,9 @@ def test_tokens_lower_the_error(batch):
 def test_each_image_draws_its_template(batch):
     module = built(TextualInversion(diffusion(), templates=["a {}", "the {}", "{}"]))
     ids = torch.arange(90)
-    drawn = module._prompts(ids, 7)
-    assert drawn != module._prompts(ids, 8)
-    assert [drawn[row] for row in (5, 2)] == module._prompts(ids[[5, 2]], 7)  # by its own id
+    drawn = module.prompts(ids, 7)
+    assert drawn != module.prompts(ids, 8)
+    assert [drawn[row] for row in (5, 2)] == module.prompts(ids[[5, 2]], 7)  # by its own id
     assert all(15 < drawn.count(template) < 45 for template in module.templates)
     one = built(TextualInversion(diffusion(), templates=["a {}"]))
     same = built(TextualInversion(diffusion(prompt="a {}")))
@@ -191,7 +191,7 @@ def test_confidence_weighs_the_two_losses(kind, batch, monkeypatch):
     module._attributes = module.model.attribute_features()
     assert [len(part) for part in module._attributes] == [5] * (1 + (kind == "xl"))
     total, terms = module.losses(batch)
-    drawn = module._draw_attribute(batch, 4)
+    drawn = module.sample_attribute(batch, 4)
     assert drawn[[0, 3, 4]].tolist() == [0, -1, -1]  # its only one; none; a generated image
     assert drawn[1] == 3
     assert drawn[2] in (1, 2, 4)
@@ -201,7 +201,7 @@ def test_confidence_weighs_the_two_losses(kind, batch, monkeypatch):
     errors = module.errors(batch, 4)
     condition = module.model.condition(module.model.encoder(batch.images))
     texts = module.model.diffusion.text_features(["{}"] * 6, condition)
-    parts = [attribute_loss(t, n, drawn, module.tau) for t, n in zip(texts, module._attributes, strict=True)]
+    parts = [attribute_loss(t, n, drawn, module.hparams.tau) for t, n in zip(texts, module._attributes, strict=True)]
     wanted = ((1 - alpha) * errors + alpha * sum(parts) / len(parts)).mean()
     assert float(total) == pytest.approx(float(wanted), rel=1e-4)
     assert float(terms["confidence"]) == pytest.approx(float(alpha.mean()))

@@ -10,7 +10,7 @@ from uniemo.baselines.base import ClipConfig
 from uniemo.baselines.cocoop import CoCoOp, ConditionedContext
 from uniemo.baselines.coop import CoOp, LearnedContext
 from uniemo.baselines.fine_tune import FineTune
-from uniemo.baselines.linear_probe import LinearProbe, LinearReading
+from uniemo.baselines.linear_probe import LinearClassifier, LinearProbe
 from uniemo.baselines.towers import ImageTower, PromptedText, first_context
 from uniemo.baselines.zero_shot import TEMPLATES, ZeroShot, ZeroShotNetwork
 from uniemo.data.emotions import MIKELS_8
@@ -102,7 +102,7 @@ def test_cocoop_reads_each_image_by_its_own(clip, images):
 
 @pytest.mark.parametrize("learns", [False, True])
 def test_frozen_tower_is_run_without_gradient_and_stays_in_eval_mode(clip, images, learns):
-    network = LinearReading(clip, 8, learns).train()
+    network = LinearClassifier(clip, 8, learns).train()
     assert network.tower.training == network.tower.visual.resblocks[0].training == learns
     network(images).sum().backward()
     touched = [parameter.grad is not None for parameter in network.tower.parameters()]

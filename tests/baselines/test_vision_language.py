@@ -9,7 +9,7 @@ from PIL import Image
 from tests.baselines.telling_runs import recipe, tiny_vision_language, trained
 from tests.tiny_runs import assets
 from uniemo import UniEmoError
-from uniemo.baselines.vision_language import QUESTION, AskedModel, VisionLanguage, named
+from uniemo.baselines.vision_language import QUESTION, QuestionModel, VisionLanguage, named
 from uniemo.checkpoint import read_checkpoint
 from uniemo.cli import main
 from uniemo.data.emotions import MIKELS_8
@@ -28,7 +28,7 @@ def images():
 
 
 def asked(answer="likelihood", emotions=MIKELS_8):
-    return AskedModel(str(tiny_vision_language()), emotions, QUESTION, answer, "auto")
+    return QuestionModel(str(tiny_vision_language()), emotions, QUESTION, answer, "auto")
 
 
 def alone(model, image, name):
@@ -100,6 +100,6 @@ def test_mistakes_are_named(capsys):
     with pytest.raises(UniEmoError, match=r"model\.question must hold \{\}"):
         VisionLanguage(path="x", question="What?")
     with pytest.raises(UniEmoError, match=r"model\.path must be a vision-language model .*'/nowhere' could not be"):
-        AskedModel("/nowhere", MIKELS_8, QUESTION, "likelihood", "auto")
+        QuestionModel("/nowhere", MIKELS_8, QUESTION, "likelihood", "auto")
     assert main([*recipe("vision_language"), "--weights", "random", "--run_dir", "x"]) == 2
     assert "--weights random is for methods with a CLIP or a diffusion model" in capsys.readouterr().err

@@ -15,7 +15,6 @@ from uniemo.cli.configs import PACKAGED
 from uniemo.data.emotions import MIKELS_8
 from uniemo.models.encoder import EncoderConfig
 from uniemo.models.head import HeadConfig
-from uniemo.modules.config import ModelConfig
 
 
 def test_summary(best, tmp_path, capsys):
@@ -72,9 +71,8 @@ def test_released_recipes_fit_the_published_sizes():
     from uniemo.checkpoint import CheckpointInfo, plain_config
     from uniemo.convert.layout import ReleasedSizes
     from uniemo.convert.released import configs
-    from uniemo.models.attributes import AttributeConfig
     from uniemo.models.clip_shapes import PUBLISHED
-    from uniemo.modules.transfer import misfit
+    from uniemo.modules.transfer import mismatch
     from uniemo.vocabulary import Vocabulary
 
     sizes = ReleasedSizes(PUBLISHED["ViT-L-14"], 16, 32, 768, 8, 768, 49408)
@@ -85,13 +83,16 @@ def test_released_recipes_fit_the_published_sizes():
     for name in ("understanding", "released"):
         for part, values in yaml.safe_load((PACKAGED / f"paper/{name}.yaml").read_text())["model"]["init_args"].items():
             model.setdefault(part, {}).update(values)
-    own = ModelConfig(EncoderConfig(**model["encoder"]), HeadConfig(**model["head"]), AttributeConfig())
-    assert misfit(own, info, same_tower=False) == ""
-    paper = ModelConfig(EncoderConfig(clip="ViT-B-32"), HeadConfig(hidden=256), AttributeConfig())
-    assert misfit(paper, info, same_tower=False) == (
+    own = {
+        "encoder": plain_config(EncoderConfig(**model["encoder"])),
+        "head": plain_config(HeadConfig(**model["head"])),
+    }
+    assert mismatch(own, info, same_tower=False) == ""
+    paper = {"encoder": plain_config(EncoderConfig(clip="ViT-B-32")), "head": plain_config(HeadConfig(hidden=256))}
+    assert mismatch(paper, info, same_tower=False) == (
         "--model.encoder.clip ViT-L-14 --model.encoder.interactive released --model.head.hidden 768"
     )
-    assert misfit(paper, info, same_tower=True) == "--model.encoder.interactive released --model.head.hidden 768"
+    assert mismatch(paper, info, same_tower=True) == "--model.encoder.interactive released --model.head.hidden 768"
 
 
 def test_existing_output(best, tmp_path, capsys):

@@ -8,7 +8,7 @@ import torch.distributed as dist
 
 from tests.distributed.crew import enough_cores, on_ranks
 from tests.distributed.test_gradients import build
-from uniemo.callbacks.closing_table import ClosingTable
+from uniemo.callbacks.summary import Summary
 from uniemo.cli import main
 from uniemo.distributed import is_first
 from uniemo.launch import lost_contact
@@ -65,14 +65,14 @@ def test_means_of_the_closing_table_are_over_all_images():
         return value
 
     def means(sizes, ranks):
-        table, module = ClosingTable(), SimpleNamespace(device=torch.device("cpu"))
+        table, module = Summary(), SimpleNamespace(device=torch.device("cpu"))
         trainer = SimpleNamespace(world_size=ranks, strategy=SimpleNamespace(reduce=reduce), callback_metrics={})
         table.on_train_epoch_start(trainer, module)
         for loss, size in zip(losses, sizes, strict=True):
             trainer.callback_metrics["loss/total"] = torch.tensor(loss)
             table.on_train_batch_end(trainer, module, None, range(size), 0)
         table.on_train_epoch_end(trainer, module)
-        return table._means["loss/total"]
+        return table.losses["loss/total"]
 
     expected = (16 * 3.0 + 16 * 2.0 + 13 * 0.5) / 45
     assert means(whole, 1) == pytest.approx(expected)

@@ -8,7 +8,7 @@ from uniemo.cli import main
 from uniemo.launch import cpu_cores
 from uniemo.models.diffusion import DiffusionBackbone, DiffusionConfig, load_diffusion
 from uniemo.modules import JointModule
-from uniemo.modules.latents import vae_key
+from uniemo.modules.generator import vae_key
 
 QUIET = ["--generation_metrics.every_n_epochs", "0", "--attention_maps.every_n_epochs", "0"]
 SIZES = ["--data.diffusion_size", "32", "--data.batch_size", "12"]

@@ -10,8 +10,8 @@ import torch
 
 from tests.tiny_runs import assets
 from uniemo import UniEmoError
-from uniemo.callbacks import BestCheckpoint, ClosingTable, LastCheckpoint
-from uniemo.callbacks.checkpoints import WholeFileIO
+from uniemo.callbacks import BestCheckpoint, LastCheckpoint, Summary
+from uniemo.callbacks.checkpoints import AtomicCheckpointIO
 from uniemo.checkpoint import GENERATING, load_model, read_checkpoint
 from uniemo.data import EmoSet
 from uniemo.models.diffusion import DiffusionConfig
@@ -57,7 +57,7 @@ def fit(folder, kind=UnderstandingModule, resume=None, keep=True, workers=0, las
     if kind is JointModule:
         parts |= {"diffusion": DiffusionConfig(path=str(assets() / "diffusion")), "space_images": 2}
     module = kind(**parts, optimizer=OptimizerConfig(lr_clip=0.01, lr_head=0.01), seed=3)
-    recorder, table, best = Recorder(keep), ClosingTable(), BestCheckpoint()
+    recorder, table, best = Recorder(keep), Summary(), BestCheckpoint()
     trainer = L.Trainer(
         accelerator="cpu",
         default_root_dir=str(folder),
@@ -71,7 +71,7 @@ def fit(folder, kind=UnderstandingModule, resume=None, keep=True, workers=0, las
     trainer.fit(module, data, ckpt_path=resume)
     scores = {Path(path).name: float(score) for path, score in best.best_k_models.items()}
     weights = {name: value.clone() for name, value in module.model.trained_state_dict().items()}
-    return Run(recorder.steps, recorder.validations, weights, scores, table._means, folder)
+    return Run(recorder.steps, recorder.validations, weights, scores, table.losses, folder)
 
 
 def resumed_from(whole, batch, **options):
@@ -194,7 +194,7 @@ def test_ranges(name, value):
 
 def test_killed_while_writing(tmp_path, monkeypatch):
     path = tmp_path / "last.ckpt"
-    WholeFileIO().save_checkpoint({"step": 1}, path)
+    AtomicCheckpointIO().save_checkpoint({"step": 1}, path)
 
     def half(content, file):
         file.write_bytes(b"PK\x03\x04")
@@ -202,7 +202,7 @@ def test_killed_while_writing(tmp_path, monkeypatch):
 
     monkeypatch.setattr(torch, "save", half)
     with pytest.raises(KeyboardInterrupt):
-        WholeFileIO().save_checkpoint({"step": 2}, path)
+        AtomicCheckpointIO().save_checkpoint({"step": 2}, path)
     assert torch.load(path) == {"step": 1}
     assert [path.name for path in tmp_path.iterdir()] == ["last.ckpt"]
 

@@ -9,7 +9,7 @@ from uniemo.errors import UniEmoError
 from uniemo.models.encoder import EncoderConfig
 from uniemo.models.head import HeadConfig
 from uniemo.models.uniemo import UniEmoModel
-from uniemo.modules.transfer import check_names, keeps_attributes, transfer
+from uniemo.modules.transfer import check_names, kept_attributes, transfer
 from uniemo.vocabulary import Vocabulary
 
 EIGHT = Vocabulary(MIKELS_8, VOCABULARY.scenes, VOCABULARY.objects)
@@ -87,11 +87,11 @@ def test_other_attributes_are_embedded_anew(build):
 
 
 def test_which_attributes_are_kept():
-    kept = keeps_attributes(EIGHT, Vocabulary(EMOTION_ROI_6))
+    kept = kept_attributes(EIGHT, Vocabulary(EMOTION_ROI_6))
     assert kept == Vocabulary(EMOTION_ROI_6, EIGHT.scenes, EIGHT.objects)
-    assert keeps_attributes(EIGHT, EIGHT) is None
-    assert keeps_attributes(Vocabulary(MIKELS_8), Vocabulary(EMOTION_ROI_6)) is None
-    assert keeps_attributes(VOCABULARY, Vocabulary(EMOTION_ROI_6)) is None  # nothing stands for joy
+    assert kept_attributes(EIGHT, EIGHT) is None
+    assert kept_attributes(Vocabulary(MIKELS_8), Vocabulary(EMOTION_ROI_6)) is None
+    assert kept_attributes(VOCABULARY, Vocabulary(EMOTION_ROI_6)) is None  # nothing stands for joy
 
 
 def test_training_goes_on_with_its_own_names():

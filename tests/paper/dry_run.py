@@ -26,8 +26,8 @@ from uniemo.models.fusion import FusionConfig
 from uniemo.models.head import HeadConfig
 from uniemo.models.losses import ConditionLossConfig
 from uniemo.modules import JointModule, UnderstandingModule
+from uniemo.modules.losses import LossConfig
 from uniemo.modules.optim import OptimizerConfig, model_parameters, parameter_groups
-from uniemo.modules.terms import LossConfig
 from uniemo.vocabulary import Vocabulary
 
 VOCABULARY = Vocabulary(MIKELS_8, ("beach", "amusement_park", "graveyard"), ("balloon", "eagle", "skull"))

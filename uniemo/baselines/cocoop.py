@@ -1,4 +1,4 @@
-"""CoCoOp: learned words that each image bends by a small network, CLIP frozen (Zhou et al., CVPR 2022)."""
+"""CoCoOp: learned words that a small network shifts by image, CLIP frozen (Zhou et al., CVPR 2022)."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from uniemo.baselines.base import ClipBaseline, ClipConfig
+from uniemo.baselines.base import ClassifierBaseline, ClipConfig
 from uniemo.baselines.towers import ImageTower, PromptedText, first_context
 from uniemo.errors import UniEmoError
-from uniemo.models.clip import ClipParts
+from uniemo.models.clip import ClipParts, load_clip
 from uniemo.modules.optim import RateConfig
 from uniemo.vocabulary import Vocabulary, attribute_text
 
@@ -39,17 +39,17 @@ class ConditionedContext(nn.Module):
         self.scale = clip.logit_scale
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return (B, C) logits of CLIP-normalised images (B, 3, R, R); B * C prompts are read."""
+        """Return (B, C) logits of CLIP-normalised images (B, 3, R, R); B * C prompts are encoded."""
         features = self.tower.embed(images)  # (B, E)
         context = self.context + self.meta(features)[:, None, :]  # (B, n, W)
         text = self.text(context[:, None])  # (B, C, E)
         return self.scale * torch.einsum("be,bce->bc", features, text)
 
 
-class CoCoOp(ClipBaseline):
+class CoCoOp(ClassifierBaseline):
     """Train the context vectors and the meta-net that moves them by image.
 
-    Prompts of all images of a batch are read together, where the publication takes one image at a time. The image
+    Prompts of all images of a batch are encoded together, where the publication takes one image at a time. The image
     tower is run without gradient, once per image and epoch.
 
     Args:
@@ -75,12 +75,13 @@ class CoCoOp(ClipBaseline):
         optimizer: RateConfig = _OPTIMIZER,
         seed: int = 0,
     ) -> None:
-        plain = {"context_length": context_length, "context_init": context_init, "reduction": reduction}
-        super().__init__(encoder, plain, optimizer, seed)
         if reduction < 1:
             raise UniEmoError(f"model.reduction must be at least 1; got {reduction}")
-        self.context_length, self.context_init, self.reduction = context_length, context_init, reduction
+        own = {"encoder": encoder, "context_length": context_length}
+        super().__init__({**own, "context_init": context_init, "reduction": reduction}, optimizer, seed)
 
-    def network(self, clip: ClipParts, vocabulary: Vocabulary) -> nn.Module:
+    def make_model(self, vocabulary: Vocabulary) -> nn.Module:
         """Return the network, of which context and meta-net learn."""
-        return ConditionedContext(clip, vocabulary.emotions, self.context_length, self.context_init, self.reduction)
+        own = self.hparams
+        clip = load_clip(own.encoder["clip"])
+        return ConditionedContext(clip, vocabulary.emotions, own.context_length, own.context_init, own.reduction)

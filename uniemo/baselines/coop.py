@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from uniemo.baselines.base import ClipBaseline, ClipConfig
+from uniemo.baselines.base import ClassifierBaseline, ClipConfig
 from uniemo.baselines.towers import ImageTower, PromptedText, first_context
-from uniemo.models.clip import ClipParts
+from uniemo.models.clip import ClipParts, load_clip
 from uniemo.modules.optim import RateConfig
 from uniemo.vocabulary import Vocabulary, attribute_text
 
@@ -43,7 +43,7 @@ class LearnedContext(nn.Module):
         return self.scale * self.tower.embed(images) @ text.T
 
 
-class CoOp(ClipBaseline):
+class CoOp(ClassifierBaseline):
     """Train the context vectors; the emotion's name stands behind them.
 
     The image tower is run without gradient, once per image and epoch.
@@ -68,10 +68,11 @@ class CoOp(ClipBaseline):
         optimizer: RateConfig = _OPTIMIZER,
         seed: int = 0,
     ) -> None:
-        plain = {"context_length": context_length, "class_specific": class_specific, "context_init": context_init}
-        super().__init__(encoder, plain, optimizer, seed)
-        self.context_length, self.class_specific, self.context_init = context_length, class_specific, context_init
+        own = {"encoder": encoder, "context_length": context_length}
+        super().__init__({**own, "class_specific": class_specific, "context_init": context_init}, optimizer, seed)
 
-    def network(self, clip: ClipParts, vocabulary: Vocabulary) -> nn.Module:
+    def make_model(self, vocabulary: Vocabulary) -> nn.Module:
         """Return the network, of which the context alone learns."""
-        return LearnedContext(clip, vocabulary.emotions, self.context_length, self.class_specific, self.context_init)
+        own = self.hparams
+        clip = load_clip(own.encoder["clip"])
+        return LearnedContext(clip, vocabulary.emotions, own.context_length, own.class_specific, own.context_init)

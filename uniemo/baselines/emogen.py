@@ -1,9 +1,9 @@
 """EmoGen (Yang et al., 2024): an emotion space, mapped to the text encoder's tokens, with attribute loss.
 
-An *emotion encoder* learns to tell emotions; the features in front of its last layer are the emotion space, in which
-each emotion is a Gaussian. Then a *mapping network* learns to turn a feature into a token. Its loss weighs, image by
-image, the denoising error against the *attribute loss* by the *emotion confidence* α of one of the image's attributes,
-how strongly that attribute alone tells the emotion: L = (1 - α) L_LDM + α L_attr.
+An *emotion encoder* learns to classify emotions; the features in front of its last layer are the emotion space, in
+which each emotion is a Gaussian. Then a *mapping network* learns to turn a feature into a token. Its loss weighs, image
+by image, the denoising error against the *attribute loss* by the *emotion confidence* α of one of the image's
+attributes, how strongly that attribute alone predicts the emotion: L = (1 - α) L_LDM + α L_attr.
 
 Ours: the emotion encoder is two layers on the frozen CLIP's image features, which all methods here share, where the
 publication trains a ResNet-50; the mapping network has the form of UniEmo's condition mappers.
@@ -13,14 +13,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from uniemo.baselines.generation import EmotionDiffusion, GenerationBaseline
-from uniemo.checkpoint import plain_config
+from uniemo.baselines.generative import EmotionDiffusion, GeneratorBaseline, Mixes, Sampling
 from uniemo.data.batch import EmotionBatch
 from uniemo.data.transforms import denormalise
 from uniemo.distributed import batch_mean
@@ -33,13 +31,13 @@ from uniemo.models.diffusion import DiffusionConfig
 from uniemo.models.emotion_space import EmotionSpace, EmotionSpaceConfig, seeded
 from uniemo.models.fusion import ConditionFusion, FusionConfig
 from uniemo.models.losses import Condition, draw_object
-from uniemo.modules.noise import sample_uniform
+from uniemo.modules.losses import denoising_errors
 from uniemo.modules.optim import RateConfig
+from uniemo.modules.random import sample_uniform
 from uniemo.modules.tables import classifier_tables
-from uniemo.modules.terms import denoising_errors
 from uniemo.vocabulary import Vocabulary, attribute_text
 
-_ATTRIBUTE_DRAW = 21  # stream of random numbers
+_ATTRIBUTE = 21  # stream of random numbers
 _NAMES = 64  # attribute names encoded at once
 
 
@@ -48,7 +46,7 @@ class EmotionEncoderConfig:
     """The emotion encoder.
 
     Attributes:
-        clip: the frozen CLIP whose image features it reads, see :func:`uniemo.models.clip.load_clip`.
+        clip: the frozen CLIP whose image features it takes, see :func:`uniemo.models.clip.load_clip`.
         hidden: width of the emotion space.
     """
 
@@ -62,7 +60,7 @@ _OPTIMIZER = RateConfig(lr=1e-3)  # of UniEmo's released code for its mappers
 
 
 class EmotionEncoder(nn.Module):
-    """Two layers on a frozen CLIP's image features that tell emotions; the first gives the emotion space.
+    """Two layers on a frozen CLIP's image features that classify emotions; the first gives the emotion space.
 
     Args:
         config: the choices.
@@ -96,7 +94,7 @@ class MappedEmotions(EmotionDiffusion):
         vocabulary: names of emotions, scenes and objects.
         config: the diffusion model.
         encoder: the emotion encoder.
-        space: how features are drawn.
+        space: how features are sampled.
 
     Attributes:
         mapping: emotion feature (B, D) to a token per text encoder.
@@ -123,22 +121,19 @@ class MappedEmotions(EmotionDiffusion):
         return self.mapping(cls=features)
 
     def texts(
-        self,
-        mixes: Sequence[dict[int, float]],
-        seeds: Sequence[int],
-        template: str,
-        kind: Literal["bank", "gaussian"] | None = None,
+        self, mixes: Mixes, seeds: Sequence[int], template: str, kind: Sampling | None = None
     ) -> tuple[list[str], Condition | None]:
-        """Return the template for all, and tokens of drawn features; of a mix their weighted sum."""
-        drawn = [self._token(mix, seed, kind or self.space_config.kind) for mix, seed in zip(mixes, seeds, strict=True)]
-        return [template] * len(mixes), tuple(torch.cat(rows) for rows in zip(*drawn, strict=True))
+        """Return the template for all, and tokens of sampled features; of a mix their weighted sum."""
+        kind = kind or self.space_config.kind
+        tokens = [self._token(mix, seed, kind) for mix, seed in zip(mixes, seeds, strict=True)]
+        return [template] * len(mixes), tuple(torch.cat(rows) for rows in zip(*tokens, strict=True))
 
-    def _token(self, mix: dict[int, float], seed: int, kind: Literal["bank", "gaussian"]) -> Condition:
+    def _token(self, mix: dict[int, float], seed: int, kind: Sampling) -> Condition:
         """Return the token of one image, one (1, W) per text encoder."""
         found = []
         for emotion, weight in mix.items():
-            drawn = self.space.sample(emotion, [seeded(seed, emotion)], kind, self.space_config.noise)
-            found.append([weight * token for token in self.condition(drawn["cls"])])
+            features = self.space.sample(emotion, [seeded(seed, emotion)], kind, self.space_config.noise)
+            found.append([weight * token for token in self.condition(features["cls"])])
         return tuple(torch.stack(tokens).sum(dim=0) for tokens in zip(*found, strict=True))
 
     @torch.no_grad()
@@ -166,7 +161,7 @@ def attribute_loss(text: Tensor, attributes: Tensor, attribute: Tensor, tau: flo
     return torch.where(attribute >= 0, losses, 0 * losses)
 
 
-class EmoGen(GenerationBaseline):
+class EmoGen(GeneratorBaseline):
     """Learn to map an emotion space to tokens by L = (1 - α) L_LDM + w α L_attr.
 
     Data without scene and object names has α = 0.
@@ -174,11 +169,11 @@ class EmoGen(GenerationBaseline):
     Args:
         encoder: the emotion encoder.
         diffusion: the frozen diffusion model.
-        space: how features are drawn for an emotion; ``gaussian`` is the publication's.
+        space: how features are sampled for an emotion; ``gaussian`` is the publication's.
         optimizer: of the mapping network.
         attribute_weight: w; 1 is the publication's formula, 0.01 stands in its released configuration.
         tau: temperature of the attribute loss's cosines; 1, as published, takes them as they are.
-        seed: of first weights, noise and drawn attributes.
+        seed: of first weights, noise and sampled attributes.
 
     Raises:
         UniEmoError: ``tau`` not above 0, ``attribute_weight`` below 0.
@@ -201,23 +196,16 @@ class EmoGen(GenerationBaseline):
             raise UniEmoError(f"model.tau must be above 0; got {tau}")
         if not attribute_weight >= 0:
             raise UniEmoError(f"model.attribute_weight must be at least 0; got {attribute_weight}")
-        own: dict[str, Any] = {"encoder": plain_config(encoder), "space": plain_config(space)}
-        own |= {"attribute_weight": attribute_weight, "tau": tau}
+        own = {"encoder": encoder, "space": space, "attribute_weight": attribute_weight, "tau": tau}
         super().__init__(diffusion, optimizer, own, seed)
         self.encoder_config = encoder
         self.space_config = space
-        self.attribute_weight = attribute_weight
-        self.tau = tau
-        self._prepared = False  # whether encoder, space and confidence are there
+        self._prepared = False  # whether encoder, space and confidence are known
         self._attributes: tuple[Tensor, ...] = ()  # their text features
 
     def make_model(self, vocabulary: Vocabulary) -> MappedEmotions:
         """Return the model; its mapping network alone learns by steps."""
         return MappedEmotions(vocabulary, self.diffusion_config, self.encoder_config, self.space_config)
-
-    def backbones(self) -> dict[str, str]:
-        """Return the names of the frozen networks."""
-        return {"clip": self.encoder_config.clip, **super().backbones()}
 
     # Before the first step.
 
@@ -247,7 +235,7 @@ class EmoGen(GenerationBaseline):
             logger.log_metrics({"emotion_encoder/accuracy": info.accuracy}, step=self.global_step)
 
     def _find_confidence(self) -> None:
-        """Average the emotion classifier's answers over the training images that have an attribute."""
+        """Average the emotion classifier's probabilities over the training images that have an attribute."""
         model, names = self.model, self.vocabulary
         if not len(model.confidence):
             return
@@ -271,27 +259,27 @@ class EmoGen(GenerationBaseline):
         denoising = denoising_errors(model.diffusion, condition, batch, self.seed, step)
         if not self._attributes:
             return batch_mean(denoising), {"diffusion": batch_mean(denoising)}
-        attribute = self._draw_attribute(batch, step)
+        attribute = self.sample_attribute(batch, step)
         alpha = model.confidence[attribute.clamp(min=0), batch.emotion]  # (B,)
         alpha = torch.where(attribute >= 0, alpha, 0 * alpha)
         texts = model.diffusion.text_features([model.diffusion.config.train_prompt] * len(batch), condition)
         pairs = zip(texts, self._attributes, strict=True)
-        losses = [attribute_loss(text, names, attribute, self.tau) for text, names in pairs]
+        losses = [attribute_loss(text, names, attribute, self.hparams.tau) for text, names in pairs]
         attributes = torch.stack(losses).mean(dim=0)  # (B,) over text encoders
         terms = {"diffusion": denoising, "attribute": attributes, "confidence": alpha}
-        total = batch_mean((1 - alpha) * denoising + self.attribute_weight * alpha * attributes)
+        total = batch_mean((1 - alpha) * denoising + self.hparams.attribute_weight * alpha * attributes)
         return total, {name: batch_mean(term) for name, term in terms.items()}
 
-    def _draw_attribute(self, batch: EmotionBatch, step: int) -> Tensor:
-        """Draw one of each image's scene and objects, (B,) among all attributes, -1 for an image without any."""
+    def sample_attribute(self, batch: EmotionBatch, step: int) -> Tensor:
+        """Sample one of each image's scene and objects, (B,) among all attributes, -1 for an image without any."""
         scenes = F.one_hot(batch.scene.clamp(min=0), len(self.vocabulary.scenes)).bool()  # (B, S)
         scenes = scenes & (batch.scene >= 0).unsqueeze(1)
         present = torch.cat([scenes, batch.objects], dim=1) & ~batch.generated.unsqueeze(1)  # (B, A)
-        return draw_object(present, sample_uniform(batch.sample_id, self.seed, step, _ATTRIBUTE_DRAW))
+        return draw_object(present, sample_uniform(batch.sample_id, self.seed, step, _ATTRIBUTE))
 
     # Checkpoints.
 
     def on_load_checkpoint(self, checkpoint: dict[str, object]) -> None:
-        """A checkpoint brings encoder, space and confidence along."""
+        """Compare the file with this module; it holds encoder, space and confidence."""
         super().on_load_checkpoint(checkpoint)
         self._prepared = True

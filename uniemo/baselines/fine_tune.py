@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import nn
-
-from uniemo.baselines.base import ClipBaseline, ClipConfig
-from uniemo.baselines.linear_probe import LinearReading
+from uniemo.baselines.base import ClassifierBaseline, ClipConfig
+from uniemo.baselines.linear_probe import LinearClassifier
 from uniemo.errors import UniEmoError
-from uniemo.models.clip import ClipParts
+from uniemo.models.clip import load_clip
 from uniemo.modules.optim import RateConfig
 from uniemo.vocabulary import Vocabulary
 
 _ENCODER, _OPTIMIZER = ClipConfig(), RateConfig(lr=1e-5, weight_decay=1e-3)
 
 
-class FineTune(ClipBaseline):
+class FineTune(ClassifierBaseline):
     """Train the image tower and a linear layer on it; no queries, no scenes, no objects.
 
     Args:
@@ -30,6 +28,7 @@ class FineTune(ClipBaseline):
     """
 
     method = "fine_tune"
+    model: LinearClassifier
 
     def __init__(
         self,
@@ -38,16 +37,15 @@ class FineTune(ClipBaseline):
         lr_head: float = 1e-3,
         seed: int = 0,
     ) -> None:
-        super().__init__(encoder, {"lr_head": lr_head}, optimizer, seed)
         if not lr_head > 0:
             raise UniEmoError(f"model.lr_head must be above 0; got {lr_head}")
-        self.lr_head = lr_head
+        super().__init__({"encoder": encoder, "lr_head": lr_head}, optimizer, seed)
 
-    def network(self, clip: ClipParts, vocabulary: Vocabulary) -> nn.Module:
+    def make_model(self, vocabulary: Vocabulary) -> LinearClassifier:
         """Return tower and layer, all of which learn."""
-        return LinearReading(clip, len(vocabulary.emotions), learns=True)
+        return LinearClassifier(load_clip(self.hparams.encoder["clip"]), len(vocabulary.emotions), learns=True)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Return the tower's group and the layer's."""
-        tower, head = self.model.get_submodule("tower"), self.model.get_submodule("head")
-        return [{"params": list(tower.parameters())}, {"params": list(head.parameters()), "lr": self.lr_head}]
+        tower, head = self.model.tower, self.model.head
+        return [{"params": [*tower.parameters()]}, {"params": [*head.parameters()], "lr": self.hparams.lr_head}]

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from uniemo.baselines.base import ClipBaseline, ClipConfig
+from uniemo.baselines.base import ClassifierBaseline, ClipConfig
 from uniemo.baselines.towers import ImageTower
-from uniemo.models.clip import ClipParts
+from uniemo.models.clip import ClipParts, load_clip
 from uniemo.modules.optim import RateConfig
 from uniemo.vocabulary import Vocabulary
 
 _ENCODER, _OPTIMIZER = ClipConfig(), RateConfig(lr=1e-3)
 
 
-class LinearReading(nn.Module):
+class LinearClassifier(nn.Module):
     """A linear layer on the class token before CLIP's projection, which is where CLIP's authors put their probe.
 
     Args:
@@ -33,7 +33,7 @@ class LinearReading(nn.Module):
         return logits
 
 
-class LinearProbe(ClipBaseline):
+class LinearProbe(ClassifierBaseline):
     """Train a linear layer on frozen features, by gradient where CLIP's authors fit a logistic regression.
 
     The tower is run without gradient, once per image and epoch.
@@ -47,8 +47,8 @@ class LinearProbe(ClipBaseline):
     method = "linear_probe"
 
     def __init__(self, encoder: ClipConfig = _ENCODER, optimizer: RateConfig = _OPTIMIZER, seed: int = 0) -> None:
-        super().__init__(encoder, {}, optimizer, seed)
+        super().__init__({"encoder": encoder}, optimizer, seed)
 
-    def network(self, clip: ClipParts, vocabulary: Vocabulary) -> nn.Module:
+    def make_model(self, vocabulary: Vocabulary) -> nn.Module:
         """Return tower and layer."""
-        return LinearReading(clip, len(vocabulary.emotions))
+        return LinearClassifier(load_clip(self.hparams.encoder["clip"]), len(vocabulary.emotions))

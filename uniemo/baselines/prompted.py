@@ -3,40 +3,52 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 from torch import Tensor
 
-from uniemo.baselines.generation import EmotionDiffusion, GenerationBaseline, single_emotions
+from uniemo.baselines.generative import EmotionDiffusion, GeneratorBaseline, Mixes, Sampling
 from uniemo.data.batch import EmotionBatch
+from uniemo.errors import UniEmoError
 from uniemo.models.diffusion import SLOT, DiffusionConfig
 from uniemo.models.losses import Condition
-from uniemo.modules.terms import denoising_errors
+from uniemo.modules.losses import denoising_errors
 from uniemo.vocabulary import Vocabulary, attribute_text
 
 _DIFFUSION = DiffusionConfig(train_prompt="a photo of {}")  # CLIP's own wording (Radford et al., 2021)
 
 
-class NamedEmotions(EmotionDiffusion):
-    """A frozen diffusion model that is told the emotion by its name, in words."""
+class WordDiffusion(EmotionDiffusion):
+    """A diffusion model whose prompt names the emotion by a word.
+
+    Args:
+        vocabulary: names of the emotions.
+        config: the diffusion model.
+        words: one per emotion.
+    """
+
+    def __init__(self, vocabulary: Vocabulary, config: DiffusionConfig, words: Sequence[str]) -> None:
+        super().__init__(vocabulary, config)
+        self.words = tuple(words)
 
     def texts(
-        self,
-        mixes: Sequence[dict[int, float]],
-        seeds: Sequence[int],
-        template: str,
-        kind: Literal["bank", "gaussian"] | None = None,
+        self, mixes: Mixes, seeds: Sequence[int], template: str, kind: Sampling | None = None
     ) -> tuple[list[str], Condition | None]:
-        """Return the prompts with the emotion's name at ``{}``; the other arguments as in the class above."""
-        return self.prompts(single_emotions(mixes, PromptedDiffusion.method), template), None
+        """Return the prompts with the emotion's word at ``{}``; no mixtures."""
+        if any(len(mix) != 1 for mix in mixes):
+            raise UniEmoError("this method generates one emotion at a time; got a mixture: give one --emotion")
+        return self.prompts([next(iter(mix)) for mix in mixes], template), None
 
     def prompts(self, emotions: Sequence[int], template: str) -> list[str]:
-        """Return the template with each emotion's name."""
-        names = [attribute_text(self.vocabulary.emotions[emotion]) for emotion in emotions]
-        return [template.replace(SLOT, name) for name in names]
+        """Return the template with each emotion's word."""
+        return [template.replace(SLOT, self.words[emotion]) for emotion in emotions]
+
+    def errors(self, batch: EmotionBatch, seed: int, step: int) -> Tensor:
+        """Return the denoising errors (B,) under the prompts of the images' emotions."""
+        prompts = self.prompts(batch.emotion.tolist(), self.diffusion.config.train_prompt)
+        return denoising_errors(self.diffusion, None, batch, seed, step, prompts)
 
 
-class PromptedDiffusion(GenerationBaseline):
+class PromptedDiffusion(GeneratorBaseline):
     """The pre-trained diffusion model, prompted with the name of the emotion; nothing is trained.
 
     Args:
@@ -46,17 +58,15 @@ class PromptedDiffusion(GenerationBaseline):
 
     method = "prompted"
     trains = False
-    model: NamedEmotions
+    model: WordDiffusion
 
     def __init__(self, diffusion: DiffusionConfig = _DIFFUSION, seed: int = 0) -> None:
         super().__init__(diffusion, None, {}, seed)
 
-    def make_model(self, vocabulary: Vocabulary) -> NamedEmotions:
+    def make_model(self, vocabulary: Vocabulary) -> WordDiffusion:
         """Return the frozen model."""
-        return NamedEmotions(vocabulary, self.diffusion_config)
+        return WordDiffusion(vocabulary, self.diffusion_config, [attribute_text(name) for name in vocabulary.emotions])
 
     def errors(self, batch: EmotionBatch, step: int) -> Tensor:
         """Return the denoising errors (B,) under the prompts of the images' emotions."""
-        diffusion = self.model.diffusion
-        prompts = self.model.prompts(batch.emotion.tolist(), diffusion.config.train_prompt)
-        return denoising_errors(diffusion, None, batch, self.seed, step, prompts)
+        return self.model.errors(batch, self.seed, step)

@@ -3,31 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from uniemo.baselines.generation import EmotionDiffusion, GenerationBaseline
+from uniemo.baselines.generative import EmotionDiffusion, GeneratorBaseline, Mixes, Sampling
 from uniemo.data.batch import EmotionBatch
 from uniemo.errors import UniEmoError
 from uniemo.models.diffusion import SLOT, DiffusionConfig
 from uniemo.models.losses import Condition
-from uniemo.modules.noise import sample_timesteps
+from uniemo.modules.losses import denoising_errors
 from uniemo.modules.optim import RateConfig
-from uniemo.modules.terms import denoising_errors
+from uniemo.modules.random import sample_integers
 from uniemo.vocabulary import Vocabulary, attribute_text
 
 _DIFFUSION = DiffusionConfig(train_prompt="a photo of {}")
 _OPTIMIZER = RateConfig(lr=5e-3, warmup=0.0)  # the publication's rate
-_TEMPLATE_DRAW = 16  # stream of random numbers
+_TEMPLATE = 16  # stream of random numbers
 
 
 class EmotionTokens(EmotionDiffusion):
     """A frozen diffusion model and a token embedding of each emotion for each of its text encoders.
 
     Args:
-        vocabulary: names of the emotions; the embeddings of their words are where the tokens start.
+        vocabulary: names of the emotions; the embeddings of their words are the tokens' first values.
         config: the diffusion model.
 
     Attributes:
@@ -46,11 +45,7 @@ class EmotionTokens(EmotionDiffusion):
         return tuple(tokens[emotion] for tokens in self.tokens)
 
     def texts(
-        self,
-        mixes: Sequence[dict[int, float]],
-        seeds: Sequence[int],
-        template: str,
-        kind: Literal["bank", "gaussian"] | None = None,
+        self, mixes: Mixes, seeds: Sequence[int], template: str, kind: Sampling | None = None
     ) -> tuple[list[str], Condition | None]:
         """Return the template for all, and the emotions' tokens; of a mix their weighted sum."""
         weights = torch.zeros(len(mixes), len(self.vocabulary.emotions))
@@ -60,15 +55,15 @@ class EmotionTokens(EmotionDiffusion):
         return [template] * len(mixes), tuple(weights.to(tokens) @ tokens for tokens in self.tokens)
 
 
-class TextualInversion(GenerationBaseline):
+class TextualInversion(GeneratorBaseline):
     """Learn one token per emotion by the denoising error of its images.
 
     Args:
         diffusion: the frozen diffusion model; ``train_prompt`` holds the token at ``{}``.
         optimizer: of the tokens.
-        templates: prompts with ``{}`` of which each training image gets one at each visit (the publication draws from
+        templates: prompts with ``{}`` of which each training image gets one at each visit (the publication samples from
             a list such as "a photo of a {}"); null takes ``diffusion.train_prompt`` for all.
-        seed: of noise and of the prompts drawn.
+        seed: of noise and of the sampled prompts.
 
     Raises:
         UniEmoError: a template without ``{}``.
@@ -96,14 +91,12 @@ class TextualInversion(GenerationBaseline):
 
     def errors(self, batch: EmotionBatch, step: int) -> Tensor:
         """Return the denoising errors (B,) with the tokens of the images' emotions."""
-        condition = self.model.condition(batch.emotion)
-        return denoising_errors(
-            self.model.diffusion, condition, batch, self.seed, step, self._prompts(batch.sample_id, step)
-        )
+        condition, prompts = self.model.condition(batch.emotion), self.prompts(batch.sample_id, step)
+        return denoising_errors(self.model.diffusion, condition, batch, self.seed, step, prompts)
 
-    def _prompts(self, sample_id: Tensor, step: int) -> list[str] | None:
-        """Return the images' prompts; None where all have the same."""
+    def prompts(self, sample_id: Tensor, step: int) -> list[str] | None:
+        """Return a sampled template for each of (B,) images; None where all have the same."""
         if not self.templates:
             return None
-        drawn = sample_timesteps(sample_id, len(self.templates), self.seed, step, _TEMPLATE_DRAW)
-        return [self.templates[index] for index in drawn.tolist()]
+        chosen = sample_integers(sample_id, len(self.templates), self.seed, step, _TEMPLATE)
+        return [self.templates[index] for index in chosen.tolist()]

@@ -27,6 +27,7 @@ class ImageTower(nn.Module):
         super().__init__()
         self.visual = VisualTower(clip.visual)
         self.register_buffer("projection", clip.visual.proj.detach())  # (D, E)
+        self.image_size = clip.image_size
         self.learns = learns
         self.requires_grad_(learns)
 
@@ -49,7 +50,7 @@ class ImageTower(nn.Module):
 
 
 class PromptedText(nn.Module):
-    """A CLIP's frozen text tower that reads "[context] <name>.", the context being vectors in the place of words.
+    """A CLIP's frozen text tower on "[context] <name>.", the context being vectors in the place of words.
 
     Places behind the last end token are left out: in a causal tower nothing looks at them.
 
@@ -119,7 +120,7 @@ class PromptedText(nn.Module):
 
 
 def end_places(model: Any, ids: Tensor) -> Tensor:  # noqa: ANN401 - open_clip is not typed
-    """Return the (N,) places of the end tokens of (N, T) ids, where the text tower is read.
+    """Return the (N,) places of the end tokens of (N, T) ids, whose features are the text's.
 
     Raises:
         UniEmoError: the text tower is of another kind than OpenAI's.

@@ -4,35 +4,36 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from itertools import takewhile
 from typing import Any, Literal
 
 import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from uniemo.baselines.base import UnderstandingBaseline
+from uniemo.baselines.base import ClassifierBaseline
 from uniemo.data.transforms import denormalise
 from uniemo.errors import UniEmoError
 from uniemo.miniature.paths import resolve
 from uniemo.models.diffusion.components import quiet
-from uniemo.modules.emotion import say
+from uniemo.modules.accuracy import print_once
 from uniemo.vocabulary import Vocabulary
 
 QUESTION = "Which of these emotions does this image evoke: {}? Answer with one word."  # ours
 _STEM = 3  # letters that a word must share with a name to mean it: sad, sadly and sadness
-_WORDS = 12  # tokens of an answer
+_TOKENS = 12  # of an answer
 
 
-class AskedModel(nn.Module):
+class QuestionModel(nn.Module):
     """A frozen vision-language model that is asked one question about each image.
 
     Args:
         path: folder, or name on the hub, of a model that continues a text about an image (a causal decoder).
         emotions: C names.
         question: ``{}`` stands for the names.
-        answer: ``likelihood`` reads how likely each name is as the answer: the mean log-probability of its tokens, so
-            that long names are not at a disadvantage, in one pass per name. ``generate`` lets it answer, in one pass,
-            and looks for a name in the answer (:func:`named`).
+        answer: ``likelihood`` scores each name by the mean log-probability of its tokens, so that long names are not at
+            a disadvantage, in one pass per name. ``generate`` lets the model answer, in one pass, and looks for a name
+            in the answer (:func:`named`).
         dtype: of the weights; "auto" takes that of the files.
 
     Raises:
@@ -62,7 +63,7 @@ class AskedModel(nn.Module):
         inputs = self._inputs(images)
         return self._likelihoods(inputs) if self.answer == "likelihood" else self._answers(inputs)
 
-    def train(self, mode: bool = True) -> AskedModel:
+    def train(self, mode: bool = True) -> QuestionModel:
         """Stay in eval mode."""
         return super().train(False)
 
@@ -99,7 +100,7 @@ class AskedModel(nn.Module):
         """Return scores (B, C) of the names in the model's own answers; equal ones for an answer without a name."""
         tokenizer = self.processor.tokenizer
         filler = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-        ids = self.language.generate(**inputs, max_new_tokens=_WORDS, do_sample=False, pad_token_id=filler)
+        ids = self.language.generate(**inputs, max_new_tokens=_TOKENS, do_sample=False, pad_token_id=filler)
         texts = tokenizer.batch_decode(ids[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
         scores = torch.zeros(len(texts), len(self.emotions), device=ids.device)
         for row, text in zip(scores, texts, strict=True):
@@ -129,33 +130,24 @@ def continued(inputs: dict[str, Tensor], name: Sequence[int]) -> dict[str, Tenso
 
 
 def named(answer: str, emotions: Sequence[str]) -> int | None:
-    """Return which emotion an answer names first, adjectives included; None for none.
+    """Return which of C emotions an answer names first, adjectives included; None for none.
 
-    A word means the name with which it begins alike for the most letters, three at least.
-
-    Args:
-        answer: what the model wrote.
-        emotions: C names.
+    A word means the name with which it shares the longest beginning, of three letters at least.
     """
     for word in re.findall(r"[a-z]+", answer.lower()):
-        shared = [len(_common(word, name.lower())) for name in emotions]
+        shared = [_common(word, name.lower()) for name in emotions]
         if max(shared) >= _STEM:
             return shared.index(max(shared))
     return None
 
 
-def _common(first: str, second: str) -> str:
-    """Return the letters with which two words begin alike."""
-    length = next((i for i, (a, b) in enumerate(zip(first, second, strict=False)) if a != b), None)
-    return first[: min(len(first), len(second)) if length is None else length]
+def _common(first: str, second: str) -> int:
+    """Return how many letters two words begin with alike."""
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(first, second, strict=False)))
 
 
 def load(path: str, dtype: str) -> tuple[Any, Any]:
-    """Return processor and model.
-
-    Args:
-        path: folder, or name on the hub.
-        dtype: of the weights.
+    """Return processor and model of a folder or a name on the hub.
 
     Raises:
         UniEmoError: there is no such model here or on the hub.
@@ -174,7 +166,7 @@ def load(path: str, dtype: str) -> tuple[Any, Any]:
         ) from error
 
 
-class VisionLanguage(UnderstandingBaseline):
+class VisionLanguage(ClassifierBaseline):
     """Ask a vision-language model of transformers for the emotion.
 
     It sees the images as the data module cuts them: set ``data.image_size`` to what the model takes.
@@ -183,10 +175,10 @@ class VisionLanguage(UnderstandingBaseline):
         path: folder, or name on the hub, for example ``llava-hf/llava-1.5-7b-hf``.
         question: ``{}`` stands for the names of the emotions.
         answer: ``likelihood`` compares the names' mean log-probability per token, in one pass per emotion;
-            ``generate`` reads the model's own answer. An answer that names none counts as the first emotion and is
+            ``generate`` takes the model's own answer. An answer that names none counts as the first emotion and is
             counted on screen.
         dtype: of the weights; "auto" takes that of the files.
-        seed: without effect, nothing is drawn.
+        seed: without effect, nothing is random.
 
     Raises:
         UniEmoError: no path, or a question without ``{}``.
@@ -194,7 +186,7 @@ class VisionLanguage(UnderstandingBaseline):
 
     method = "vision_language"
     trains = False
-    model: AskedModel
+    model: QuestionModel
 
     def __init__(
         self,
@@ -204,7 +196,6 @@ class VisionLanguage(UnderstandingBaseline):
         dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto",
         seed: int = 0,
     ) -> None:
-        super().__init__({"path": path, "question": question, "answer": answer, "dtype": dtype}, None, seed)
         if path is None:
             raise UniEmoError(
                 "model.path must name a vision-language model; got null: "
@@ -212,20 +203,20 @@ class VisionLanguage(UnderstandingBaseline):
             )
         if "{}" not in question:
             raise UniEmoError(f"model.question must hold {{}} for the emotions; got {question!r}")
-        self.path, self.question, self.dtype_name = path, question, dtype
-        self.answer: Literal["likelihood", "generate"] = answer
+        super().__init__({"path": path, "question": question, "answer": answer, "dtype": dtype}, None, seed)
 
-    def make_model(self, vocabulary: Vocabulary) -> AskedModel:
+    def make_model(self, vocabulary: Vocabulary) -> QuestionModel:
         """Load the model."""
-        return AskedModel(self.path, vocabulary.emotions, self.question, self.answer, self.dtype_name)
+        own = self.hparams
+        return QuestionModel(own.path, vocabulary.emotions, own.question, own.answer, own.dtype)
 
     def backbones(self) -> dict[str, str]:
         """Return the model's name."""
-        return {"vision_language": self.path}
+        return {"vision_language": self.hparams.path}
 
     def on_test_epoch_end(self) -> None:
-        """Say how many answers named no emotion, and log the accuracy."""
+        """Print how many answers named no emotion, and log the accuracy."""
         if self.model.unnamed:
             first = self.vocabulary.emotions[0]
-            say(f"{self.model.unnamed} answers of this process named no emotion; they count as {first}")
+            print_once(f"{self.model.unnamed} answers of this process named no emotion; they count as {first}")
         super().on_test_epoch_end()

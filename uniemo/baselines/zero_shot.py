@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from uniemo.baselines.base import ClipBaseline, ClipConfig
+from uniemo.baselines.base import ClassifierBaseline, ClipConfig
 from uniemo.baselines.towers import ImageTower
 from uniemo.errors import UniEmoError
-from uniemo.models.clip import ClipParts, TextEncoder
+from uniemo.models.clip import ClipParts, TextEncoder, load_clip
 from uniemo.vocabulary import Vocabulary
 
 _ENCODER = ClipConfig()
@@ -59,13 +59,13 @@ def ensemble(text: TextEncoder, names: Sequence[str], templates: Sequence[str]) 
     return F.normalize(features.mean(dim=1), dim=-1)
 
 
-class ZeroShot(ClipBaseline):
-    """Tell emotions by an ensemble of prompts.
+class ZeroShot(ClassifierBaseline):
+    """Classify by an ensemble of prompts.
 
     Args:
         encoder: which CLIP.
         templates: prompts with ``{}`` where the emotion's name goes.
-        seed: without effect, nothing is drawn.
+        seed: without effect, nothing is random.
 
     Raises:
         UniEmoError: no template, or one without ``{}``.
@@ -75,12 +75,11 @@ class ZeroShot(ClipBaseline):
     trains = False
 
     def __init__(self, encoder: ClipConfig = _ENCODER, templates: tuple[str, ...] = TEMPLATES, seed: int = 0) -> None:
-        super().__init__(encoder, {"templates": list(templates)}, None, seed)
         wrong = next((template for template in templates if "{}" not in template), None)
         if not templates or wrong is not None:
             raise UniEmoError(f"model.templates must be prompts with {{}} for the emotion; got {wrong or 'none'!r}")
-        self.templates = templates
+        super().__init__({"encoder": encoder, "templates": templates}, None, seed)
 
-    def network(self, clip: ClipParts, vocabulary: Vocabulary) -> nn.Module:
+    def make_model(self, vocabulary: Vocabulary) -> nn.Module:
         """Return the frozen network."""
-        return ZeroShotNetwork(clip, vocabulary.emotions, self.templates)
+        return ZeroShotNetwork(load_clip(self.hparams.encoder["clip"]), vocabulary.emotions, self.hparams.templates)

@@ -21,7 +21,7 @@ from uniemo.metrics.split import SplitMean
 
 
 def coverage(attention: Tensor, masks: Tensor) -> Tensor:
-    """Return which share of the attention lies inside a mask.
+    """Return the share of the attention that lies inside a mask.
 
     Args:
         attention: (B, h, w), each map summing to 1.
@@ -44,7 +44,7 @@ def overlay(images: Tensor, attention: Tensor) -> Tensor:
         attention: (B, h, w), from zero; each map is scaled by its largest value.
 
     Returns:
-        (B, 3, R, R) in [0, 1], grey where nothing is looked at and in colour where something is.
+        (B, 3, R, R) in [0, 1], grey where there is no attention and in colour where there is.
     """
     from matplotlib import colormaps  # takes a second
 
@@ -57,12 +57,12 @@ def overlay(images: Tensor, attention: Tensor) -> Tensor:
 
 
 class AttentionMaps(L.Callback):
-    """Draw attention maps over images and log how much of the attention lies on the object.
+    """Plot attention maps over images and log how much of the attention lies on the object.
 
     Where the data has masks (where the object is, or where people looked), ``coverage/scene`` and ``coverage/object``
-    are the mean shares of each query set's attention inside the mask, and ``coverage/area`` is the mask's mean: what
-    attention without a preference would get. Images without a mask take no part. Each sample counts once, however many
-    ranks there are. In test the single pictures lie in ``images/test_attention``, with ``index.jsonl``.
+    are the mean shares of each query set's attention inside the mask, and ``coverage/area`` is the mask's mean, the
+    share of uniform attention. Images without a mask take no part; each sample counts once, however many ranks there
+    are. In test the single pictures lie in ``images/test_attention``, with ``index.jsonl``.
 
     Args:
         every_n_epochs: during fit, in every n-th epoch's validation; 0 for none.
@@ -99,29 +99,40 @@ class AttentionMaps(L.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Look at the images, in validation at the first ones."""
+        """Collect shares and pictures, in validation of the first images."""
         limit = None if trainer.testing else self.val_images
         if self._due(trainer) and (limit is None or self._seen * trainer.world_size < limit):
-            self._look(pl_module, batch, limit, len(trainer.datamodule.vocabulary.emotions))
+            self._collect(pl_module, batch, limit, len(trainer.datamodule.vocabulary.emotions))
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Log and draw."""
-        self._finish(trainer, pl_module, "test" if trainer.testing else "val")
+        """Log the shares and write the picture."""
+        split = "test" if trainer.testing else "val"
+        if self._shares is not None:
+            for name, value in zip(self._names, self._shares.compute(), strict=True):
+                if not value.isnan():
+                    pl_module.log(f"{split}/coverage/{name}", value)
+        if self._pictures and trainer.is_global_zero:
+            rows = {name: torch.cat(parts) for name, parts in self._pictures.items()}
+            epoch = f"_epoch{trainer.current_epoch:03d}" if trainer.state.fn == "fit" else ""
+            picture = log_picture(trainer, image_grid(rows), f"{split}_attention{epoch}")
+            if trainer.testing:
+                self._save_single(picture.with_suffix(""), rows, trainer.datamodule.vocabulary.emotions)
+        self._reset()
 
     on_test_epoch_start = on_validation_epoch_start
     on_test_batch_end = on_validation_batch_end
     on_test_epoch_end = on_validation_epoch_end
 
     def _due(self, trainer: L.Trainer) -> bool:
-        """Whether this evaluation is one of those to look at."""
+        """Whether this evaluation has attention maps."""
         if trainer.testing:
             return True
         if trainer.sanity_checking or self.every_n_epochs == 0:
             return False
         return trainer.state.fn != "fit" or (trainer.current_epoch + 1) % self.every_n_epochs == 0
 
-    def _look(self, module: L.LightningModule, batch: EmotionBatch, limit: int | None, emotions: int) -> None:
-        """Collect shares and pictures of a batch."""
+    def _collect(self, module: L.LightningModule, batch: EmotionBatch, limit: int | None, emotions: int) -> None:
+        """Add the shares and pictures of a batch."""
         few = self._choose(batch, emotions)
         if not isinstance(module, Attends) or (batch.masks is None and not few):
             return
@@ -134,8 +145,8 @@ class AttentionMaps(L.Callback):
                 self._shares, self._names = SplitMean(limit).to(batch.images.device), [*maps, "area"]
             columns = [coverage(attention, batch.masks) for attention in maps.values()]
             shares = torch.stack([*columns, batch.masks.float().mean(dim=(1, 2, 3))], dim=1)  # (B, K)
-            there = batch.masks.flatten(1).any(dim=1)  # images whose mask the tree lacks have an empty one
-            self._shares.update(shares.masked_fill(~there[:, None], torch.nan), batch.sample_id)
+            empty = ~batch.masks.flatten(1).any(dim=1)  # an image without a mask file has an empty one
+            self._shares.update(shares.masked_fill(empty[:, None], torch.nan), batch.sample_id)
         if few:
             pictures = denormalise(batch.images[few]).cpu()
             self._labels += [(int(batch.emotion[row]), batch.names[row]) for row in few]
@@ -144,30 +155,14 @@ class AttentionMaps(L.Callback):
                 self._pictures.setdefault(name, []).append(overlay(pictures, attention[few].cpu()))
 
     def _choose(self, batch: EmotionBatch, emotions: int) -> list[int]:
-        """Return the rows of a batch that go into the picture: of each emotion as many, the first ones."""
+        """Return the rows of a batch for the picture: the first ones, of each emotion as many."""
         share = -(-self.images // emotions)
-        drawn, rows = [label for label, _ in self._labels], []
+        chosen, rows = [label for label, _ in self._labels], []
         for row, label in enumerate(batch.emotion.tolist()):
-            if len(drawn) < self.images and drawn.count(label) < share:
-                drawn.append(label)
+            if len(chosen) < self.images and chosen.count(label) < share:
+                chosen.append(label)
                 rows.append(row)
         return rows
-
-    def _finish(self, trainer: L.Trainer, module: L.LightningModule, split: str) -> None:
-        """Log the shares and write the picture."""
-        if self._shares is not None:
-            for name, value in zip(self._names, self._shares.compute(), strict=True):
-                if not value.isnan():
-                    module.log(f"{split}/coverage/{name}", value)
-        if self._pictures and trainer.is_global_zero:
-            rows = {name: torch.cat(parts) for name, parts in self._pictures.items()}
-            name = f"{split}_attention"
-            if trainer.state.fn == "fit":
-                name += f"_epoch{trainer.current_epoch:03d}"
-            picture = log_picture(trainer, image_grid(rows), name)
-            if trainer.testing:
-                self._save_single(picture.with_suffix(""), rows, trainer.datamodule.vocabulary.emotions)
-        self._reset()
 
     def _save_single(self, folder: Path, rows: Mapping[str, Tensor], emotions: Sequence[str]) -> None:
         """Write every image and every map as a PNG of its own, and which belong together as ``index.jsonl``."""

@@ -1,4 +1,4 @@
-"""The two checkpoints of a run: ``best.ckpt`` to use, ``last.ckpt`` to go on from."""
+"""The two checkpoints of a run: ``best.ckpt`` to use, ``last.ckpt`` to resume from."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from uniemo.callbacks.protocol import Completes
 from uniemo.errors import UniEmoError
 
 
-class WholeFileIO(TorchCheckpointIO):
+class AtomicCheckpointIO(TorchCheckpointIO):
     """Write a checkpoint beside its place, then rename it: whenever a run is killed, the old or the new file is whole.
 
-    Lightning's own way makes the file in memory and in the folder for temporary files, and copies it from there where
-    that is another disk.
+    Lightning's own makes the file in memory and in the folder for temporary files, and copies it from there where that
+    is another disk.
     """
 
     def save_checkpoint(
@@ -45,24 +45,24 @@ class _RunFolderCheckpoint(ModelCheckpoint):
     _over = False  # whether a resumed run has no step left
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Point at the run folder before Lightning works out a folder of its own; see that files are written whole."""
+        """Point at the run folder before Lightning chooses one of its own; have files written atomically."""
         folder = Path(trainer.default_root_dir).resolve()
         self.dirpath = str(folder)
         if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:  # the default, not a plugin that a user chose
-            trainer.strategy.checkpoint_io = WholeFileIO()
+            trainer.strategy.checkpoint_io = AtomicCheckpointIO()
         if stage == "fit" and trainer.is_global_zero:
-            for unfinished in folder.glob(f".{self.filename}{self.FILE_EXTENSION}.*"):  # of a run killed while writing
-                shutil.rmtree(unfinished, ignore_errors=True)
+            for partial in folder.glob(f".{self.filename}{self.FILE_EXTENSION}.*"):  # of a run killed while writing
+                shutil.rmtree(partial, ignore_errors=True)
         super().setup(trainer, pl_module, stage)
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        """See whether the run that is resumed was killed at its very end, with no step left to take."""
+        """Find out whether the resumed run was killed at its very end, with no step left to take."""
         if trainer.state.fn == "fit":
             epochs = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
             self._over = 0 < (trainer.max_epochs or 0) <= epochs or 0 < trainer.max_steps <= checkpoint["global_step"]
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Do now what belongs to the end of such a run: Lightning does not come there again."""
+        """Complete the checkpoint of such a run: Lightning does not reach its end again."""
         if self._over:
             self._complete(trainer, pl_module)
 
@@ -72,7 +72,7 @@ class _RunFolderCheckpoint(ModelCheckpoint):
         self._complete(trainer, pl_module)
 
     def _complete(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        """Hand the file to the module; one in another folder, which a resumed run came from, is not this run's."""
+        """Give the file to the module; one in another folder, which a resumed run came from, is not this run's."""
         path = Path(self.best_model_path)
         if str(path.parent) == self.dirpath and isinstance(module, Completes) and not trainer.fast_dev_run:
             module.complete_checkpoint(path)
@@ -81,15 +81,15 @@ class _RunFolderCheckpoint(ModelCheckpoint):
 class BestCheckpoint(_RunFolderCheckpoint):
     """``best.ckpt``: the weights with the best validation accuracy, and nothing that only training needs.
 
-    Accuracy says nothing about the half of the model that draws. With ``standard_errors`` above 0, a later epoch whose
-    accuracy is not measurably lower than the best so far takes its place: its generator has learned for longer (the
+    Accuracy does not measure the half of the model that generates. With ``standard_errors`` above 0, a later epoch
+    whose accuracy is not measurably lower than the best so far replaces it: its generator has trained for longer (the
     one-standard-error rule of Breiman et al., 1984, with training time in the place of simplicity).
 
     Args:
-        monitor: logged figure that decides.
+        monitor: logged metric that decides.
         mode: "max" or "min".
-        standard_errors: how many standard errors below the best so far still count as equal, the figure taken as a
-            share of the validation images; 0 asks for a better figure.
+        standard_errors: how many standard errors below the best so far still count as equal, the metric taken as a
+            share of the validation images; 0 asks for a better metric.
 
     Raises:
         UniEmoError: ``standard_errors`` below 0, or above 0 where smaller is better.
@@ -107,10 +107,10 @@ class BestCheckpoint(_RunFolderCheckpoint):
             filename="best", monitor=monitor, mode=mode, save_weights_only=True, enable_version_counter=False
         )
         self.standard_errors = standard_errors
-        self.highest: float | None = None  # best figure of the run; with standard_errors not always the saved one's
+        self.highest: float | None = None  # best metric so far; with standard_errors not always that of the saved file
 
     def check_monitor_top_k(self, trainer: L.Trainer, current: Tensor | None = None) -> bool:
-        """Whether the present weights take the place of the saved ones."""
+        """Whether the present weights replace the saved ones."""
         if self.standard_errors == 0 or current is None:
             return super().check_monitor_top_k(trainer, current)
         value, highest = float(current), self.highest
@@ -118,17 +118,17 @@ class BestCheckpoint(_RunFolderCheckpoint):
         if highest is not None and 0 <= highest <= 1:
             error = math.sqrt(highest * (1 - highest) / len(trainer.val_dataloaders.dataset))
         first = highest is None or not self.best_k_models
-        take = first or value >= float(highest or 0.0) - self.standard_errors * error
+        replace = first or value >= float(highest or 0.0) - self.standard_errors * error
         if not math.isnan(value):
             self.highest = value if highest is None else max(highest, value)
-        return bool(trainer.strategy.reduce_boolean_decision(take))
+        return bool(trainer.strategy.reduce_boolean_decision(replace))
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a resumed run must know."""
         return super().state_dict() | {"highest": self.highest}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up where :meth:`state_dict` was written."""
+        """Load what :meth:`state_dict` returned."""
         self.highest = state_dict.get("highest")
         super().load_state_dict(state_dict)
 
@@ -136,14 +136,14 @@ class BestCheckpoint(_RunFolderCheckpoint):
 class LastCheckpoint(_RunFolderCheckpoint):
     """``last.ckpt``: everything needed to resume, after every epoch and in between.
 
-    A run that goes on from it takes the steps that it would have taken without a break, with the same images, noise and
-    dropout. Within an epoch it is written between two steps only, and not where a validation comes next: that would be
-    left out by the resumed run, and is followed by a checkpoint anyhow.
+    A run resumed from it takes the steps that it would have taken without a break, with the same images, noise and
+    dropout. Within an epoch it is written between two steps only, and not where a validation comes next: the resumed
+    run would leave that out, and a checkpoint follows it anyway.
 
     Args:
-        every_n_steps: write it also after so many optimiser steps; null leaves it to the clock.
-        every_minutes: write it also when the one before is so old; null for never. A run asked to stop by SIGTERM (as
-            SLURM and Kubernetes do) writes it after the step that it is at.
+        every_n_steps: write it also after so many optimiser steps; null for the clock alone.
+        every_minutes: write it also when the one before is so old; null for never. A run stopped by SIGTERM (as SLURM
+            and Kubernetes do) writes it after the current step.
 
     Raises:
         UniEmoError: ``every_n_steps`` below 1 or ``every_minutes`` not above 0.
@@ -164,7 +164,7 @@ class LastCheckpoint(_RunFolderCheckpoint):
         self._saved_step: int | None = None
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Start the clock; remember where a resumed run came in."""
+        """Start the clock; remember the step that a resumed run started at."""
         super().on_train_start(trainer, pl_module)
         self._saved_at = time.monotonic()
         here = trainer.ckpt_path is not None and str(Path(trainer.ckpt_path).resolve()) == self.best_model_path
@@ -178,7 +178,7 @@ class LastCheckpoint(_RunFolderCheckpoint):
         batch: Any,  # noqa: ANN401
         batch_idx: int,
     ) -> None:
-        """Write it within the epoch when it is time."""
+        """Write it within the epoch when it is due."""
         stepped = batch is not None and (batch_idx + 1) % trainer.accumulate_grad_batches == 0
         if not stepped or _validates_next(trainer, batch_idx) or self._should_skip_saving_checkpoint(trainer):
             return
@@ -186,7 +186,7 @@ class LastCheckpoint(_RunFolderCheckpoint):
             self._save_topk_checkpoint(trainer, self._monitor_candidates(trainer))
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Write it, or, where a run's length is given in steps, have it written after the next step.
+        """Write it; where a run's length is given in steps, have it written after the next step.
 
         Lightning counts an epoch twice when it resumes such a run at an epoch's end.
         """
@@ -222,7 +222,7 @@ class LastCheckpoint(_RunFolderCheckpoint):
             counts["started"] = counts["ready"]
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
-        """Say how a run that was interrupted can go on."""
+        """Print how a run that was interrupted can be resumed."""
         super().on_exception(trainer, pl_module, exception)
         interrupted = isinstance(exception, (KeyboardInterrupt, SIGTERMException))
         if not interrupted or trainer.state.fn != "fit" or not trainer.is_global_zero:

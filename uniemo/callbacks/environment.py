@@ -25,8 +25,8 @@ _PACKAGES = ("torch", "lightning", "open_clip_torch", "diffusers", "transformers
 class Environment(L.Callback):
     """Write ``<fit|validate|test>_environment.json`` into the run folder when the command has ended.
 
-    It holds versions, machine, devices, the checkpoint that was measured, start, duration and peak memory, as a reader
-    would want them. A resumed fit writes those of its last part.
+    It holds versions, machine, devices, the checkpoint, start, duration and peak memory; of a resumed fit those of its
+    last part.
     """
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
@@ -35,41 +35,28 @@ class Environment(L.Callback):
         self._clock = time.monotonic()
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Write, unless the command was stopped."""
+        """Write the file, unless the command was interrupted."""
         command = None if trainer.state.fn is None else trainer.state.fn.value
         if trainer.is_global_zero and not trainer.interrupted and command in ("fit", "validate", "test"):
             with atomic_write(Path(trainer.default_root_dir) / f"{command}_environment.json") as path:
                 path.write_text(json.dumps(self._facts(trainer), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
     def _facts(self, trainer: L.Trainer) -> dict[str, Any]:
-        """Return what there is to say."""
+        device = trainer.strategy.root_device
+        cuda = device.type == "cuda"
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
         facts: dict[str, Any] = {
             "started": self._started.isoformat(timespec="seconds"),
             "seconds": round(time.monotonic() - self._clock, 1),
-            "peak memory": _gibibytes(_peak_memory()),
-            "devices": f"{trainer.world_size} × {_device(trainer.strategy.root_device)}",
+            "peak memory": f"{peak / 2**30:.1f} GiB",
+            "devices": f"{trainer.world_size} × {torch.cuda.get_device_name(device) if cuda else device.type}",
             "machine": f"{platform.platform()}, {os.cpu_count()} cores",
             "precision": str(trainer.precision),
         }
-        if trainer.strategy.root_device.type == "cuda":
-            facts["peak memory of the GPU"] = _gibibytes(torch.cuda.max_memory_allocated())
+        if cuda:
+            facts["peak memory of the GPU"] = f"{torch.cuda.max_memory_allocated() / 2**30:.1f} GiB"
         if trainer.ckpt_path:
             facts["checkpoint"] = str(trainer.ckpt_path)
         versions = {"uniemo": __version__, "python": platform.python_version()}
         versions |= {name: importlib.metadata.version(name) for name in _PACKAGES}
         return {**facts, "versions": versions}
-
-
-def _device(device: torch.device) -> str:
-    """Return a device's name."""
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-
-
-def _peak_memory() -> int:
-    """Return the most bytes that this process has held."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-
-
-def _gibibytes(size: int) -> str:
-    """Return a size in GiB."""
-    return f"{size / 2**30:.1f} GiB"

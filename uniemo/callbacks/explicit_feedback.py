@@ -31,10 +31,10 @@ _FIRST_SEED = 1_000_000  # far from the seeds of the images that are measured
 class ExplicitFeedback(L.Callback):
     """Generate, filter by Algorithm 1 and mix in, once per run; off unless ``num_per_emotion`` is set.
 
-    It happens before the first epoch when the module starts from weights that can generate (``model.init_from`` of
-    stage 2 or 3), else after ``start_epoch`` epochs of joint training. With ``data.generated`` the images are there
-    already and nothing happens. Images, scores and ``kept.jsonl`` go to ``generated/`` in the run folder. The share of
-    generated images in training is ``data.proportion``.
+    It runs before the first epoch when the module starts from weights that can generate (``model.init_from`` of stage 2
+    or 3), else after ``start_epoch`` epochs of joint training, and not at all with ``data.generated``. Images, scores
+    and ``kept.jsonl`` go to ``generated/`` in the run folder. The share of generated images in training is
+    ``data.proportion``.
 
     Args:
         num_per_emotion: images to generate for each emotion; 0 switches the callback off.
@@ -46,7 +46,7 @@ class ExplicitFeedback(L.Callback):
         clip: the frozen CLIP that scores the images.
         steps: denoising steps; null takes the diffusion model's configuration, as for the next two.
         guidance: scale of classifier-free guidance.
-        space: how features are drawn, ``bank`` or ``gaussian``.
+        space: how features are sampled, ``bank`` or ``gaussian``.
         batch_size: images denoised at once.
     """
 
@@ -84,7 +84,7 @@ class ExplicitFeedback(L.Callback):
         self.index: str | None = None  # of the kept images, relative to the run folder
 
     def check(self, module: L.LightningModule, data: EmotionDataModule) -> None:
-        """Refuse to filter what an untrained model draws."""
+        """Raise UniEmoError where the model is untrained, or the data lacks the names that Sem-C needs."""
         if self._active(module, data) and self.start_epoch == 0 and not module.init_from:
             raise UniEmoError(
                 "explicit_feedback.start_epoch must be at least 1 without model.init_from; got 0: "
@@ -100,48 +100,50 @@ class ExplicitFeedback(L.Callback):
             )
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Have the training loader made again each epoch, so that images can join."""
+        """Have the training loader made again in each epoch, so that images can join."""
         if stage == "fit":
             trainer.reload_dataloaders_every_n_epochs = 1
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Start with the images of the run that is resumed, or make them where the weights can."""
+        """Take the images of the run that is resumed, or generate them where the weights can."""
         if not self._active(pl_module, trainer.datamodule):
             return
         self.check(pl_module, trainer.datamodule)
         if self.index is not None:
-            self._mix(trainer, Path(trainer.default_root_dir) / self.index)
+            kept = Path(trainer.default_root_dir) / self.index
+            if kept.is_file():
+                trainer.datamodule.set_generated(kept)
         elif pl_module.pretrained:
             self._run(trainer, pl_module)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Make the images when joint training has gone on for long enough."""
+        """Generate the images after ``start_epoch`` epochs."""
         due = trainer.current_epoch + 1 >= self.start_epoch and trainer.current_epoch + 1 < (trainer.max_epochs or 0)
         if self.index is None and due and self._active(pl_module, trainer.datamodule):
             self._run(trainer, pl_module)
 
     def state_dict(self) -> dict[str, Any]:
-        """Remember where the images are."""
+        """Return where the images are."""
         return {"index": self.index}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Find the images again."""
+        """Load what :meth:`state_dict` returned."""
         self.index = state_dict["index"]
 
     def _active(self, module: L.LightningModule, data: EmotionDataModule) -> bool:
-        """Whether there is anything to do in this run."""
+        """Whether this run generates images."""
         if self.num_per_emotion == 0 or not isinstance(module, TakesFeedback):
             return False
         return self.index is not None or data.generated is None
 
     def _run(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        """Generate, score, filter, mix in; of several ranks each draws and scores its share."""
+        """Generate, score, filter and mix in; every rank generates and scores its share."""
         root = Path(trainer.default_root_dir)
         folder = root / "generated"
         data: EmotionDataModule = trainer.datamodule
         device = module.device
-        assert isinstance(module, Generates)  # _active has looked
-        self._draw(folder, module, progress=trainer.progress_bar_callback is not None)
+        assert isinstance(module, Generates)  # see _active
+        self._generate(folder, module, progress=trainer.progress_bar_callback is not None)
         networks = EvaluationNetworks(self.clip).to(device)
         classifier, _ = emotion_classifier(networks.clip, data, VIEWS)
         names = names_for_clarity(data.vocabulary, module.vocabulary)
@@ -155,11 +157,11 @@ class ExplicitFeedback(L.Callback):
         trainer.strategy.barrier("explicit_feedback")
         self.index = os.path.join("generated", "kept.jsonl")
         if (root / self.index).is_file():
-            self._mix(trainer, root / self.index)
+            data.set_generated(root / self.index)
         else:
             warnings.warn("no generated image lies in the band of both scores; training goes on without", stacklevel=2)
 
-    def _draw(self, folder: Path, module: Generates, progress: bool) -> None:
+    def _generate(self, folder: Path, module: Generates, progress: bool) -> None:
         """Write the images and their index."""
         module.prepare_generation()
         vocabulary = module.vocabulary
@@ -167,7 +169,7 @@ class ExplicitFeedback(L.Callback):
             row for name in vocabulary.emotions for row in plan_images({name: 1.0}, self.num_per_emotion, _FIRST_SEED)
         ]
 
-        def draw(part: Sequence[dict[str, Any]]) -> Tensor:
+        def generate(part: Sequence[dict[str, Any]]) -> Tensor:
             emotions = [vocabulary.emotion_index(row["emotion"]) for row in part]
             seeds = [row["seed"] for row in part]
             return module.generate(emotions, seeds, self.steps, self.guidance, self.space, self.batch_size)
@@ -176,10 +178,5 @@ class ExplicitFeedback(L.Callback):
         if first:
             shutil.rmtree(folder, ignore_errors=True)  # of a run that was stopped here
         with atomic_write(folder) if first else nullcontext(folder) as temporary:
-            draw_images(broadcast(temporary, 0), rows, draw, self.batch_size, progress)
+            draw_images(broadcast(temporary, 0), rows, generate, self.batch_size, progress)
         gather(None)  # the folder is in its place
-
-    def _mix(self, trainer: L.Trainer, index: Path) -> None:
-        """Give the kept images to the data module."""
-        if index.is_file():
-            trainer.datamodule.set_generated(index)

@@ -11,8 +11,8 @@ import lightning as L
 from lightning.pytorch.callbacks import BasePredictionWriter
 
 from uniemo.cache import atomic_write
-from uniemo.callbacks.protocol import Classifies, Maps
 from uniemo.distributed import gather
+from uniemo.modules.base import EmotionModule
 
 
 class PredictionWriter(BasePredictionWriter):
@@ -27,23 +27,21 @@ class PredictionWriter(BasePredictionWriter):
     def write_on_epoch_end(
         self,
         trainer: L.Trainer,
-        pl_module: L.LightningModule,
+        pl_module: EmotionModule,  # type: ignore[override]
         predictions: Sequence[dict[str, Any]],
         batch_indices: Sequence[Any],
     ) -> None:
         """Write the predictions of all ranks, in the order of the split."""
-        if not isinstance(pl_module, Classifies):
-            return
         emotions = pl_module.vocabulary.emotions
         lines: dict[int, str] = {}
         for part in predictions:
-            answers = [_answer(emotions, row) for row in part["probabilities"].tolist()]
-            if "mapped" in part and isinstance(pl_module, Maps):
+            rows = [_row(emotions, probabilities) for probabilities in part["probabilities"].tolist()]
+            if "mapped" in part:
                 classes = pl_module.label_map().target
-                for answer, row in zip(answers, part["mapped"].tolist(), strict=True):
-                    answer["mapped"] = _answer(classes, row)
-            for sample_id, name, answer in zip(part["sample_id"].tolist(), part["names"], answers, strict=True):
-                lines[sample_id] = json.dumps({"file": name, **answer}, ensure_ascii=False) + "\n"
+                for row, probabilities in zip(rows, part["mapped"].tolist(), strict=True):
+                    row["mapped"] = _row(classes, probabilities)
+            for sample_id, name, row in zip(part["sample_id"].tolist(), part["names"], rows, strict=True):
+                lines[sample_id] = json.dumps({"file": name, **row}, ensure_ascii=False) + "\n"
         for others in gather(lines):
             lines |= others
         if trainer.is_global_zero:
@@ -53,7 +51,7 @@ class PredictionWriter(BasePredictionWriter):
             print(f"wrote {path}", flush=True)
 
 
-def _answer(emotions: Sequence[str], probabilities: list[float]) -> dict[str, Any]:
+def _row(emotions: Sequence[str], probabilities: list[float]) -> dict[str, Any]:
     """Return the most probable emotion and the probability of each."""
     best = max(range(len(emotions)), key=probabilities.__getitem__)
     rounded = (round(value, 6) for value in probabilities)

@@ -10,12 +10,12 @@ class LossProgressBar(TQDMProgressBar):
     """Lightning's bar without the version number, losses by their short names ("loss/scene" shows as "scene")."""
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Show epoch and length at once: a run that goes on within an epoch does not meet that epoch's start."""
+        """Show epoch and length at once: a run resumed within an epoch does not meet that epoch's start."""
         super().on_train_start(trainer, pl_module)
         self.on_train_epoch_start(trainer, pl_module)
 
     def get_metrics(self, trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, int | str | float]:
-        """Return what stands behind the bar."""
+        """Return the metrics shown behind the bar."""
         metrics = super().get_metrics(trainer, pl_module)
         metrics.pop("v_num", None)
         return {

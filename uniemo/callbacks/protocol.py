@@ -1,4 +1,4 @@
-"""What a callback may ask of a module: never its class, only what it can do."""
+"""What callbacks ask of a module: what it can do, never its class."""
 
 from __future__ import annotations
 
@@ -8,40 +8,12 @@ from typing import Literal, Protocol, runtime_checkable
 
 from torch import Tensor
 
-from uniemo.data.emotions import LabelMap
 from uniemo.vocabulary import Vocabulary
 
 
 @runtime_checkable
-class Classifies(Protocol):
-    """Reads emotions off images."""
-
-    @property
-    def vocabulary(self) -> Vocabulary:
-        """Names of the classes."""
-        ...
-
-    def classify(self, images: Tensor) -> Tensor:
-        """Return (B, C) probabilities for CLIP-normalised images (B, 3, R, R)."""
-        ...
-
-
-@runtime_checkable
-class Maps(Classifies, Protocol):
-    """Answers in the classes of data that has others than its own."""
-
-    def label_map(self) -> LabelMap:
-        """Return how its classes become the data's; UniEmoError where no mapping is known."""
-        ...
-
-    def confusion(self, split: Literal["val", "test"]) -> Tensor | None:
-        """Return (C, C) counts of the split evaluated last, rows are the data's labels; None before that."""
-        ...
-
-
-@runtime_checkable
 class Attends(Protocol):
-    """Shows where its queries look."""
+    """Has query sets with attention maps."""
 
     def attention(self, images: Tensor) -> dict[str, Tensor]:
         """Return maps (B, h, w) that sum to 1 per image, by the query set's name: "scene", "object"."""
@@ -50,7 +22,7 @@ class Attends(Protocol):
 
 @runtime_checkable
 class Generates(Protocol):
-    """Draws images that evoke an emotion."""
+    """Generates images that evoke an emotion."""
 
     @property
     def vocabulary(self) -> Vocabulary:
@@ -58,7 +30,7 @@ class Generates(Protocol):
         ...
 
     def prepare_generation(self) -> None:
-        """Bring what generation draws from (the emotion space) up to date with the weights."""
+        """Bring what generation samples from (the emotion space) up to date with the weights."""
         ...
 
     def generate(
@@ -79,11 +51,11 @@ class Generates(Protocol):
 
 @runtime_checkable
 class TakesFeedback(Generates, Protocol):
-    """Trains on images that it has drawn itself."""
+    """Trains on images that it has generated itself."""
 
-    feedback: bool  # of no value in itself: a module that has it wants its own images
+    feedback: bool  # a module that has the attribute wants its own images
     init_from: str | None  # checkpoint that it starts from
-    pretrained: bool  # whether that checkpoint can draw images
+    pretrained: bool  # whether that checkpoint can generate images
 
 
 @runtime_checkable
@@ -96,10 +68,7 @@ class Completes(Protocol):
 
 
 def names_for_clarity(data: Vocabulary, model: Vocabulary) -> Vocabulary:
-    """Return the names with which generated images are scored: the data's, with the model's attributes for lack of any.
-
-    Sem-C looks for scenes and objects; on data without such names those that the model was trained on will do.
-    """
+    """Return the names for Sem-C: the data's, with the model's attributes where the data has none."""
     if data.scenes or data.objects:
         return data
     return Vocabulary(data.emotions, model.scenes, model.objects)

@@ -20,12 +20,12 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException, SI
 
 from uniemo.callbacks.attention_maps import AttentionMaps
 from uniemo.callbacks.checkpoints import BestCheckpoint, LastCheckpoint
-from uniemo.callbacks.closing_table import ClosingTable
 from uniemo.callbacks.environment import Environment
 from uniemo.callbacks.explicit_feedback import ExplicitFeedback
 from uniemo.callbacks.generation_metrics import GenerationMetrics
 from uniemo.callbacks.predictions import PredictionWriter
 from uniemo.callbacks.progress import LossProgressBar
+from uniemo.callbacks.summary import Summary
 from uniemo.checkpoint import CheckpointInfo, check_stage, read_checkpoint
 from uniemo.cli.devices import check_devices, check_strategy, on_cpu
 from uniemo.cli.keys import check_values, explain, values
@@ -36,7 +36,7 @@ from uniemo.data.tree import SPLIT_FILE
 from uniemo.distributed import is_first
 from uniemo.errors import UniEmoError
 from uniemo.launch import LOST, cpu_cores, ending_with_parent, lost_contact
-from uniemo.modules.emotion import EmotionModule
+from uniemo.modules.base import EmotionModule
 from uniemo.modules.transfer import check_names
 
 _RUN_KEYS = ("run_dir", "resume", "overwrite", "weights", "ckpt_path", "weights_only", "verbose", "return_predictions")
@@ -220,7 +220,7 @@ class TrainingCLI(LightningCLI):
         trainer = self._get(self.config_init, "trainer")
         command = str(self.subcommand)
         extra: list[L.Callback] = [LossProgressBar()] if trainer.get("enable_progress_bar") is not False else []
-        extra += [ClosingTable(), Environment()]  # behind the bar, which clears its line
+        extra += [Summary(), Environment()]  # behind the bar, which clears its line
         if command == "fit" and trainer.get("enable_checkpointing") is not False and not trainer.get("fast_dev_run"):
             extra.append(SaveConfigCallback(self._parser("fit"), self.config[command], overwrite=True))
         if command == "predict":

@@ -150,10 +150,14 @@ class UniEmoModel(nn.Module):
         """Return (B, C) emotion logits."""
         return self.head(features.cls)
 
+    def forward(self, images: Tensor) -> Tensor:
+        """Return (B, C) emotion logits of (B, 3, R, R) CLIP-normalised images."""
+        return self.logits(self.features(images))
+
     @torch.no_grad()
     def classify(self, images: Tensor) -> Tensor:
         """Return (B, C) emotion probabilities of (B, 3, R, R) CLIP-normalised images."""
-        return self.logits(self.features(images)).softmax(dim=-1)
+        return self(images).softmax(dim=-1)
 
     def project(self, kind: Kind, feature: Tensor | None) -> Tensor | None:
         """Project a (B, D) scene or object feature into CLIP's text space, (B, E); None where there is none."""

@@ -1,18 +1,15 @@
 """The three stages of training as LightningModules, and what every trained method shares."""
 
-from uniemo.modules.base import UniEmoModule
-from uniemo.modules.config import ModelConfig
-from uniemo.modules.emotion import EmotionModule
-from uniemo.modules.examined import ExaminedModule
+from uniemo.modules.base import EmotionModule
 from uniemo.modules.feedback import FeedbackModule
 from uniemo.modules.joint import JointModule
+from uniemo.modules.losses import LossConfig
 from uniemo.modules.optim import OptimizerConfig, RateConfig
-from uniemo.modules.terms import LossConfig
+from uniemo.modules.stage import ModelConfig
 from uniemo.modules.understanding import UnderstandingModule
 
 __all__ = [
     "EmotionModule",
-    "ExaminedModule",
     "FeedbackModule",
     "JointModule",
     "LossConfig",
@@ -20,5 +17,4 @@ __all__ = [
     "OptimizerConfig",
     "RateConfig",
     "UnderstandingModule",
-    "UniEmoModule",
 ]

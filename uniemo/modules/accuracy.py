@@ -1,12 +1,15 @@
-"""Accuracy over a split, each sample counted once."""
+"""Accuracy over a split, in the classes of the data, each sample counted once."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from typing import Any
 
 import torch
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from torch import Tensor
 from torchmetrics import Metric
+from torchmetrics.functional.classification import multiclass_confusion_matrix
 from torchmetrics.utilities import dim_zero_cat
 
 from uniemo.data.batch import EmotionBatch
@@ -14,30 +17,17 @@ from uniemo.data.emotions import LabelMap
 from uniemo.metrics.split import first_of_each
 
 
-@dataclass(frozen=True)
-class Scores:
-    """How well a split's samples were told apart.
+def accuracies(confusion: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return accuracy, balanced accuracy and the (C,) accuracy of each class.
 
-    Attributes:
-        accuracy: share of right answers.
-        balanced: balanced accuracy, the mean of ``by_class`` over the classes that have samples. It is 1 / C for a
-            constant answer, however uneven the classes are.
-        by_class: (C,) share of right answers to each class's samples (recall), NaN for a class without samples.
-        confusion: (C, C) int64 counts, rows are labels, columns are answers.
+    Args:
+        confusion: (C, C) counts, rows are labels. A class without samples has NaN and takes no part in the balance,
+            the mean over classes, which is 1 / C for a constant answer.
     """
-
-    accuracy: Tensor
-    balanced: Tensor
-    by_class: Tensor
-    confusion: Tensor
-
-
-def scores(confusion: Tensor) -> Scores:
-    """Return the figures of a (C, C) confusion matrix with labels as rows."""
     counts = confusion.float()  # exact to 2**24 samples
     hits = counts.diagonal()
     by_class = hits / counts.sum(dim=1)
-    return Scores(hits.sum() / counts.sum(), by_class.nanmean(), by_class, confusion)
+    return hits.sum() / counts.sum(), by_class.nanmean(), by_class
 
 
 def sum_classes(labels: LabelMap, probabilities: Tensor) -> Tensor:
@@ -46,10 +36,8 @@ def sum_classes(labels: LabelMap, probabilities: Tensor) -> Tensor:
     return probabilities.new_zeros(len(probabilities), len(labels.target)).index_add_(1, index, probabilities)
 
 
-class SplitAccuracy(Metric):
-    """What was taken for what over a whole split; :func:`scores` turns it into accuracy.
-
-    Distributed samplers repeat samples so that every rank has as many; repeats are dropped by sample id.
+class SplitConfusion(Metric):
+    """The (C, C) confusion matrix of a split, rows are labels; samples that a distributed sampler repeats count once.
 
     Args:
         num_classes: C, of the data.
@@ -67,56 +55,63 @@ class SplitAccuracy(Metric):
             self.add_state(state, default=[], dist_reduce_fx="cat")
 
     def update(self, scores: Tensor, label: Tensor, sample_id: Tensor) -> None:
-        """Add a batch.
-
-        Args:
-            scores: (B, C), the largest decides.
-            label: (B,) int64.
-            sample_id: (B,) int64, unique in the split.
-        """
+        """Add a batch: (B, C) scores, (B,) labels, and (B,) ids that are unique in the split."""
         self.sample_id.append(sample_id)
         self.answer.append(scores.argmax(dim=1))
         self.label.append(label)
 
     def compute(self) -> Tensor:
-        """Return (C, C) int64 counts of all samples, rows are labels, columns are answers."""
+        """Return the (C, C) int64 counts."""
         rows = first_of_each(dim_zero_cat(self.sample_id))
         answer, label = dim_zero_cat(self.answer)[rows], dim_zero_cat(self.label)[rows]
-        classes = self.num_classes
-        pairs = torch.bincount(label * classes + answer, minlength=classes * classes)  # (C * C,)
-        return pairs.view(classes, classes)
+        return multiclass_confusion_matrix(answer, label, self.num_classes)
 
 
-class Examination:
-    """The answers to a split's images, told in the classes of the data.
+class AccuracyMetrics:
+    """Accuracy, balanced accuracy and confusion of each split, in the classes of the data.
 
     Args:
         labels: from the model's classes to the data's.
 
     Attributes:
-        confusion: of each split that was evaluated last, (C, C) counts on the CPU, rows are labels.
+        confusion: of each split evaluated so far, (C, C) counts on the CPU, rows are labels.
     """
 
     def __init__(self, labels: LabelMap) -> None:
         self.labels = labels
         self.confusion: dict[str, Tensor] = {}
-        self._accuracy: dict[str, SplitAccuracy] = {}
+        self._metrics: dict[str, SplitConfusion] = {}
 
-    def add(self, split: str, logits: Tensor, batch: EmotionBatch) -> None:
+    def update(self, split: str, logits: Tensor, batch: EmotionBatch) -> None:
         """Add a batch's (B, S) logits of the model's classes."""
-        if split not in self._accuracy:
-            self._accuracy[split] = SplitAccuracy(len(self.labels.target)).to(logits.device)
-        answers = logits if self.labels.trivial else sum_classes(self.labels, logits.float().softmax(dim=1))
-        self._accuracy[split].update(answers, batch.emotion, batch.sample_id)
+        if split not in self._metrics:
+            self._metrics[split] = SplitConfusion(len(self.labels.target)).to(logits.device)
+        scores = logits if self.labels.trivial else sum_classes(self.labels, logits.float().softmax(dim=1))
+        self._metrics[split].update(scores, batch.emotion, batch.sample_id)
 
-    def figures(self, split: str, by_class: bool) -> dict[str, Tensor]:
-        """Return ``accuracy``, ``balanced_accuracy`` and, if wanted, ``accuracy/<emotion>``; start the split anew."""
-        found = scores(self._accuracy[split].compute())
-        self._accuracy[split].reset()
-        self.confusion[split] = found.confusion.cpu()
-        result = {"accuracy": found.accuracy, "balanced_accuracy": found.balanced}
+    def compute(self, split: str, by_class: bool) -> dict[str, Tensor]:
+        """Return ``accuracy``, ``balanced_accuracy`` and, if wanted, ``accuracy/<emotion>``; reset the split."""
+        confusion = self._metrics[split].compute()
+        self._metrics[split].reset()
+        self.confusion[split] = confusion.cpu()
+        accuracy, balanced, classes = accuracies(confusion)
+        result = {"accuracy": accuracy, "balanced_accuracy": balanced}
         if by_class:
-            result |= {
-                f"accuracy/{name}": share for name, share in zip(self.labels.target, found.by_class, strict=True)
-            }
+            result |= {f"accuracy/{name}": value for name, value in zip(self.labels.target, classes, strict=True)}
         return result
+
+
+def print_label_map(labels: LabelMap, loggers: Iterable[Any]) -> None:
+    """Print and log how the model's emotions become the data's, where they differ."""
+    if labels.trivial:
+        return
+    print_once(labels.describe())
+    for logger in loggers:
+        if hasattr(logger.experiment, "add_text"):
+            logger.experiment.add_text("label_map", labels.describe())
+
+
+@rank_zero_only
+def print_once(text: str) -> None:
+    """Print on the first rank alone."""
+    print(text, flush=True)

@@ -11,8 +11,8 @@ from uniemo.modules.joint import JointModule
 class FeedbackModule(JointModule):
     """Train L_joint on real and generated images; arguments as in :class:`JointModule`.
 
-    Generated images have an emotion label and no attributes: they take no part in L_S and L_O. Which images join is the
-    data module's business (``data.generated``) or the ``ExplicitFeedback`` callback's, which generates them.
+    Generated images have an emotion label and no attributes: they take no part in L_S and L_O. Which images join
+    depends on the data module (``data.generated``) or on the ``ExplicitFeedback`` callback, which generates them.
     """
 
     stage = FEEDBACK

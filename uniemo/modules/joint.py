@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -20,14 +21,15 @@ from uniemo.models.encoder import EncoderConfig
 from uniemo.models.fusion import FusionConfig
 from uniemo.models.head import HeadConfig
 from uniemo.models.losses import ConditionLossConfig
-from uniemo.modules.base import ModelConfig, UniEmoModule
-from uniemo.modules.drawing import DrawingModule
-from uniemo.modules.latents import latent_encoder
-from uniemo.modules.optim import OptimizerConfig
+from uniemo.models.uniemo import UniEmoModel
+from uniemo.modules.base import EmotionModule
+from uniemo.modules.generator import evaluating, generate_images, latent_encoder
+from uniemo.modules.losses import LossConfig, generation_terms, joint_loss, understanding_terms
+from uniemo.modules.optim import OptimizerConfig, model_parameters, parameter_groups
 from uniemo.modules.space import fit_space
+from uniemo.modules.stage import ModelConfig, attention_maps, build_model, holds_tower, input_sizes, start_from
 from uniemo.modules.strategies import FrozenFSDPStrategy
-from uniemo.modules.terms import LossConfig, generation_terms, joint_loss, understanding_terms
-from uniemo.modules.transfer import Transfer, keeps_attributes
+from uniemo.modules.transfer import kept_attributes
 from uniemo.vocabulary import Vocabulary
 
 _ENCODER, _HEAD, _ATTRIBUTES, _FUSION = EncoderConfig(), HeadConfig(), AttributeConfig(), FusionConfig()
@@ -35,7 +37,7 @@ _CONDITION, _DIFFUSION, _SPACE = ConditionLossConfig(), DiffusionConfig(), Emoti
 _OPTIMIZER, _LOSS = OptimizerConfig(lr_clip=0.0), LossConfig()  # released code: CLIP is frozen from stage 2 on
 
 
-class JointModule(UniEmoModule, DrawingModule):
+class JointModule(EmotionModule):
     """Train queries, fusion and head with L_joint = γ1·L_U + γ2·L_cond + γ3·L(θ).
 
     Args:
@@ -45,17 +47,19 @@ class JointModule(UniEmoModule, DrawingModule):
         fusion: how features become a condition.
         condition: which condition loss.
         diffusion: the frozen diffusion model.
-        space: how features are drawn for an emotion.
+        space: how features are sampled for an emotion.
         optimizer: learning rates by parameter group.
         loss: weights and forms of the losses.
         init_from: checkpoint of stage 1 or 2 to start from.
         space_images: training images per emotion for the emotion space of checkpoints written during the run; those
             that remain at its end get all of them.
-        seed: of noise, dropout and drawn objects.
+        seed: of noise, dropout and sampled objects.
     """
 
     stage = JOINT
     init_stages: ClassVar[tuple[str, ...]] = (UNDERSTANDING, JOINT)
+    optimizer: OptimizerConfig
+    model: UniEmoModel
 
     def __init__(
         self,
@@ -72,57 +76,63 @@ class JointModule(UniEmoModule, DrawingModule):
         space_images: int = 64,
         seed: int = 0,
     ) -> None:
-        config = ModelConfig(encoder, head, attributes, fusion, condition, diffusion, space)
-        super().__init__(config, optimizer, loss, init_from, seed)
         if space_images < 1:
             raise UniEmoError(f"model.space_images must be at least 1; got {space_images}")
+        config = ModelConfig(encoder, head, attributes, fusion, condition, diffusion, space)
+        own = {"loss": loss, "init_from": init_from, "space_images": space_images}
+        super().__init__({**config.given(), **own}, optimizer, seed)
+        self.config = config
+        self.loss = loss
         self.space_images = space_images
-        self.hparams["space_images"] = space_images
-        self.pretrained = False  # whether the weights at the start could already draw images
+        self.clip_tuned = False  # whether the CLIP tower differs from its public weights and belongs in checkpoints
+        self.pretrained = False  # whether the weights at the start could already generate images
         self._tables_known = False
         self._full_spaces: dict[int, dict[str, Tensor]] = {}  # of all training images, by step, at the end of fit
         self._space_step = -1  # step whose weights the emotion space was built with
 
+    def make_model(self, vocabulary: Vocabulary) -> UniEmoModel:
+        """Return the model, with what does not learn frozen."""
+        self.clip_tuned = self.optimizer.lr_clip > 0
+        return build_model(vocabulary, self.config, self.optimizer, self.attribute_kinds)
+
+    def input_sizes(self) -> dict[str, int]:
+        """Return the image sizes that CLIP and the diffusion model take, in pixels."""
+        return input_sizes(self.model)
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Return AdamW's groups: tower, queries, head, fusion."""
+        return parameter_groups(model_parameters(self.model), self.optimizer)
+
+    def attention(self, images: Tensor) -> dict[str, Tensor]:
+        """Return maps (B, h, w) of the query sets "scene" and "object", each summing to 1."""
+        return attention_maps(self.model, images)
+
     def setup(self, stage: str) -> None:
-        """Build the model; lend its VAE to data that keeps latents (Lightning's hook).
-
-        Args:
-            stage: ``fit``, ``validate``, ``test`` or ``predict``.
-        """
+        """Build the model; give its VAE to data that caches latents (Lightning's hook)."""
         super().setup(stage)
-        if stage == "fit" and self._data().cached_latents:
-            self._data().lend_encoder(latent_encoder(self))
+        if stage == "fit" and self.trainer.datamodule.cached_latents:
+            self.trainer.datamodule.lend_encoder(latent_encoder(self))
 
-    def losses(self, batch: EmotionBatch) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return L_joint and its terms."""
-        features = self.model.features(batch.images)
-        logits = self.model.logits(features)
-        step = self.global_step
-        kinds = self.attribute_kinds
-        terms = understanding_terms(self.model, features, logits, batch, self.loss, self.seed, step, kinds)
-        terms |= generation_terms(self.model, features, logits, batch, self.seed, step)
-        return joint_loss(terms, self.loss), terms
-
-    # P(emotion | attribute) and emotion space.
-
-    def _starting_names(self, data: Vocabulary, info: CheckpointInfo | None) -> Vocabulary:
+    def starting_vocabulary(self, data: Vocabulary, info: CheckpointInfo | None) -> Vocabulary:
         """Keep the checkpoint's scenes and objects on data without any, where P(emotion | attribute) can be known.
 
-        That is so when the checkpoint brings it, or when it comes from the names themselves. Otherwise the model has no
+        That is so when the checkpoint has it, or when it comes from the names themselves. Otherwise the model has no
         attributes and α is 1.
         """
         if info is None or not (info.stage in GENERATING or self.config.attributes.source in ("text", "table")):
             return data
-        return keeps_attributes(info.vocabulary, data) or data
+        return kept_attributes(info.vocabulary, data) or data
 
-    def _initialise(self, state: dict[str, Tensor], info: CheckpointInfo) -> Transfer:
-        """Load an earlier stage; a generating one brings its tables along, where they fit the names."""
-        fitted = super()._initialise(state, info)
+    def initialise(self, state: dict[str, Tensor], info: CheckpointInfo) -> None:
+        """Load an earlier stage; a generating one has tables and an emotion space, used where they fit the names."""
+        fitted = start_from(self, state, info)
+        self.clip_tuned |= holds_tower(fitted.state)
         self.pretrained = info.stage in GENERATING
         self._tables_known = self.pretrained and fitted.tables
         if self.pretrained and fitted.space:
             self._space_step = 0  # the checkpoint's emotion space fits until the first step
-        return fitted
+
+    # Training.
 
     def on_fit_start(self) -> None:
         """Find P(emotion | attribute), once: it is kept in the checkpoint."""
@@ -131,16 +141,22 @@ class JointModule(UniEmoModule, DrawingModule):
             self._tables_known = True
 
     def on_train_batch_start(self, batch: EmotionBatch, batch_idx: int) -> None:
-        """Share a UNet out again that was gathered to generate."""
+        """Shard a UNet again that was gathered to generate."""
         if isinstance(self.trainer.strategy, FrozenFSDPStrategy):
             self.trainer.strategy.scatter()
         super().on_train_batch_start(batch, batch_idx)
 
-    def _find_tables(self) -> None:
-        """Set the attribute bank's tables from the configured source (eq. 5).
+    def losses(self, batch: EmotionBatch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return L_joint and its terms."""
+        features = self.model.features(batch.images)
+        logits = self.model.logits(features)
+        step, kinds = self.global_step, self.attribute_kinds
+        terms = understanding_terms(self.model, features, logits, batch, self.loss, self.seed, step, kinds)
+        terms |= generation_terms(self.model, features, logits, batch, self.seed, step)
+        return joint_loss(terms, self.loss), terms
 
-        Without attributes there is nothing to find: no a* can be retrieved, and α is 1.
-        """
+    def _find_tables(self) -> None:
+        """Set P(emotion | attribute) from the configured source (eq. 5); without attributes α is 1."""
         config = self.config.attributes
         if not (self.vocabulary.scenes or self.vocabulary.objects):
             return
@@ -151,52 +167,73 @@ class JointModule(UniEmoModule, DrawingModule):
         else:
             from uniemo.modules.tables import classifier_tables
 
-            tables, accuracy = classifier_tables(
-                config.source, self.config.encoder.clip, self.model.bank, self._data(), self.device
-            )
-            self._log_once("emo_a_classifier/accuracy", accuracy)
+            clip, data = self.config.encoder.clip, self.trainer.datamodule
+            tables, accuracy = classifier_tables(config.source, clip, self.model.bank, data, self.device)
+            for logger in self.loggers:
+                logger.log_metrics({"emo_a_classifier/accuracy": accuracy}, step=self.global_step)
         tables = self.trainer.strategy.broadcast(tables)  # machines may round differently
         self.model.bank.set_tables(*(table.to(self.device) for table in tables))
+
+    # Generation.
 
     def build_space(self, images_per_emotion: int | None) -> None:
         """Fit the emotion space to the present weights; every rank encodes its share, all get the same space.
 
         Args:
-            images_per_emotion: training images looked at, without augmentation; None takes all.
+            images_per_emotion: training images per emotion, without augmentation; None takes all.
         """
-        assert self.config.space is not None  # it is there in this stage
-        with self._evaluating():
-            loader = self._data().evaluation_loader("train", images_per_emotion)
+        assert self.config.space is not None  # this stage has it
+        with evaluating(self.model):
+            loader = self.trainer.datamodule.evaluation_loader("train", images_per_emotion)
             fit_space(self.model, loader, self.device, self.config.space.bank_size, self.seed)
         self._space_step = self.global_step
 
     def prepare_generation(self) -> None:
-        """Bring what generation needs up to date; all ranks call this together, and may then draw what they like."""
-        self._renew_space()
+        """Bring emotion space and UNet up to date; all ranks call this together, and may then generate on their own."""
+        self._update_space()
         if isinstance(self.trainer.strategy, FrozenFSDPStrategy):
             self.trainer.strategy.gather()
 
-    def _renew_space(self) -> None:
-        """Build the emotion space unless it fits the present weights."""
-        if self.trainer.state.fn != "fit":
-            return  # a loaded checkpoint brings its own
-        if self._space_step != self.global_step:
+    def generate(
+        self,
+        emotion: int | Sequence[int],
+        seeds: list[int],
+        steps: int | None = None,
+        guidance: float | None = None,
+        space: Literal["bank", "gaussian"] | None = None,
+        batch_size: int = 16,
+    ) -> Tensor:
+        """Generate one image per seed, see :func:`uniemo.modules.generator.generate_images`."""
+        return generate_images(self.model, emotion, seeds, steps, guidance, space, batch_size)
+
+    def _update_space(self) -> None:
+        """Build the emotion space in training unless it fits the present weights."""
+        if self.trainer.state.fn == "fit" and self._space_step != self.global_step:
             self.build_space(self.space_images)
 
     # Checkpoints.
 
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """See that the emotion space fits the weights before they are written.
+    def trained_state(self) -> dict[str, Tensor]:
+        """Return the model's state without its frozen backbones."""
+        return self.model.trained_state_dict(self.clip_tuned)
 
-        Within an epoch, where a checkpoint is there to resume from, the latest one will do: building it takes longer
-        than writing the file.
+    def load_trained_state(self, state: dict[str, Tensor]) -> None:
+        """Load a checkpoint's state; a tuned CLIP tower in it will be in later checkpoints too."""
+        self.model.load_trained_state_dict(state)
+        self.clip_tuned |= holds_tower(state)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Update the emotion space before the weights are written.
+
+        Within an epoch, where a checkpoint is only there to resume from, the latest one will do: building it takes
+        longer than writing the file.
         """
         if self._space_step < 0 or self.trainer.is_last_batch or "optimizer_states" not in checkpoint:
-            self._renew_space()
+            self._update_space()
         super().on_save_checkpoint(checkpoint)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """A checkpoint of this stage brings tables and emotion space along."""
+        """Compare the file with this module; it holds P(emotion | attribute)."""
         super().on_load_checkpoint(checkpoint)
         self._tables_known = True
 
@@ -208,27 +245,18 @@ class JointModule(UniEmoModule, DrawingModule):
             return
         state, step = content["state_dict"], int(content["global_step"])
         if step not in self._full_spaces:  # best and last are often of the same step
-            present = {name: value.clone() for name, value in self.model.trained_state_dict(self.clip_tuned).items()}
+            present = {name: value.clone() for name, value in self.trained_state().items()}
             self.model.load_trained_state_dict({name.removeprefix(PREFIX): value for name, value in state.items()})
             self.build_space(None)
             self._full_spaces[step] = {
                 f"{PREFIX}{name}": value.cpu()
-                for name, value in self.model.trained_state_dict(self.clip_tuned).items()
+                for name, value in self.trained_state().items()
                 if name.startswith("space.")
             }
             self.model.load_trained_state_dict(present)
             self._space_step = -1
         if self.trainer.is_global_zero:
+            content["uniemo"]["complete"] = True
+            content["state_dict"] = {**state, **self._full_spaces[step]}
             with atomic_write(path) as temporary:
-                about = {**content["uniemo"], "complete": True}
-                full = {**state, **self._full_spaces[step]}
-                torch.save({**content, "uniemo": about, "state_dict": full}, temporary)
-
-    def _data(self) -> Any:  # noqa: ANN401
-        """Return the trainer's data module."""
-        return self.trainer.datamodule
-
-    def _log_once(self, name: str, value: float) -> None:
-        """Log a figure that belongs to the run, not to a step."""
-        for logger in self.loggers:
-            logger.log_metrics({name: value}, step=self.global_step)
+                torch.save(content, temporary)

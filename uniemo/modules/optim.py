@@ -1,12 +1,13 @@
-"""Parameter groups and the learning rate schedule (design section 3, "stage 1 optimiser")."""
+"""Optimisers, parameter groups and the learning rate schedule (design section 3, "stage 1 optimiser")."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
+import lightning as L
 from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
 
@@ -14,24 +15,6 @@ from uniemo.errors import UniEmoError
 from uniemo.models.uniemo import UniEmoModel
 
 GROUPS = ("clip", "query", "head", "fusion")
-
-
-class Optimizes(Protocol):
-    """Settings of an optimiser and of its schedule."""
-
-    @property
-    def warmup(self) -> float:
-        """Linear warm-up, a share of all steps below 1, else a number of steps."""
-        ...
-
-    @property
-    def final(self) -> float:
-        """Learning rate at the end of the cosine, as a share of the peak."""
-        ...
-
-    def build(self, groups: list[dict[str, Any]]) -> Optimizer:
-        """Return the optimiser of these parameter groups."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -64,14 +47,7 @@ class OptimizerConfig:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        for group in GROUPS:
-            for name in (f"lr_{group}", f"weight_decay_{group}"):
-                if not getattr(self, name) >= 0:
-                    raise UniEmoError(f"optimizer.{name} must be at least 0; got {getattr(self, name)}")
-        if not self.warmup >= 0:
-            raise UniEmoError(f"optimizer.warmup must be at least 0; got {self.warmup}")
-        if not 0 <= self.final <= 1:
-            raise UniEmoError(f"optimizer.final must lie in [0, 1]; got {self.final}")
+        _check_ranges(vars(self))
 
     def build(self, groups: list[dict[str, Any]]) -> Optimizer:
         """Return AdamW; the groups of :func:`parameter_groups` bring rates and decays."""
@@ -100,17 +76,81 @@ class RateConfig:
         """Check the ranges."""
         if not self.lr > 0:
             raise UniEmoError(f"optimizer.lr must be above 0; got {self.lr}")
-        for name in ("weight_decay", "warmup"):
-            if not getattr(self, name) >= 0:
-                raise UniEmoError(f"optimizer.{name} must be at least 0; got {getattr(self, name)}")
-        if not 0 <= self.final <= 1:
-            raise UniEmoError(f"optimizer.final must lie in [0, 1]; got {self.final}")
+        _check_ranges({name: value for name, value in vars(self).items() if name != "algorithm"})
 
     def build(self, groups: list[dict[str, Any]]) -> Optimizer:
         """Return the optimiser; groups with a rate or decay of their own keep it."""
         if self.algorithm == "sgd":
             return SGD(groups, lr=self.lr, weight_decay=self.weight_decay, momentum=0.9)
         return AdamW(groups, lr=self.lr, weight_decay=self.weight_decay)
+
+
+def _check_ranges(settings: Mapping[str, float]) -> None:
+    """Raise UniEmoError for a setting below 0, or a ``final`` above 1."""
+    for name, value in settings.items():
+        if name == "final" and not 0 <= value <= 1:
+            raise UniEmoError(f"optimizer.final must lie in [0, 1]; got {value}")
+        if not value >= 0:
+            raise UniEmoError(f"optimizer.{name} must be at least 0; got {value}")
+
+
+class Schedule:
+    """The learning rate's factor over a run whose length may change from epoch to epoch.
+
+    Args:
+        settings: gives ``warmup`` and ``final``; None for a method without training.
+
+    Attributes:
+        epoch_step: optimiser steps before the current epoch.
+    """
+
+    def __init__(self, settings: OptimizerConfig | RateConfig | None) -> None:
+        self.settings = settings
+        self.total = 1
+        self.epoch_step = 0
+
+    def factor(self, step: int) -> float:
+        """Return the factor at a step; settings are there where an optimiser is."""
+        return schedule(step, self.total, self.settings.warmup, self.settings.final)  # type: ignore[union-attr]
+
+    def expect(self, trainer: L.Trainer) -> None:
+        """Estimate the steps of the run before Lightning has made its loaders."""
+        if trainer.max_steps > 0:
+            self.total = trainer.max_steps
+            return
+        batches, limit = len(trainer.datamodule.train_dataloader()), trainer.limit_train_batches
+        batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
+        self.total = max(1, _steps(trainer, batches) * max(1, trainer.max_epochs or 1))
+
+    def count(self, trainer: L.Trainer) -> None:
+        """Set how many steps the run will have taken at its end, from the length of the current epoch."""
+        if trainer.max_steps <= 0 and trainer.max_epochs:
+            epochs = trainer.max_epochs - trainer.current_epoch
+            self.total = self.epoch_step + epochs * _steps(trainer, int(trainer.num_training_batches))
+
+
+def _steps(trainer: L.Trainer, batches: int) -> int:
+    """Return the optimiser steps of an epoch."""
+    return -(-batches // trainer.accumulate_grad_batches)
+
+
+def schedule(step: int, total: int, warmup: float, final: float = 0.0) -> float:
+    """Return the factor on the learning rate: a linear warm-up, then one cosine.
+
+    Args:
+        step: steps taken so far, from 0.
+        total: steps of the whole run.
+        warmup: a share of ``total`` below 1, else a number of steps.
+        final: factor at the end.
+
+    Returns:
+        A factor in (0, 1] during warm-up, in [final, 1] after.
+    """
+    rise = warmup if warmup >= 1 else warmup * total
+    if step < rise:
+        return (step + 1) / (rise + 1)
+    progress = min(1.0, (step - rise) / max(1.0, total - rise))
+    return final + (1 - final) * 0.5 * (1 + math.cos(math.pi * progress))
 
 
 def model_parameters(model: UniEmoModel) -> dict[str, list[nn.Parameter]]:
@@ -133,35 +173,26 @@ def model_parameters(model: UniEmoModel) -> dict[str, list[nn.Parameter]]:
 
 
 def freeze(parameters: Mapping[str, Iterable[nn.Parameter]], config: OptimizerConfig) -> None:
-    """Set ``requires_grad`` of every parameter by whether its group learns.
-
-    Args:
-        parameters: by group name, one of ``GROUPS``.
-        config: the learning rates.
-    """
+    """Set ``requires_grad`` of every parameter by whether its group, one of ``GROUPS``, has a learning rate above 0."""
     for group, members in parameters.items():
-        learns = getattr(config, f"lr_{group}") > 0
         for parameter in members:
-            parameter.requires_grad_(learns)
+            parameter.requires_grad_(getattr(config, f"lr_{group}") > 0)
 
 
 def parameter_groups(parameters: Mapping[str, Iterable[nn.Parameter]], config: OptimizerConfig) -> list[dict[str, Any]]:
-    """Build AdamW's groups from the parameters that learn.
+    """Return AdamW's groups of the parameters that learn; the head's vectors are a group without weight decay.
 
     Args:
         parameters: by group name, one of ``GROUPS``.
         config: learning rates and weight decays.
-
-    Returns:
-        Groups with a ``name``; the head's vectors are a group without weight decay.
 
     Raises:
         UniEmoError: nothing learns.
     """
     groups: list[dict[str, Any]] = []
     for name, members in parameters.items():
-        learning = [parameter for parameter in members if parameter.requires_grad]
         rate, decay = getattr(config, f"lr_{name}"), getattr(config, f"weight_decay_{name}")
+        learning = [parameter for parameter in members if parameter.requires_grad]
         bare = [parameter for parameter in learning if name == "head" and parameter.ndim < 2]
         decayed = [parameter for parameter in learning if not (name == "head" and parameter.ndim < 2)]
         if decayed:
@@ -171,22 +202,3 @@ def parameter_groups(parameters: Mapping[str, Iterable[nn.Parameter]], config: O
     if not groups:
         raise UniEmoError("at least one learning rate of model.optimizer must be above 0; all are 0")
     return groups
-
-
-def schedule(step: int, total: int, warmup: float, final: float = 0.0) -> float:
-    """Return the factor on the learning rate: a linear warm-up, then one cosine.
-
-    Args:
-        step: steps taken so far, from 0.
-        total: steps of the whole run.
-        warmup: a share of ``total`` below 1, else a number of steps.
-        final: factor at the end.
-
-    Returns:
-        A factor in (0, 1] during warm-up, in [final, 1] after.
-    """
-    rise = warmup if warmup >= 1 else warmup * total
-    if step < rise:
-        return (step + 1) / (rise + 1)
-    progress = min(1.0, (step - rise) / max(1.0, total - rise))
-    return final + (1 - final) * 0.5 * (1 + math.cos(math.pi * progress))

@@ -21,9 +21,9 @@ def fit_space(
 ) -> None:
     """Fit a model's emotion space to images; all ranks have to call this together.
 
-    Each rank encodes every R-th batch, and all end with the same space: images in the bank are to the bit those of one
-    process, means and deviations differ by the rounding of float64 sums. Which images the bank keeps follows from the
-    labels, so that no others' features are remembered, however many there are.
+    Each rank encodes every R-th batch, and all end with the same space: the bank is to the bit that of one process,
+    means and deviations differ by the rounding of float64 sums. Which images the bank keeps follows from the labels, so
+    that memory does not grow with the number of images.
 
     Args:
         model: in eval mode, with an emotion space.

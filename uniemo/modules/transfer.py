@@ -1,11 +1,11 @@
-"""Whether model, checkpoint and data fit each other; of a checkpoint with other names, what is kept, by name."""
+"""Whether model, checkpoint and data fit each other; what is kept of a checkpoint with other names."""
 
 from __future__ import annotations
 
 import json
 import shlex
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
@@ -14,9 +14,7 @@ from uniemo.data.emotions import LabelMap, label_map
 from uniemo.errors import UniEmoError
 from uniemo.models.clip_shapes import published_name
 from uniemo.models.state import TOWER
-from uniemo.models.uniemo import UniEmoModel
 from uniemo.modules.accuracy import sum_classes
-from uniemo.modules.config import ModelConfig
 from uniemo.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -24,7 +22,7 @@ if TYPE_CHECKING:
 
 _ROWS = ("head.fc1.", "condition_loss.")  # one row per emotion
 _PER_EMOTION = ("head.", "condition_loss.")
-_SHAPING = {  # choices that decide which tensors a model has, by part; the tower's is told apart by its tensors
+_SHAPING = {  # choices that decide which tensors a model has, by part; towers are compared by their tensors
     "encoder": ("clip", "query_length", "queries", "scene_queries", "object_queries", "interactive", "num_layers"),
     "head": ("hidden",),
     "fusion": ("tokens", "hidden"),
@@ -95,7 +93,7 @@ def transfer(state: dict[str, Tensor], own: dict[str, Tensor], source: Vocabular
     return Transfer(result, tables, space, "; ".join(notes))
 
 
-def keeps_attributes(source: Vocabulary, target: Vocabulary) -> Vocabulary | None:
+def kept_attributes(source: Vocabulary, target: Vocabulary) -> Vocabulary | None:
     """Return the data's names with the checkpoint's attributes, for data without any.
 
     Returns:
@@ -121,34 +119,40 @@ def check_names(names: Vocabulary, data: Vocabulary) -> None:
         )
 
 
-def check_sizes(model: UniEmoModel, data: EmotionDataModule, config: ModelConfig) -> None:
-    """Raise UniEmoError unless the data's images have the size that the networks take."""
-    size, given = model.encoder.image_size, data.image_size
-    if size != given:
+def check_sizes(data: EmotionDataModule, sizes: dict[str, int], names: dict[str, str], model: Vocabulary) -> None:
+    """Raise UniEmoError unless the data's images have the sizes that the networks take.
+
+    Args:
+        data: the data.
+        sizes: image size of the "clip" and "diffusion" networks that a method has, in pixels.
+        names: of the same networks.
+        model: names that the model knows; for data with other emotions no images are generated.
+    """
+    same = set(model.emotions) == set(data.vocabulary.emotions)
+    for kind, option, given, does in (
+        ("clip", "image_size", data.image_size, "takes"),
+        ("diffusion", "diffusion_size", data.diffusion_size, "generates"),
+    ):
+        if kind in sizes and sizes[kind] != given and (kind == "clip" or same):
+            raise UniEmoError(
+                f"data.{option} must be {sizes[kind]}, what {names[kind]} {does}; "
+                f"got {given}: set --data.{option} {sizes[kind]}"
+            )
+    if "diffusion" not in sizes and data.cached_latents:
         raise UniEmoError(
-            f"data.image_size must be {size}, what {config.encoder.clip} takes; got {given}: "
-            f"set --data.image_size {size}"
+            "data.cached_latents is for stages 2 and 3 and baselines that generate; this one has no VAE: leave it out"
         )
-    drawn = None if model.diffusion is None else model.diffusion.image_size
-    same = set(model.vocabulary.emotions) == set(data.vocabulary.emotions)  # else nothing is drawn for this data
-    if drawn is not None and same and drawn != data.diffusion_size:
-        raise UniEmoError(
-            f"data.diffusion_size must be {drawn}, what {config.backbones()['diffusion']} draws; "
-            f"got {data.diffusion_size}: set --data.diffusion_size {drawn}"
-        )
-    if model.diffusion is None and data.cached_latents:
-        raise UniEmoError("data.cached_latents is for stages 2 and 3; this one has no VAE: leave it out")
 
 
-def misfit(config: ModelConfig, info: CheckpointInfo, same_tower: bool) -> str:
+def mismatch(own: dict[str, dict[str, Any]], info: CheckpointInfo, same_tower: bool) -> str:
     """Return the options that give a model the sizes of a checkpoint, empty where its configuration has them.
 
     Args:
-        config: of the model.
+        own: the model's configuration by part, plain values.
         info: of the checkpoint.
         same_tower: whether the two CLIP towers are of the same size, whatever they are called.
     """
-    own, words = config.plain(), []
+    options = []
     for part, names in _SHAPING.items():
         for name in names:
             value = info.model.get(part, {}).get(name)
@@ -158,8 +162,8 @@ def misfit(config: ModelConfig, info: CheckpointInfo, same_tower: bool) -> str:
                 value = None  # that block has one layer, whatever is configured
             if value is not None and part in own and value != own[part][name]:
                 plain = value if isinstance(value, str) else json.dumps(value)
-                words.append(f"--model.{part}.{name} {shlex.quote(plain)}")
-    return " ".join(words)
+                options.append(f"--model.{part}.{name} {shlex.quote(plain)}")
+    return " ".join(options)
 
 
 def same_tower(state: dict[str, Tensor], own: dict[str, Tensor]) -> bool:

@@ -2,7 +2,7 @@ import numpy as np
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tests.tiny_runs import assets, recipe
-from uniemo.callbacks.closing_table import format_table
+from uniemo.callbacks.summary import format_table
 from uniemo.cli import main
 
 

@@ -1,7 +1,7 @@
 import torch
 
-from uniemo.modules import noise as noises
-from uniemo.modules.noise import generator, mixed_seed, sample_noise, sample_timesteps, sample_uniform
+from uniemo.modules import random as randoms
+from uniemo.modules.random import generator, mixed_seed, sample_integers, sample_noise, sample_uniform
 
 
 def test_noise_depends_on_seed_step_and_sample_only():
@@ -19,7 +19,7 @@ def test_noise_leaves_the_global_state_alone():
     expected = torch.rand(3)
     torch.manual_seed(0)
     sample_noise(torch.arange(4), (2,), 0, 0)
-    sample_timesteps(torch.arange(4), 10, 0, 0)
+    sample_integers(torch.arange(4), 10, 0, 0)
     assert torch.equal(torch.rand(3), expected)
 
 
@@ -27,7 +27,7 @@ def test_noise_is_standard_normal_and_timesteps_uniform():
     noise = sample_noise(torch.arange(500), (20,), 0, 0)
     assert abs(noise.mean()) < 0.05
     assert abs(noise.std() - 1) < 0.05
-    steps = sample_timesteps(torch.arange(2000), 10, 0, 0)
+    steps = sample_integers(torch.arange(2000), 10, 0, 0)
     counts = torch.bincount(steps, minlength=10)
     assert len(counts) == 10
     assert counts.min() > 140
@@ -41,7 +41,7 @@ def test_mixed_seed_tells_orders_apart():
 
 def test_uniform_numbers_are_those_of_splitmix64(monkeypatch):
     """The first three numbers of seed 0, as java.util.SplittableRandom(0).nextLong() gives them."""
-    monkeypatch.setattr(noises, "mixed_seed", lambda *numbers: 0)
+    monkeypatch.setattr(randoms, "mixed_seed", lambda *numbers: 0)
     expected = [0xE220A8397B1DCDAF, 0x6E789E6AA1B965F4, 0x06C45D188009454F]
     assert sample_uniform(torch.arange(3), 0, 0).tolist() == [(number >> 11) / 2**53 for number in expected]
 

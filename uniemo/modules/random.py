@@ -1,7 +1,7 @@
 """Random numbers that depend on (seed, step, sample) and on nothing else.
 
-A resumed run draws what the unbroken one would have drawn, whatever happened to the global random state in between, and
-a sample's noise does not depend on its neighbours in the batch.
+A resumed run gets the numbers of the unbroken one, whatever happened to the global random state in between, and a
+sample's noise does not depend on its neighbours in the batch.
 """
 
 from __future__ import annotations
@@ -32,18 +32,20 @@ def sample_noise(sample_ids: Tensor, shape: tuple[int, ...], seed: int, step: in
         step: optimiser step.
         stream: number of an independent stream.
     """
-    draws = [torch.randn(shape, generator=generator(seed, step, key, stream)) for key in sample_ids.tolist()]
-    return torch.stack(draws)
+    return torch.stack(
+        [torch.randn(shape, generator=generator(seed, step, key, stream)) for key in sample_ids.tolist()]
+    )
 
 
-def sample_timesteps(sample_ids: Tensor, count: int, seed: int, step: int, stream: int = 0) -> Tensor:
-    """Return (B,) int64 whole numbers, uniform in [0, count), one generator per sample; arguments as above."""
-    draws = [int(torch.randint(count, (), generator=generator(seed, step, key, stream))) for key in sample_ids.tolist()]
-    return torch.tensor(draws)
+def sample_integers(sample_ids: Tensor, count: int, seed: int, step: int, stream: int = 0) -> Tensor:
+    """Return (B,) int64, uniform in [0, count), one generator per sample; arguments as above."""
+    return torch.tensor(
+        [int(torch.randint(count, (), generator=generator(seed, step, key, stream))) for key in sample_ids.tolist()]
+    )
 
 
 def sample_uniform(sample_ids: Tensor, seed: int, step: int, stream: int = 0) -> Tensor:
-    """Return (B,) float64 numbers, uniform in [0, 1), on the CPU; arguments as above.
+    """Return (B,) float64, uniform in [0, 1), on the CPU; arguments as above.
 
     A sample's number stands at the place of its id in the SplitMix64 sequence (Steele, Lea and Flood, 2014) that seed,
     step and stream start. Any place of that sequence can be computed at once: no generator is made for each sample.

@@ -1,4 +1,4 @@
-"""The loss terms of the three stages as plain functions of a model and a batch.
+"""The losses of the three stages as functions of a model and a batch: named terms, and their weighted sums.
 
 Over several ranks each term is a rank's part of a mean over the images of all ranks, scaled so that the average over
 ranks is that mean (:mod:`uniemo.distributed`): gradients, which DDP averages, are those of one process.
@@ -22,10 +22,9 @@ from uniemo.models.diffusion import DiffusionBackbone
 from uniemo.models.encoder import EmotionFeatures
 from uniemo.models.losses import Condition, contrastive_loss, draw_object
 from uniemo.models.uniemo import UniEmoModel
-from uniemo.modules.noise import sample_noise, sample_timesteps, sample_uniform
+from uniemo.modules.random import sample_integers, sample_noise, sample_uniform
 
-_OBJECT_DRAW, _NOISE, _TIMESTEP, _LATENT, _DROP = range(5)  # independent streams of random numbers
-_NO_TARGETS = "data.diffusion_size must be set to train generation; got null, give the diffusion model's size"
+_OBJECT, _NOISE, _TIMESTEP, _LATENT, _DROP = range(5)  # independent streams of random numbers
 
 
 @dataclass(frozen=True)
@@ -75,7 +74,7 @@ def understanding_terms(
 ) -> dict[str, Tensor]:
     """Return the terms of L_U: "scene" and "object" (eq. 4), "emotion" (cross entropy).
 
-    Generated images have no attributes and so take no part in the first two. A query set that the encoder lacks has no
+    Generated images have no attributes and take no part in the first two. A query set that the encoder lacks has no
     term, nor has a kind of attribute that the data lacks; the weights of the others stay as configured.
 
     Args:
@@ -85,23 +84,20 @@ def understanding_terms(
         batch: labels.
         config: temperature and forms.
         seed: of the run.
-        step: optimiser step; with the seed and the sample it decides which of several objects is drawn.
+        step: optimiser step; with the seed and the sample it decides which of several objects is sampled.
         kinds: attributes that the data has.
     """
     terms = {}
-    projected = model.project("scene", features.scene) if "scene" in kinds else None
-    if projected is not None:
-        scene = torch.where(batch.generated, -1, batch.scene)
-        terms["scene"] = contrastive_loss(
-            projected, model.bank.scene_text, scene, config.tau, config.duplicates, config.form
-        )
-    projected = model.project("object", features.object) if "object" in kinds else None
-    if projected is not None:
-        drawn = draw_object(batch.objects, sample_uniform(batch.sample_id, seed, step, _OBJECT_DRAW))
-        drawn = torch.where(batch.generated, -1, drawn)
-        terms["object"] = contrastive_loss(
-            projected, model.bank.object_text, drawn, config.tau, config.duplicates, config.form
-        )
+    for kind, feature in (("scene", features.scene), ("object", features.object)):
+        projected = model.project(kind, feature) if kind in kinds else None  # type: ignore[arg-type]
+        if projected is None:
+            continue
+        label = batch.scene
+        if kind == "object":
+            label = draw_object(batch.objects, sample_uniform(batch.sample_id, seed, step, _OBJECT))
+        label = torch.where(batch.generated, -1, label)
+        text = getattr(model.bank, f"{kind}_text")
+        terms[kind] = contrastive_loss(projected, text, label, config.tau, config.duplicates, config.form)
     terms["emotion"] = batch_mean(F.cross_entropy(logits, batch.emotion, reduction="none"))
     return terms
 
@@ -130,9 +126,8 @@ def generation_terms(
         seed: of the run.
         step: optimiser step; noise and timestep of a sample depend on (seed, step, sample id).
     """
-    seen = batch.targets if batch.latents is None else batch.latents
-    if model.diffusion is None or model.condition_loss is None or seen is None:
-        raise UniEmoError(_NO_TARGETS)
+    assert model.diffusion is not None  # stages 2 and 3 have both
+    assert model.condition_loss is not None
     condition = model.condition(features, batch.emotion)
     return {
         "condition": batch_mean(model.condition_loss(condition, batch.emotion, logits)),
@@ -152,24 +147,29 @@ def denoising_errors(
 
     Args:
         diffusion: the diffusion model.
-        condition: one (B, W) per text encoder; None where the prompts say all.
+        condition: one (B, W) per text encoder; None for plain prompts.
         batch: with targets or latents.
         seed: of the run.
         step: optimiser step; noise and timestep of a sample depend on (seed, step, sample id).
         prompts: B prompts; None is the training prompt for all.
+
+    Raises:
+        UniEmoError: a batch without targets and latents.
     """
     posterior = batch.latents
     if posterior is None:
         if batch.targets is None:
-            raise UniEmoError(_NO_TARGETS)
+            raise UniEmoError(
+                "data.diffusion_size must be set to train generation; got null, give the diffusion model's size"
+            )
         posterior = diffusion.posterior(batch.targets)
     ids, device, shape = batch.sample_id, posterior.device, diffusion.latent_shape
     latents = diffusion.sample_posterior(posterior, sample_noise(ids, shape, seed, step, _LATENT).to(device))
     noise = sample_noise(ids, shape, seed, step, _NOISE).to(device)
-    timesteps = sample_timesteps(ids, diffusion.num_timesteps, seed, step, _TIMESTEP).to(device)
+    timesteps = sample_integers(ids, diffusion.num_timesteps, seed, step, _TIMESTEP).to(device)
     drop = None
     if diffusion.config.drop_condition > 0:
-        share = sample_timesteps(ids, 2**24, seed, step, _DROP) / 2**24  # (B,) uniform in [0, 1)
+        share = sample_integers(ids, 2**24, seed, step, _DROP) / 2**24  # (B,) uniform in [0, 1)
         drop = share < diffusion.config.drop_condition
     return diffusion.loss(latents, condition, noise, timesteps, prompts, drop)
 
