@@ -6,8 +6,8 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.baselines.telling_runs import recipe, tiny_vision_language, trained
-from tests.tiny_runs import assets
+from tests.baselines.baseline_runs import folder, recipe, trained
+from tests.baselines.tiny_llava import tiny_llava
 from uniemo import UniEmoError
 from uniemo.baselines.vision_language import QUESTION, QuestionModel, VisionLanguage, named
 from uniemo.checkpoint import read_checkpoint
@@ -16,19 +16,13 @@ from uniemo.data.emotions import MIKELS_8
 from uniemo.data.transforms import denormalise
 
 
-@pytest.fixture(autouse=True)
-def own_folder(tmp_path, monkeypatch):
-    assets()
-    monkeypatch.chdir(tmp_path)
-
-
 @pytest.fixture
 def images():
     return torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 
 
 def asked(answer="likelihood", emotions=MIKELS_8):
-    return QuestionModel(str(tiny_vision_language()), emotions, QUESTION, answer, "auto")
+    return QuestionModel(str(tiny_llava(folder() / "llava")), emotions, QUESTION, answer, "auto")
 
 
 def alone(model, image, name):

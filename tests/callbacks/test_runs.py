@@ -6,19 +6,13 @@ import pytest
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from tests.tiny_runs import assets, recipe, trained
+from tests.tiny_runs import recipe, trained
 from uniemo import UniEmoError
 from uniemo.callbacks import ExplicitFeedback, GenerationMetrics
 from uniemo.cli import main
 from uniemo.data.generated import read_index
 
 FIGURES = ("FID[clip]", "LPIPS[clip]", "Emo-A[clip]", "Sem-C[clip]", "Sem-D[clip]")
-
-
-@pytest.fixture(autouse=True)
-def quiet_folder(tmp_path, monkeypatch):
-    monkeypatch.setenv("UNIEMO_CACHE", str(assets() / "cache"))
-    monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture(scope="module")

@@ -10,18 +10,12 @@ import pytest
 from PIL import Image
 
 from tests.forked import needs_two_cores
-from tests.tiny_runs import assets, recipe, trained
+from tests.tiny_runs import recipe, trained
 from uniemo.cli import main
 from uniemo.data.generated import read_index
 from uniemo.models.uniemo import UniEmoModel
 
 TWO = ["--trainer.accelerator", "cpu", "--trainer.devices", "2", "--trainer.strategy", "ddp_fork"]
-
-
-@pytest.fixture(autouse=True)
-def quiet_folder(tmp_path, monkeypatch):
-    monkeypatch.setenv("UNIEMO_CACHE", str(assets() / "cache"))
-    monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture

@@ -17,8 +17,8 @@ def test_columns_are_aligned_and_groups_apart():
     ]
 
 
-def test_without_figures():
-    assert "no figures" in format_table({}, "end")
+def test_without_metrics():
+    assert "no metrics" in format_table({}, "end")
 
 
 def test_losses_are_means_over_the_last_epoch(tmp_path, monkeypatch, capsys):

@@ -15,10 +15,8 @@ SIZES = ["--data.diffusion_size", "32", "--data.batch_size", "12"]
 
 
 @pytest.fixture(autouse=True)
-def own_folder(tmp_path, monkeypatch):
-    assets()
+def empty_cache(tmp_path, monkeypatch, run_folder):
     monkeypatch.setenv("UNIEMO_CACHE", str(tmp_path / "cache"))
-    monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture

@@ -20,12 +20,6 @@ from uniemo.models.head import HeadConfig
 from uniemo.modules import JointModule
 
 
-@pytest.fixture(autouse=True)
-def quiet_folder(tmp_path, monkeypatch):
-    monkeypatch.setenv("UNIEMO_CACHE", str(assets() / "cache"))
-    monkeypatch.chdir(tmp_path)
-
-
 @pytest.mark.parametrize("stage", ["understanding", "joint", "feedback"])
 def test_best_holds_only_what_differs_from_the_backbones(stage):
     path = trained(stage) / "best.ckpt"

@@ -18,12 +18,6 @@ from uniemo.models.head import HeadConfig
 from uniemo.modules import UnderstandingModule
 
 
-@pytest.fixture(autouse=True)
-def quiet_folder(tmp_path, monkeypatch):
-    monkeypatch.setenv("UNIEMO_CACHE", str(assets() / "cache"))
-    monkeypatch.chdir(tmp_path)
-
-
 def best(stage="understanding"):
     return str(trained(stage) / "best.ckpt")
 

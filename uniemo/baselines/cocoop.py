@@ -19,14 +19,9 @@ _OPTIMIZER = RateConfig(lr=2e-3, weight_decay=5e-4, algorithm="sgd")  # CoCoOp's
 
 
 class ConditionedContext(nn.Module):
-    """Zero-shot CLIP whose prompts begin with learned vectors plus what the image adds to each of them.
+    """Zero-shot CLIP whose prompts begin with n = ``length`` learned vectors plus what the image adds to each of them.
 
-    Args:
-        clip: a loaded CLIP.
-        emotions: C names.
-        length: n, context vectors.
-        init: words to start from, None for noise.
-        reduction: the meta-net's hidden layer is so many times narrower than CLIP's features.
+    They start from the words ``init``, or from noise; ``reduction`` is the meta-net's.
     """
 
     def __init__(self, clip: ClipParts, emotions: Sequence[str], length: int, init: str | None, reduction: int) -> None:
@@ -49,14 +44,13 @@ class ConditionedContext(nn.Module):
 class CoCoOp(ClassifierBaseline):
     """Train the context vectors and the meta-net that moves them by image.
 
-    Prompts of all images of a batch are encoded together, where the publication takes one image at a time. The image
-    tower is run without gradient, once per image and epoch.
+    Prompts of all images of a batch are encoded together, where the publication takes one image at a time.
 
     Args:
         encoder: which CLIP.
         context_length: n, vectors in front of the name (4 in the publication).
         context_init: words to start from; null starts from noise.
-        reduction: of the meta-net's hidden layer (16 in the publication).
+        reduction: the meta-net's hidden layer is so many times narrower than CLIP's features (16 in the publication).
         optimizer: of vectors and meta-net.
         seed: of their first weights.
 

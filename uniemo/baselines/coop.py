@@ -17,14 +17,9 @@ _OPTIMIZER = RateConfig(lr=2e-3, weight_decay=5e-4, algorithm="sgd")  # CoOp's c
 
 
 class LearnedContext(nn.Module):
-    """Zero-shot CLIP whose prompts begin with learned vectors.
+    """Zero-shot CLIP whose prompts begin with n = ``length`` learned vectors, of all emotions or of each one.
 
-    Args:
-        clip: a loaded CLIP.
-        emotions: C names.
-        length: n, context vectors.
-        class_specific: each emotion has a context of its own.
-        init: words to start from, None for noise.
+    They start from the words ``init``, or from noise.
     """
 
     def __init__(
@@ -44,9 +39,7 @@ class LearnedContext(nn.Module):
 
 
 class CoOp(ClassifierBaseline):
-    """Train the context vectors; the emotion's name stands behind them.
-
-    The image tower is run without gradient, once per image and epoch.
+    """Train the context vectors; the emotion's name follows them.
 
     Args:
         encoder: which CLIP.

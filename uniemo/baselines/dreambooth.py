@@ -27,14 +27,7 @@ _SEED, _ROW, _NOISE, _TIMESTEP = range(17, 21)  # streams of random numbers of t
 
 
 class AdaptedDiffusion(WordDiffusion):
-    """A diffusion model with low-rank adapters on its UNet's attention, prompted with a rare word per emotion.
-
-    Args:
-        vocabulary: names of the emotions.
-        config: the diffusion model.
-        identifiers: one word per emotion.
-        rank: of the adapters.
-    """
+    """A diffusion model with low-rank adapters on its UNet's attention, prompted with a rare word per emotion."""
 
     def __init__(self, vocabulary: Vocabulary, config: DiffusionConfig, identifiers: Sequence[str], rank: int) -> None:
         from peft import LoraConfig

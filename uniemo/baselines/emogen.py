@@ -62,13 +62,7 @@ _OPTIMIZER = RateConfig(lr=1e-3)  # of UniEmo's released code for its mappers
 class EmotionEncoder(nn.Module):
     """Two layers on a frozen CLIP's image features that classify emotions; the first gives the emotion space.
 
-    Args:
-        config: the choices.
-        num_emotions: C.
-
-    Attributes:
-        visual: the CLIP, which checkpoints leave out.
-        classifier: the two layers, frozen; filled by the module that trains them.
+    Checkpoints leave the CLIP (``visual``) out; the module trains ``classifier`` and loads it here.
     """
 
     def __init__(self, config: EmotionEncoderConfig, num_emotions: int) -> None:
@@ -88,21 +82,9 @@ class EmotionEncoder(nn.Module):
 
 
 class MappedEmotions(EmotionDiffusion):
-    """A frozen diffusion model with an emotion encoder, an emotion space and a mapping network.
+    """A frozen diffusion model with an emotion encoder, an emotion space and a mapping from features to tokens."""
 
-    Args:
-        vocabulary: names of emotions, scenes and objects.
-        config: the diffusion model.
-        encoder: the emotion encoder.
-        space: how features are sampled.
-
-    Attributes:
-        mapping: emotion feature (B, D) to a token per text encoder.
-        space: per emotion, a Gaussian of its training images' features.
-        confidence: (A, C) emotion confidence of the scenes, then the objects.
-    """
-
-    confidence: Tensor
+    confidence: Tensor  # (A, C) emotion confidence of the scenes, then the objects
 
     def __init__(
         self, vocabulary: Vocabulary, config: DiffusionConfig, encoder: EmotionEncoderConfig, space: EmotionSpaceConfig

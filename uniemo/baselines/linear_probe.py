@@ -16,10 +16,7 @@ _ENCODER, _OPTIMIZER = ClipConfig(), RateConfig(lr=1e-3)
 class LinearClassifier(nn.Module):
     """A linear layer on the class token before CLIP's projection, which is where CLIP's authors put their probe.
 
-    Args:
-        clip: a loaded CLIP.
-        num_classes: C.
-        learns: train the tower too.
+    With ``learns`` the tower is trained too.
     """
 
     def __init__(self, clip: ClipParts, num_classes: int, learns: bool = False) -> None:
@@ -35,8 +32,6 @@ class LinearClassifier(nn.Module):
 
 class LinearProbe(ClassifierBaseline):
     """Train a linear layer on frozen features, by gradient where CLIP's authors fit a logistic regression.
-
-    The tower is run without gradient, once per image and epoch.
 
     Args:
         encoder: which CLIP.

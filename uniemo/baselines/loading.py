@@ -34,7 +34,7 @@ def find_baseline(info: CheckpointInfo) -> type[EmotionModule]:
             for value in vars(importlib.import_module(f"uniemo.baselines.{info.method}")).values():
                 if getattr(value, "method", "") == info.method and isinstance(value, type):
                     return value
-    except (ImportError, AttributeError):
+    except (ImportError, AttributeError, TypeError, ValueError):  # also for names that are none
         pass
     raise UniEmoError(
         f"checkpoint must be of a baseline that can be imported; got {path or info.method!r}: "

@@ -18,13 +18,7 @@ _DIFFUSION = DiffusionConfig(train_prompt="a photo of {}")  # CLIP's own wording
 
 
 class WordDiffusion(EmotionDiffusion):
-    """A diffusion model whose prompt names the emotion by a word.
-
-    Args:
-        vocabulary: names of the emotions.
-        config: the diffusion model.
-        words: one per emotion.
-    """
+    """A diffusion model whose prompt names the emotion by a word, one of C."""
 
     def __init__(self, vocabulary: Vocabulary, config: DiffusionConfig, words: Sequence[str]) -> None:
         super().__init__(vocabulary, config)

@@ -23,14 +23,9 @@ _TEMPLATE = 16  # stream of random numbers
 
 
 class EmotionTokens(EmotionDiffusion):
-    """A frozen diffusion model and a token embedding of each emotion for each of its text encoders.
+    """A frozen diffusion model and ``tokens`` of the emotions, (C, W) for each of its text encoders.
 
-    Args:
-        vocabulary: names of the emotions; the embeddings of their words are the tokens' first values.
-        config: the diffusion model.
-
-    Attributes:
-        tokens: one (C, W) per text encoder.
+    Their first values are the embeddings of the emotions' names.
     """
 
     def __init__(self, vocabulary: Vocabulary, config: DiffusionConfig) -> None:

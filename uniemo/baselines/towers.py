@@ -16,12 +16,7 @@ from uniemo.models.encoder import VisualTower
 
 
 class ImageTower(nn.Module):
-    """A CLIP's image tower.
-
-    Args:
-        clip: a loaded CLIP.
-        learns: train it; else it is frozen, stays in eval mode and is run without gradient.
-    """
+    """A CLIP's image tower; unless it ``learns`` it is frozen, in eval mode and run without gradient."""
 
     def __init__(self, clip: ClipParts, learns: bool = False) -> None:
         super().__init__()
@@ -50,14 +45,9 @@ class ImageTower(nn.Module):
 
 
 class PromptedText(nn.Module):
-    """A CLIP's frozen text tower on "[context] <name>.", the context being vectors in the place of words.
+    """A CLIP's frozen text tower on "[context] <name>.", for C names and contexts of n = ``length`` vectors.
 
-    Places behind the last end token are left out: in a causal tower nothing looks at them.
-
-    Args:
-        text: a loaded CLIP's text tower.
-        names: C class names.
-        length: n, context vectors in front of each name.
+    Places behind the last end token are left out: a causal tower does not attend to them.
 
     Raises:
         UniEmoError: names and context do not fit the tower, or the tower is not OpenAI's kind.
@@ -135,12 +125,7 @@ def end_places(model: Any, ids: Tensor) -> Tensor:  # noqa: ANN401 - open_clip i
 
 
 def first_context(text: TextEncoder, length: int, words: str | None) -> Tensor:
-    """Return (n, W) vectors to start from: the embeddings of words, then noise of CoOp's size.
-
-    Args:
-        text: a loaded CLIP's text tower.
-        length: n.
-        words: for example "a photo of a"; None for none.
+    """Return (n, W) vectors to start from: the embeddings of words such as "a photo of a", then noise of CoOp's size.
 
     Raises:
         UniEmoError: ``length`` below one, or more words than that.

@@ -25,10 +25,10 @@ _TOKENS = 12  # of an answer
 
 
 class QuestionModel(nn.Module):
-    """A frozen vision-language model that is asked one question about each image.
+    """A frozen vision-language model, a causal decoder, that is asked one question about each image.
 
     Args:
-        path: folder, or name on the hub, of a model that continues a text about an image (a causal decoder).
+        path: folder, or name on the hub.
         emotions: C names.
         question: ``{}`` stands for the names.
         answer: ``likelihood`` scores each name by the mean log-probability of its tokens, so that long names are not at
@@ -113,12 +113,7 @@ class QuestionModel(nn.Module):
 
 
 def continued(inputs: dict[str, Tensor], name: Sequence[int]) -> dict[str, Tensor]:
-    """Return a model's inputs with tokens behind the text.
-
-    Args:
-        inputs: ``input_ids`` and ``attention_mask`` (B, L), whatever else has their shape, and the images.
-        name: ids of the tokens.
-    """
+    """Return a model's inputs with the token ids of a name behind the text (B, L)."""
     ids = inputs["input_ids"]
     result = dict(inputs)
     for key, value in inputs.items():

@@ -25,13 +25,7 @@ TEMPLATES = (  # ours, after the form of CLIP's own; emotion names are nouns
 
 
 class ZeroShotNetwork(nn.Module):
-    """Cosine of image and emotion, times CLIP's own scale.
-
-    Args:
-        clip: a loaded CLIP.
-        emotions: C names.
-        templates: prompts with ``{}``.
-    """
+    """Cosine of image and emotion, times CLIP's own scale."""
 
     text: Tensor
 
@@ -47,13 +41,7 @@ class ZeroShotNetwork(nn.Module):
 
 
 def ensemble(text: TextEncoder, names: Sequence[str], templates: Sequence[str]) -> Tensor:
-    """Return (C, E) features of length one: the mean over templates of each name's, as CLIP averages its prompts.
-
-    Args:
-        text: a loaded CLIP's text tower.
-        names: C names.
-        templates: prompts with ``{}``.
-    """
+    """Return (C, E) features of length one: the mean over templates of each name's, as CLIP averages its prompts."""
     prompts = [template.replace("{}", name) for name in names for template in templates]
     features = F.normalize(text(prompts), dim=-1).unflatten(0, (len(names), len(templates)))  # (C, P, E)
     return F.normalize(features.mean(dim=1), dim=-1)

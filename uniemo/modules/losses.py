@@ -72,20 +72,11 @@ def understanding_terms(
     step: int,
     kinds: Collection[Kind] = ("scene", "object"),
 ) -> dict[str, Tensor]:
-    """Return the terms of L_U: "scene" and "object" (eq. 4), "emotion" (cross entropy).
+    """Return the terms of L_U: "scene" and "object" (eq. 4), "emotion" (cross entropy of the (B, C) logits).
 
     Generated images have no attributes and take no part in the first two. A query set that the encoder lacks has no
-    term, nor has a kind of attribute that the data lacks; the weights of the others stay as configured.
-
-    Args:
-        model: gives projections and text embeddings.
-        features: of the batch.
-        logits: (B, C) of the emotion head.
-        batch: labels.
-        config: temperature and forms.
-        seed: of the run.
-        step: optimiser step; with the seed and the sample it decides which of several objects is sampled.
-        kinds: attributes that the data has.
+    term, nor has a kind of attribute that is not in ``kinds``, those of the data; the other weights stay as configured.
+    Seed, optimiser step and sample id decide which of several objects is sampled.
     """
     terms = {}
     for kind, feature in (("scene", features.scene), ("object", features.object)):
@@ -116,16 +107,7 @@ def generation_terms(
     seed: int,
     step: int,
 ) -> dict[str, Tensor]:
-    """Return "condition" (eq. 7) and "diffusion" (eq. 8).
-
-    Args:
-        model: with fusion and diffusion backbone.
-        features: of the batch.
-        logits: (B, C) of the emotion head.
-        batch: with targets or latents.
-        seed: of the run.
-        step: optimiser step; noise and timestep of a sample depend on (seed, step, sample id).
-    """
+    """Return "condition" (eq. 7) and "diffusion" (eq. 8, see :func:`denoising_errors`)."""
     assert model.diffusion is not None  # stages 2 and 3 have both
     assert model.condition_loss is not None
     condition = model.condition(features, batch.emotion)

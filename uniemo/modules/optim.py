@@ -14,8 +14,6 @@ from torch.optim import SGD, AdamW, Optimizer
 from uniemo.errors import UniEmoError
 from uniemo.models.uniemo import UniEmoModel
 
-GROUPS = ("clip", "query", "head", "fusion")
-
 
 @dataclass(frozen=True)
 class OptimizerConfig:
@@ -135,16 +133,9 @@ def _steps(trainer: L.Trainer, batches: int) -> int:
 
 
 def schedule(step: int, total: int, warmup: float, final: float = 0.0) -> float:
-    """Return the factor on the learning rate: a linear warm-up, then one cosine.
+    """Return the factor on the learning rate after ``step`` of ``total`` steps: a linear warm-up, then one cosine.
 
-    Args:
-        step: steps taken so far, from 0.
-        total: steps of the whole run.
-        warmup: a share of ``total`` below 1, else a number of steps.
-        final: factor at the end.
-
-    Returns:
-        A factor in (0, 1] during warm-up, in [final, 1] after.
+    ``warmup`` is a share of ``total`` below 1, else a number of steps; ``final`` is the factor at the end.
     """
     rise = warmup if warmup >= 1 else warmup * total
     if step < rise:
@@ -155,25 +146,21 @@ def schedule(step: int, total: int, warmup: float, final: float = 0.0) -> float:
 
 def model_parameters(model: UniEmoModel) -> dict[str, list[nn.Parameter]]:
     """Return the model's own parameters by optimiser group; frozen backbones are in none."""
-    groups: dict[str, list[nn.Parameter]] = {
+
+    def of(*parts: nn.Module | None) -> list[nn.Parameter]:
+        return [parameter for part in parts if part is not None for parameter in part.parameters()]
+
+    adapters = [parameter for parameter in of(model.diffusion) if parameter.requires_grad]
+    return {
         "clip": list(model.encoder.clip_parameters()),
-        "query": list(model.encoder.query_parameters()),
-        "head": list(model.head.parameters()),
-        "fusion": [],
+        "query": [*model.encoder.query_parameters(), *of(model.scene_projection, model.object_projection)],
+        "head": of(model.head),
+        "fusion": [*of(model.fusion, model.condition_loss), *adapters],
     }
-    members: dict[str, tuple[nn.Module | None, ...]] = {
-        "query": (model.scene_projection, model.object_projection),
-        "fusion": (model.fusion, model.condition_loss),
-    }
-    for group, parts in members.items():
-        groups[group] += [parameter for part in parts if part is not None for parameter in part.parameters()]
-    if model.diffusion is not None:  # adapters, where there are any
-        groups["fusion"] += [parameter for parameter in model.diffusion.parameters() if parameter.requires_grad]
-    return groups
 
 
 def freeze(parameters: Mapping[str, Iterable[nn.Parameter]], config: OptimizerConfig) -> None:
-    """Set ``requires_grad`` of every parameter by whether its group, one of ``GROUPS``, has a learning rate above 0."""
+    """Set ``requires_grad`` of every parameter by whether its group has a learning rate above 0."""
     for group, members in parameters.items():
         for parameter in members:
             parameter.requires_grad_(getattr(config, f"lr_{group}") > 0)
@@ -182,10 +169,6 @@ def freeze(parameters: Mapping[str, Iterable[nn.Parameter]], config: OptimizerCo
 def parameter_groups(parameters: Mapping[str, Iterable[nn.Parameter]], config: OptimizerConfig) -> list[dict[str, Any]]:
     """Return AdamW's groups of the parameters that learn; the head's vectors are a group without weight decay.
 
-    Args:
-        parameters: by group name, one of ``GROUPS``.
-        config: learning rates and weight decays.
-
     Raises:
         UniEmoError: nothing learns.
     """
@@ -193,12 +176,12 @@ def parameter_groups(parameters: Mapping[str, Iterable[nn.Parameter]], config: O
     for name, members in parameters.items():
         rate, decay = getattr(config, f"lr_{name}"), getattr(config, f"weight_decay_{name}")
         learning = [parameter for parameter in members if parameter.requires_grad]
-        bare = [parameter for parameter in learning if name == "head" and parameter.ndim < 2]
-        decayed = [parameter for parameter in learning if not (name == "head" and parameter.ndim < 2)]
-        if decayed:
-            groups.append({"name": name, "params": decayed, "lr": rate, "weight_decay": decay})
-        if bare:
-            groups.append({"name": f"{name}_vectors", "params": bare, "lr": rate, "weight_decay": 0.0})
+        vectors = [parameter for parameter in learning if name == "head" and parameter.ndim < 2]
+        others = [parameter for parameter in learning if not (name == "head" and parameter.ndim < 2)]
+        if others:
+            groups.append({"name": name, "params": others, "lr": rate, "weight_decay": decay})
+        if vectors:
+            groups.append({"name": f"{name}_vectors", "params": vectors, "lr": rate, "weight_decay": 0.0})
     if not groups:
         raise UniEmoError("at least one learning rate of model.optimizer must be above 0; all are 0")
     return groups

@@ -52,14 +52,9 @@ class ModelConfig:
 def build_model(
     vocabulary: Vocabulary, config: ModelConfig, optimizer: OptimizerConfig, kinds: Collection[Kind]
 ) -> UniEmoModel:
-    """Build a model with what does not learn frozen.
+    """Build a model; freeze groups with a learning rate of 0, and the projections of attributes that the data lacks.
 
-    Args:
-        vocabulary: names of emotions, scenes and objects.
-        config: the model's parts.
-        optimizer: a learning rate of 0 freezes its group.
-        kinds: attributes that the data has. The projection of another is frozen: no loss would hold it in CLIP's text
-            space.
+    No loss would hold those in CLIP's text space; ``kinds`` are the attributes that the data has.
     """
     model = UniEmoModel.build(vocabulary, config.encoder, config.head, config.attributes, config.generation())
     freeze(model_parameters(model), optimizer)
@@ -78,12 +73,7 @@ def input_sizes(model: UniEmoModel) -> dict[str, int]:
 
 
 def start_from(module: EmotionModule, state: dict[str, Tensor], info: CheckpointInfo) -> Transfer:
-    """Load the weights of an earlier stage; print what starts anew because it does not fit the model's names.
-
-    Args:
-        module: with the model as it is initialised.
-        state: the checkpoint's.
-        info: the checkpoint.
+    """Load an earlier stage into a module's new model; print what starts anew because it does not fit its names.
 
     Raises:
         UniEmoError: the two models have other sizes.

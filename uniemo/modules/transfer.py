@@ -33,19 +33,12 @@ _SHAPING = {  # choices that decide which tensors a model has, by part; towers a
 
 @dataclass(frozen=True)
 class Transfer:
-    """A checkpoint's state, made to fit a model of other names.
-
-    Attributes:
-        state: loads into the model.
-        tables: whether P(emotion | attribute) is the checkpoint's.
-        space: whether the emotion space is the checkpoint's.
-        note: one line that says what starts anew; empty when nothing does.
-    """
+    """A checkpoint's state, made to fit a model of other names."""
 
     state: dict[str, Tensor]
-    tables: bool
-    space: bool
-    note: str
+    tables: bool  # whether P(emotion | attribute) is the checkpoint's
+    space: bool  # whether the emotion space is the checkpoint's
+    note: str  # one line that says what starts anew; empty when nothing does
 
 
 def transfer(state: dict[str, Tensor], own: dict[str, Tensor], source: Vocabulary, target: Vocabulary) -> Transfer:
@@ -56,18 +49,16 @@ def transfer(state: dict[str, Tensor], own: dict[str, Tensor], source: Vocabular
     is known, P(emotion | attribute). Attributes of another vocabulary are embedded anew; the projections into CLIP's
     text space do not depend on names and are kept.
 
-    Args:
-        state: the checkpoint's, without the module's prefix.
-        own: the new model's, as it is initialised.
-        source: names that the checkpoint was trained with.
-        target: names of the new model.
+    ``state`` is the checkpoint's, without the module's prefix, trained with the names ``source``; ``own`` is the new
+    model's, as it is initialised with the names ``target``.
     """
     result = dict(state)
     notes: list[str] = []
     emotions = _mapping(source.emotions, target.emotions)
     if emotions is None or not emotions.same_classes:
         _renew(result, own, _PER_EMOTION)
-        parts = "emotion head and condition loss start" if _has(state, "condition_loss.") else "emotion head starts"
+        conditions = any(name.startswith("condition_loss.") for name in state)
+        parts = "emotion head and condition loss start" if conditions else "emotion head starts"
         notes.append(f"the {parts} anew for {', '.join(target.emotions)}")
     elif not emotions.trivial:
         rows = [source.emotions.index(name) for name in target.emotions]
@@ -96,8 +87,7 @@ def transfer(state: dict[str, Tensor], own: dict[str, Tensor], source: Vocabular
 def kept_attributes(source: Vocabulary, target: Vocabulary) -> Vocabulary | None:
     """Return the data's names with the checkpoint's attributes, for data without any.
 
-    Returns:
-        None where the data has attributes, the checkpoint has none, or its emotions cannot be mapped to the data's.
+    None where the data has attributes, the checkpoint has none, or its emotions cannot be mapped to the data's.
     """
     if target.scenes or target.objects or not (source.scenes or source.objects):
         return None
@@ -120,15 +110,8 @@ def check_names(names: Vocabulary, data: Vocabulary) -> None:
 
 
 def check_sizes(data: EmotionDataModule, sizes: dict[str, int], names: dict[str, str], model: Vocabulary) -> None:
-    """Raise UniEmoError unless the data's images have the sizes that the networks take.
-
-    Args:
-        data: the data.
-        sizes: image size of the "clip" and "diffusion" networks that a method has, in pixels.
-        names: of the same networks.
-        model: names that the model knows; for data with other emotions no images are generated.
-    """
-    same = set(model.emotions) == set(data.vocabulary.emotions)
+    """Raise UniEmoError unless the data's images have the sizes that the "clip" and "diffusion" networks take."""
+    same = set(model.emotions) == set(data.vocabulary.emotions)  # for other emotions no images are generated
     for kind, option, given, does in (
         ("clip", "image_size", data.image_size, "takes"),
         ("diffusion", "diffusion_size", data.diffusion_size, "generates"),
@@ -149,8 +132,8 @@ def mismatch(own: dict[str, dict[str, Any]], info: CheckpointInfo, same_tower: b
 
     Args:
         own: the model's configuration by part, plain values.
-        info: of the checkpoint.
-        same_tower: whether the two CLIP towers are of the same size, whatever they are called.
+        info: the checkpoint.
+        same_tower: whether the two CLIP towers are of the same size, whatever their names.
     """
     options = []
     for part, names in _SHAPING.items():
@@ -186,10 +169,6 @@ def _mapping(source: tuple[str, ...], target: tuple[str, ...]) -> LabelMap | Non
     except UniEmoError:
         return None
     return found if set(found.names.values()) == set(target) else None
-
-
-def _has(state: dict[str, Tensor], prefix: str) -> bool:
-    return any(name.startswith(prefix) for name in state)
 
 
 def _renew(state: dict[str, Tensor], own: dict[str, Tensor], prefixes: tuple[str, ...]) -> None:

@@ -1,60 +1,17 @@
-"""Tiny runs of the baselines that tell emotions, and a tiny vision-language model."""
+"""A tiny vision-language model."""
 
-import atexit
-import shutil
-import tempfile
-from functools import cache
 from pathlib import Path
 
 import torch
-import yaml
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from tests.tiny import CORPUS
-from tests.tiny_runs import assets
-from uniemo.cli import main
-
-METHODS = ("zero_shot", "linear_probe", "fine_tune", "coop", "cocoop")
 
 
-@cache
-def folder() -> Path:
-    """Folder for overlays, runs and the vision-language model."""
-    root = Path(tempfile.mkdtemp(prefix="uniemo-telling-"))
-    atexit.register(shutil.rmtree, root, ignore_errors=True)
-    return root
-
-
-def recipe(method: str) -> list[str]:
-    """Words of a tiny fit, without a run folder."""
-    overlay = {
-        "data": {"init_args": {"root": str(assets() / "tree"), "image_size": 32, "batch_size": 16}},
-        "trainer": {"log_every_n_steps": 1, "enable_progress_bar": False},
-    }
-    if method == "vision_language":
-        overlay["model"] = {"init_args": {"path": str(tiny_vision_language())}}
-    else:
-        overlay["model"] = {"init_args": {"encoder": {"clip": str(assets() / "clip")}}}
-    if method not in ("zero_shot", "vision_language"):
-        overlay["trainer"]["max_epochs"] = 1
-    if method == "coop":
-        overlay["model"]["init_args"]["context_length"] = 3
-    file = folder() / f"{method}.yaml"
-    file.write_text(yaml.safe_dump(overlay))
-    return ["fit", "--config", f"baselines/{method}.yaml", "--config", str(file)]
-
-
-@cache
-def trained(method: str) -> Path:
-    """Run folder of a method."""
-    run = folder() / "runs" / method
-    assert main([*recipe(method), "--run_dir", str(run)]) == 0
-    return run
-
-
-@cache
-def tiny_vision_language() -> Path:
-    """Write a LLaVA of two layers and random weights that knows the words of the tiny CLIP's corpus."""
+def tiny_llava(place: Path) -> Path:
+    """Write a LLaVA of two layers and random weights, unless it is there, that knows the tiny CLIP's corpus."""
+    if place.exists():
+        return place
     from transformers import (
         CLIPImageProcessor,
         CLIPVisionConfig,
@@ -103,7 +60,6 @@ def tiny_vision_language() -> Path:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = LlavaForConditionalGeneration(config)
-    place = folder() / "llava"
     model.save_pretrained(place)
     processor.save_pretrained(place)
     return place

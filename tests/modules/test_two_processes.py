@@ -19,12 +19,6 @@ pytestmark = pytest.mark.skipif(cpu_cores() < 2, reason="two processes need two 
 TWO = ["--trainer.accelerator", "cpu", "--trainer.devices", "2", "--trainer.strategy", "ddp_fork"]
 
 
-@pytest.fixture(autouse=True)
-def quiet_folder(tmp_path, monkeypatch):
-    monkeypatch.setenv("UNIEMO_CACHE", str(assets() / "cache"))
-    monkeypatch.chdir(tmp_path)
-
-
 def figures(folder, command):
     """Return the figures and the confusion that a command has written."""
     values = json.loads((folder / f"{command}.json").read_text())

@@ -25,11 +25,6 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 Run = namedtuple("Run", "steps validations weights best table folder")
 
 
-@pytest.fixture(autouse=True)
-def quiet_folder(monkeypatch):
-    monkeypatch.setenv("UNIEMO_CACHE", str(assets() / "cache"))
-
-
 class Recorder(L.Callback):
     """Write down what every step did; with ``keep`` copy last.ckpt as it lies there before each step, by batch."""
 

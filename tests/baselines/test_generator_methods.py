@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from tests.baselines.drawing_runs import folder
+from tests.baselines.baseline_runs import folder
 from tests.tiny import VOCABULARY
 from tests.tiny_runs import assets
 from uniemo.baselines.dreambooth import DreamBooth

@@ -7,21 +7,10 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.baselines.drawing_runs import METHODS, recipe, trained
-from tests.tiny_runs import assets
+from tests.baselines.baseline_runs import GENERATORS, best, recipe, trained
 from uniemo.cli import main
 
-KINDS = [*((method, "sd") for method in METHODS), ("textual_inversion", "xl"), ("emogen", "xl")]
-
-
-@pytest.fixture(autouse=True)
-def own_folder(tmp_path, monkeypatch):
-    assets()
-    monkeypatch.chdir(tmp_path)
-
-
-def best(method, kind="sd"):
-    return str(trained(method, kind) / "best.ckpt")
+KINDS = [*((method, "sd") for method in GENERATORS), ("textual_inversion", "xl"), ("emogen", "xl")]
 
 
 @pytest.mark.parametrize(("method", "kind"), [*KINDS, ("dreambooth", "xl")])
@@ -50,7 +39,7 @@ def test_checkpoint_holds_what_was_trained_alone(method, kind):
         assert torch.allclose(confidence[held].sum(dim=1), torch.ones(int(held.sum())), atol=1e-5)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", GENERATORS)
 def test_test_has_generation_figures_alone(method, tmp_path):
     assert main(["test", "--ckpt", best(method), "--run_dir", str(tmp_path)]) == 0
     figures = json.loads((tmp_path / "test.json").read_text())
@@ -93,7 +82,7 @@ def test_prompts_and_mixtures(tmp_path, capsys):
         done = main(["generate", "--ckpt", best(method), *mixed, "--out", f"{method}2"])
         if method in ("prompted", "dreambooth"):
             assert done == 2
-            assert f"the method {method} draws one emotion at a time" in capsys.readouterr().err
+            assert "this method generates one emotion at a time" in capsys.readouterr().err
         else:
             assert done == 0
             assert (tmp_path / f"{method}2/awe+fear/00000.png").is_file()
@@ -135,7 +124,7 @@ def test_refusals(capsys, monkeypatch, tmp_path):
         assert error.count("\n") == 1, error
         return error
 
-    assert "draws images" in refused("predict", "--ckpt", inversion, "--run_dir", "a")
+    assert "generates images" in refused("predict", "--ckpt", inversion, "--run_dir", "a")
     words = [*recipe("textual_inversion"), "--run_dir", "b"]
     assert "must be 32" in refused(*words, "--data.diffusion_size", "64")
     assert "lora_rank must be 0" in refused(*words, "--model.diffusion.lora_rank", "2")

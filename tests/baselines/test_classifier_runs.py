@@ -6,7 +6,7 @@ import shutil
 import pytest
 import torch
 
-from tests.baselines.telling_runs import METHODS, recipe, trained
+from tests.baselines.baseline_runs import CLASSIFIERS, best, recipe, trained
 from tests.other_trees import painted
 from tests.tiny_runs import assets
 from tests.tiny_runs import recipe as stage_recipe
@@ -15,20 +15,10 @@ from uniemo.cli import main
 from uniemo.data import EmoSet
 from uniemo.modules import EmotionModule
 
-TRAINED = METHODS[1:]
+TRAINED = CLASSIFIERS[1:]
 
 
-@pytest.fixture(autouse=True)
-def own_folder(tmp_path, monkeypatch):
-    assets()
-    monkeypatch.chdir(tmp_path)
-
-
-def best(method):
-    return str(trained(method) / "best.ckpt")
-
-
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", CLASSIFIERS)
 def test_checkpoint_holds_what_was_trained_alone(method):
     content, info = read_checkpoint(best(method))
     assert (info.stage, info.method, set(info.backbones)) == ("baseline", method, {"clip"})
@@ -39,7 +29,7 @@ def test_checkpoint_holds_what_was_trained_alone(method):
     assert (trained(method) / "last.ckpt").exists() == (method in TRAINED)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", CLASSIFIERS)
 def test_test_and_classify_agree(method, tmp_path):
     assert main(["test", "--ckpt", best(method), "--run_dir", "run"]) == 0
     figures = json.loads((tmp_path / "run/test.json").read_text())
