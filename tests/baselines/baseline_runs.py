@@ -56,9 +56,13 @@ def recipe(method: str, kind: str = "sd") -> list[str]:
     return ["fit", "--config", f"baselines/{method}.yaml", "--config", str(file)]
 
 
-@cache
 def trained(method: str, kind: str = "sd") -> Path:
     """Run folder of a method."""
+    return _trained(method, kind)
+
+
+@cache
+def _trained(method: str, kind: str) -> Path:
     run = folder() / "runs" / f"{method}_{kind}"
     assert main([*recipe(method, kind), "--run_dir", str(run)]) == 0
     return run

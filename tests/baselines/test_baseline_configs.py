@@ -110,10 +110,14 @@ class MeanColour(ClassifierBaseline):
 def test_a_baseline_outside_the_package(tmp_path, monkeypatch):
     (tmp_path / "mean_colour_file.py").write_text(OWN)
     monkeypatch.syspath_prepend(str(tmp_path))
-    tree = assets() / "tree"
-    data = ["--data", "EmoSet", "--data.root", str(tree), "--data.image_size", "32", "--data.batch_size", "16"]
-    model = ["--model", "mean_colour_file.MeanColour", "--trainer.max_epochs", "1", "--run_dir", "run"]
-    assert main(["fit", *model, *data, "--data.diffusion_size", "null"]) == 0
+    data = {"root": str(assets() / "tree"), "image_size": 32, "diffusion_size": None, "batch_size": 16}
+    config = {
+        "model": {"class_path": "mean_colour_file.MeanColour"},
+        "data": {"class_path": "uniemo.data.EmoSet", "init_args": data},
+        "trainer": {"max_epochs": 1, "enable_progress_bar": False},
+    }
+    (tmp_path / "own.yaml").write_text(yaml.safe_dump(config))
+    assert main(["fit", "--config", "own.yaml", "--run_dir", "run"]) == 0
     assert read_checkpoint("run/best.ckpt")[1].method == "mean_colour"
     assert main(["test", "--ckpt", "run/best.ckpt"]) == 0
-    assert main(["classify", "--ckpt", "run/best.ckpt", str(tree / "image"), "--output", "out.jsonl"]) == 0
+    assert main(["classify", "--ckpt", "run/best.ckpt", f"{data['root']}/image", "--output", "out.jsonl"]) == 0

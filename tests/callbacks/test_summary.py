@@ -1,7 +1,7 @@
 import numpy as np
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from tests.tiny_runs import assets, recipe
+from tests.tiny_runs import recipe
 from uniemo.callbacks.summary import format_table
 from uniemo.cli import main
 
@@ -21,8 +21,7 @@ def test_without_metrics():
     assert "no metrics" in format_table({}, "end")
 
 
-def test_losses_are_means_over_the_last_epoch(tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("UNIEMO_CACHE", str(assets() / "cache"))
+def test_losses_are_means_over_the_last_epoch(tmp_path, capsys):
     words = [*recipe("understanding"), "--run_dir", str(tmp_path / "run"), "--data.batch_size", "20"]
     assert main([*words, "--trainer.max_epochs", "2"]) == 0
     table = dict(line.split() for line in capsys.readouterr().out.splitlines() if line.startswith("  loss/"))

@@ -53,7 +53,7 @@ def test_errors_of_communication_are_told_from_others():
 
 
 @pytest.mark.skipif(not enough_cores, reason="two processes need two cores")
-def test_means_of_the_closing_table_are_over_all_images():
+def test_means_of_the_summary_are_over_all_images():
     """Three steps of 16, 16 and 13 images, of two ranks 8 + 8, 8 + 8 and 7 + 6; losses are those of all ranks."""
     losses, whole, shares = (3.0, 2.0, 0.5), (16, 16, 13), ((8, 8, 7), (8, 8, 6))
 

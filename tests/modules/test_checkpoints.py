@@ -3,20 +3,15 @@
 import json
 import shutil
 
-import lightning as L
 import pytest
 import torch
 
 from tests.tiny_runs import assets, recipe, trained
 from uniemo import UniEmoError
-from uniemo.callbacks import LastCheckpoint
 from uniemo.checkpoint import GENERATING, load_model, read_checkpoint
 from uniemo.cli import main
 from uniemo.cli.training import TrainingCLI
 from uniemo.data import EmoSet
-from uniemo.models.diffusion import DiffusionConfig
-from uniemo.models.encoder import EncoderConfig
-from uniemo.models.head import HeadConfig
 from uniemo.modules import JointModule
 
 
@@ -85,52 +80,6 @@ def test_command_line_wins_over_the_checkpoint(monkeypatch):
     assert cli.datamodule.eval_batch_size == 5
     assert (cli.model.seed, cli.datamodule.seed) == (7, 7)
     assert cli.run_dir == trained("understanding")
-
-
-class Recorder(L.Callback):
-    """Keep the losses of every step; stop after an epoch."""
-
-    def __init__(self, stop_after=None):
-        self.losses, self.stop_after = [], stop_after
-
-    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
-        self.losses.append((trainer.global_step, float(outputs["loss"])))
-
-    def on_train_epoch_end(self, trainer, pl_module):
-        trainer.should_stop = self.stop_after == trainer.current_epoch
-
-
-def joint_run(folder, stop_after=None, ckpt_path=None):
-    data = EmoSet(str(assets() / "tree"), image_size=32, diffusion_size=32, batch_size=16)
-    module = JointModule(
-        encoder=EncoderConfig(clip=str(assets() / "clip"), query_length=2),
-        head=HeadConfig(hidden=16),
-        diffusion=DiffusionConfig(path=str(assets() / "diffusion")),
-        seed=3,
-    )
-    recorder = Recorder(stop_after)
-    trainer = L.Trainer(
-        max_epochs=2,
-        accelerator="cpu",
-        default_root_dir=str(folder),
-        callbacks=[LastCheckpoint(), recorder],
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
-    trainer.fit(module, data, ckpt_path=ckpt_path)
-    return recorder.losses, module
-
-
-def test_resumed_run_equals_an_unbroken_one(tmp_path):
-    whole, module = joint_run(tmp_path / "whole")
-    first, _ = joint_run(tmp_path / "broken", stop_after=0)
-    torch.rand(17)  # the global random state is not the same as it was
-    second, resumed = joint_run(tmp_path / "broken", ckpt_path=tmp_path / "broken/last.ckpt")
-    assert [step for step, _ in first + second] == [1, 2, 3, 4, 5, 6]
-    assert first + second == whole
-    for name, value in module.model.trained_state_dict().items():
-        assert torch.equal(resumed.model.trained_state_dict()[name], value), name
 
 
 def test_load_from_checkpoint_in_python(tmp_path):

@@ -202,13 +202,6 @@ def test_stage_1_on_fi_from_emoset_keeps_the_head(capsys):
     torch.testing.assert_close(module.eval().classify(images), before.classify(images).flip(1))
 
 
-def test_stage_1_on_other_emotions_from_emoset(tmp_path, capsys):
-    words = [*recipe("understanding"), *on("EmotionROI"), "--model.init_from", best(), "--run_dir", "run"]
-    assert main(words) == 0
-    out = capsys.readouterr().out
-    assert out.count("the emotion head starts anew for anger, disgust, fear, joy, sadness, surprise") == 1
-
-
 def test_stage_2_without_attributes_has_no_correlation(tmp_path, capsys):
     assert main([*recipe("joint"), *on("FI"), "--run_dir", "run", "--generation_metrics.every_n_epochs", "0"]) == 0
     assert losses(capsys) == {f"loss/{name}" for name in ("condition", "diffusion", "emotion", "total")}

@@ -1,17 +1,21 @@
+import pytest
 import torch
 
 from uniemo.modules import random as randoms
 from uniemo.modules.random import generator, mixed_seed, sample_integers, sample_noise, sample_uniform
 
+OTHERS = ({"seed": 2, "step": 9}, {"seed": 1, "step": 8}, {"seed": 1, "step": 9, "stream": 1})
 
-def test_noise_depends_on_seed_step_and_sample_only():
-    ids = torch.tensor([3, 7, 5])
-    noise = sample_noise(ids, (2, 4), seed=1, step=9)
-    assert noise.shape == (3, 2, 4)
-    assert torch.equal(sample_noise(ids.flip(0), (2, 4), seed=1, step=9), noise.flip(0))
-    assert torch.equal(sample_noise(ids[1:2], (2, 4), seed=1, step=9)[0], noise[1])
-    for other in ({"seed": 2, "step": 9}, {"seed": 1, "step": 8}, {"seed": 1, "step": 9, "stream": 1}):
-        assert not torch.equal(sample_noise(ids, (2, 4), **other), noise)
+
+@pytest.mark.parametrize(
+    "sample", [lambda ids, **key: sample_noise(ids, (2, 4), **key), lambda ids, **key: sample_uniform(ids, **key)]
+)
+def test_numbers_depend_on_seed_step_and_sample_only(sample):
+    ids = torch.tensor([3, 2**40, 5])
+    numbers = sample(ids, seed=1, step=9)
+    assert torch.equal(sample(ids.flip(0), seed=1, step=9), numbers.flip(0))
+    assert torch.equal(sample(ids[1:2], seed=1, step=9)[0], numbers[1])
+    assert not any(torch.equal(sample(ids, **other), numbers) for other in OTHERS)
 
 
 def test_noise_leaves_the_global_state_alone():
@@ -44,14 +48,6 @@ def test_uniform_numbers_are_those_of_splitmix64(monkeypatch):
     monkeypatch.setattr(randoms, "mixed_seed", lambda *numbers: 0)
     expected = [0xE220A8397B1DCDAF, 0x6E789E6AA1B965F4, 0x06C45D188009454F]
     assert sample_uniform(torch.arange(3), 0, 0).tolist() == [(number >> 11) / 2**53 for number in expected]
-
-
-def test_uniform_numbers_depend_on_seed_step_and_sample_only():
-    ids = torch.tensor([3, 2**40, 5])
-    numbers = sample_uniform(ids, seed=1, step=9)
-    assert torch.equal(sample_uniform(ids.flip(0), seed=1, step=9), numbers.flip(0))
-    for other in ({"seed": 2, "step": 9}, {"seed": 1, "step": 8}, {"seed": 1, "step": 9, "stream": 1}):
-        assert not torch.equal(sample_uniform(ids, **other), numbers)
 
 
 def test_uniform_numbers_are_uniform():
