@@ -19,7 +19,7 @@ from uniemo.models.emotion_space import Weights, emotion_weights
 from uniemo.models.losses import Condition
 from uniemo.models.state import load_trained_state, trained_state
 from uniemo.modules.base import EmotionModule
-from uniemo.modules.generator import evaluating, generate_images, latent_encoder
+from uniemo.modules.generator import evaluating, generate, latent_encoder
 from uniemo.modules.optim import RateConfig
 from uniemo.vocabulary import Vocabulary
 
@@ -182,17 +182,7 @@ class GeneratorBaseline(EmotionModule):
     def prepare_generation(self) -> None:
         """Do nothing: generation needs the weights alone."""
 
-    def generate(
-        self,
-        emotion: int | Sequence[int],
-        seeds: list[int],
-        steps: int | None = None,
-        guidance: float | None = None,
-        space: Sampling | None = None,
-        batch_size: int = 16,
-    ) -> Tensor:
-        """Generate one image per seed, see :func:`uniemo.modules.generator.generate_images`."""
-        return generate_images(self.model, emotion, seeds, steps, guidance, space, batch_size)
+    generate = generate
 
     # Checkpoints.
 

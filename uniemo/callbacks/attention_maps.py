@@ -13,7 +13,6 @@ from torch import Tensor
 
 from uniemo.cache import atomic_write
 from uniemo.callbacks.image_grid import image_grid, log_picture, to_pil
-from uniemo.callbacks.protocol import Attends
 from uniemo.data.batch import EmotionBatch
 from uniemo.data.transforms import denormalise
 from uniemo.errors import UniEmoError
@@ -134,9 +133,9 @@ class AttentionMaps(L.Callback):
     def _collect(self, module: L.LightningModule, batch: EmotionBatch, limit: int | None, emotions: int) -> None:
         """Add the shares and pictures of a batch."""
         few = self._choose(batch, emotions)
-        if not isinstance(module, Attends) or (batch.masks is None and not few):
+        if not hasattr(module, "attention") or (batch.masks is None and not few):
             return
-        maps = module.attention(batch.images)
+        maps: dict[str, Tensor] = module.attention(batch.images)
         self._seen += len(batch)
         if not maps:
             return

@@ -17,7 +17,6 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor
 
 from uniemo.cache import atomic_write
-from uniemo.callbacks.protocol import Completes
 from uniemo.errors import UniEmoError
 
 
@@ -74,8 +73,9 @@ class _RunFolderCheckpoint(ModelCheckpoint):
     def _complete(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Give the file to the module; one in another folder, which a resumed run came from, is not this run's."""
         path = Path(self.best_model_path)
-        if str(path.parent) == self.dirpath and isinstance(module, Completes) and not trainer.fast_dev_run:
-            module.complete_checkpoint(path)
+        complete = getattr(module, "complete_checkpoint", None)
+        if complete is not None and str(path.parent) == self.dirpath and not trainer.fast_dev_run:
+            complete(path)
 
 
 class BestCheckpoint(_RunFolderCheckpoint):

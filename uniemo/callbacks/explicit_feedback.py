@@ -16,7 +16,7 @@ from torch import Tensor
 from uniemo.cache import atomic_write
 from uniemo.callbacks.generation_metrics import VIEWS
 from uniemo.callbacks.image_grid import image_grid, log_picture
-from uniemo.callbacks.protocol import Generates, TakesFeedback, names_for_clarity
+from uniemo.callbacks.protocol import Generates, names_for_clarity
 from uniemo.data.base import EmotionDataModule
 from uniemo.distributed import broadcast, gather, is_first
 from uniemo.errors import UniEmoError
@@ -132,7 +132,7 @@ class ExplicitFeedback(L.Callback):
 
     def _active(self, module: L.LightningModule, data: EmotionDataModule) -> bool:
         """Whether this run generates images."""
-        if self.num_per_emotion == 0 or not isinstance(module, TakesFeedback):
+        if self.num_per_emotion == 0 or not getattr(module, "feedback", False):
             return False
         return self.index is not None or data.generated is None
 
@@ -142,7 +142,7 @@ class ExplicitFeedback(L.Callback):
         folder = root / "generated"
         data: EmotionDataModule = trainer.datamodule
         device = module.device
-        assert isinstance(module, Generates)  # see _active
+        assert isinstance(module, Generates)  # a module with feedback is one
         self._generate(folder, module, progress=trainer.progress_bar_callback is not None)
         networks = EvaluationNetworks(self.clip).to(device)
         classifier, _ = emotion_classifier(networks.clip, data, VIEWS)

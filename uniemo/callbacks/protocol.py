@@ -1,23 +1,18 @@
-"""What callbacks ask of a module: what it can do, never its class."""
+"""What callbacks ask of a module that generates.
+
+Other abilities are single attributes: ``attention(images)`` returns maps (B, h, w) by query set, each summing to 1;
+``complete_checkpoint(path)`` rewrites a checkpoint once training is over with what is too costly to compute each time
+one is written; a module with ``feedback = True`` trains on its own images, with ``pretrained`` from the start.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
 
 from torch import Tensor
 
 from uniemo.vocabulary import Vocabulary
-
-
-@runtime_checkable
-class Attends(Protocol):
-    """Has query sets with attention maps."""
-
-    def attention(self, images: Tensor) -> dict[str, Tensor]:
-        """Return maps (B, h, w) that sum to 1 per image, by the query set's name: "scene", "object"."""
-        ...
 
 
 @runtime_checkable
@@ -46,24 +41,6 @@ class Generates(Protocol):
 
         None takes the module's own setting.
         """
-        ...
-
-
-@runtime_checkable
-class TakesFeedback(Generates, Protocol):
-    """Trains on images that it has generated itself."""
-
-    feedback: bool  # a module that has the attribute wants its own images
-    init_from: str | None  # checkpoint that it starts from
-    pretrained: bool  # whether that checkpoint can generate images
-
-
-@runtime_checkable
-class Completes(Protocol):
-    """Has something to add to its checkpoints once training is over."""
-
-    def complete_checkpoint(self, path: Path) -> None:
-        """Rewrite a checkpoint with what is too costly to compute each time one is written."""
         ...
 
 

@@ -5,7 +5,7 @@ from uniemo.modules.feedback import FeedbackModule
 from uniemo.modules.joint import JointModule
 from uniemo.modules.losses import LossConfig
 from uniemo.modules.optim import OptimizerConfig, RateConfig
-from uniemo.modules.stage import ModelConfig
+from uniemo.modules.stage_model import ModelConfig
 from uniemo.modules.understanding import UnderstandingModule
 
 __all__ = [

@@ -16,5 +16,5 @@ class FeedbackModule(JointModule):
     """
 
     stage = FEEDBACK
-    feedback = True  # callbacks.protocol.TakesFeedback
+    feedback = True  # see callbacks/protocol.py
     init_stages: ClassVar[tuple[str, ...]] = (JOINT, FEEDBACK)

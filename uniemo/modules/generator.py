@@ -29,22 +29,22 @@ def evaluating(model: nn.Module) -> Iterator[None]:
         model.train(was_training)
 
 
-def generate_images(
-    model: Any,  # noqa: ANN401 - has the ``generate`` of uniemo.models.uniemo.UniEmoModel
+def generate(
+    module: Any,  # noqa: ANN401 - its model has the ``generate`` of uniemo.models.uniemo.UniEmoModel
     emotion: int | Sequence[int],
     seeds: list[int],
-    steps: int | None,
-    guidance: float | None,
-    space: Literal["bank", "gaussian"] | None,
-    batch_size: int,
+    steps: int | None = None,
+    guidance: float | None = None,
+    space: Literal["bank", "gaussian"] | None = None,
+    batch_size: int = 16,
 ) -> Tensor:
     """Generate one image per seed, for one emotion or one per seed: (n, 3, H, W) in [0, 1] on the CPU.
 
-    None takes the configuration's choice.
+    None takes the configuration's choice. Modules have this function as their method.
     """
     weights = [{one: 1.0} for one in ([emotion] * len(seeds) if isinstance(emotion, int) else emotion)]
-    with evaluating(model):
-        images: Tensor = model.generate(
+    with evaluating(module.model):
+        images: Tensor = module.model.generate(
             weights, seeds, steps=steps, guidance=guidance, kind=space, batch_size=batch_size
         )
     return images

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -22,12 +21,12 @@ from uniemo.models.fusion import FusionConfig
 from uniemo.models.head import HeadConfig
 from uniemo.models.losses import ConditionLossConfig
 from uniemo.models.uniemo import UniEmoModel
+from uniemo.modules import generator, stage_model
 from uniemo.modules.base import EmotionModule
-from uniemo.modules.generator import evaluating, generate_images, latent_encoder
 from uniemo.modules.losses import LossConfig, generation_terms, joint_loss, understanding_terms
-from uniemo.modules.optim import OptimizerConfig, model_parameters, parameter_groups
+from uniemo.modules.optim import OptimizerConfig
 from uniemo.modules.space import fit_space
-from uniemo.modules.stage import ModelConfig, attention_maps, build_model, holds_tower, input_sizes, start_from
+from uniemo.modules.stage_model import ModelConfig
 from uniemo.modules.strategies import FrozenFSDPStrategy
 from uniemo.modules.transfer import kept_attributes
 from uniemo.vocabulary import Vocabulary
@@ -60,6 +59,13 @@ class JointModule(EmotionModule):
     init_stages: ClassVar[tuple[str, ...]] = (UNDERSTANDING, JOINT)
     optimizer: OptimizerConfig
     model: UniEmoModel
+    make_model = stage_model.make_model
+    input_sizes = stage_model.input_sizes
+    parameter_groups = stage_model.parameter_groups
+    attention = stage_model.attention
+    trained_state = stage_model.trained_state
+    load_trained_state = stage_model.load_trained_state
+    generate = generator.generate
 
     def __init__(
         self,
@@ -90,28 +96,11 @@ class JointModule(EmotionModule):
         self._full_spaces: dict[int, dict[str, Tensor]] = {}  # of all training images, by step, at the end of fit
         self._space_step = -1  # step whose weights the emotion space was built with
 
-    def make_model(self, vocabulary: Vocabulary) -> UniEmoModel:
-        """Return the model, with what does not learn frozen."""
-        self.clip_tuned = self.optimizer.lr_clip > 0
-        return build_model(vocabulary, self.config, self.optimizer, self.attribute_kinds)
-
-    def input_sizes(self) -> dict[str, int]:
-        """Return the image sizes that CLIP and the diffusion model take, in pixels."""
-        return input_sizes(self.model)
-
-    def parameter_groups(self) -> list[dict[str, Any]]:
-        """Return AdamW's groups: tower, queries, head, fusion."""
-        return parameter_groups(model_parameters(self.model), self.optimizer)
-
-    def attention(self, images: Tensor) -> dict[str, Tensor]:
-        """Return maps (B, h, w) of the query sets "scene" and "object", each summing to 1."""
-        return attention_maps(self.model, images)
-
     def setup(self, stage: str) -> None:
         """Build the model; give its VAE to data that caches latents (Lightning's hook)."""
         super().setup(stage)
         if stage == "fit" and self.trainer.datamodule.cached_latents:
-            self.trainer.datamodule.lend_encoder(latent_encoder(self))
+            self.trainer.datamodule.lend_encoder(generator.latent_encoder(self))
 
     def starting_vocabulary(self, data: Vocabulary, info: CheckpointInfo | None) -> Vocabulary:
         """Keep the checkpoint's scenes and objects on data without any, where P(emotion | attribute) can be known.
@@ -125,8 +114,7 @@ class JointModule(EmotionModule):
 
     def initialise(self, state: dict[str, Tensor], info: CheckpointInfo) -> None:
         """Load an earlier stage; a generating one has tables and an emotion space, used where they fit the names."""
-        fitted = start_from(self, state, info)
-        self.clip_tuned |= holds_tower(fitted.state)
+        fitted = stage_model.start_from(self, state, info)
         self.pretrained = info.stage in GENERATING
         self._tables_known = self.pretrained and fitted.tables
         if self.pretrained and fitted.space:
@@ -183,7 +171,7 @@ class JointModule(EmotionModule):
             images_per_emotion: training images per emotion, without augmentation; None takes all.
         """
         assert self.config.space is not None  # this stage has it
-        with evaluating(self.model):
+        with generator.evaluating(self.model):
             loader = self.trainer.datamodule.evaluation_loader("train", images_per_emotion)
             fit_space(self.model, loader, self.device, self.config.space.bank_size, self.seed)
         self._space_step = self.global_step
@@ -194,33 +182,12 @@ class JointModule(EmotionModule):
         if isinstance(self.trainer.strategy, FrozenFSDPStrategy):
             self.trainer.strategy.gather()
 
-    def generate(
-        self,
-        emotion: int | Sequence[int],
-        seeds: list[int],
-        steps: int | None = None,
-        guidance: float | None = None,
-        space: Literal["bank", "gaussian"] | None = None,
-        batch_size: int = 16,
-    ) -> Tensor:
-        """Generate one image per seed, see :func:`uniemo.modules.generator.generate_images`."""
-        return generate_images(self.model, emotion, seeds, steps, guidance, space, batch_size)
-
     def _update_space(self) -> None:
         """Build the emotion space in training unless it fits the present weights."""
         if self.trainer.state.fn == "fit" and self._space_step != self.global_step:
             self.build_space(self.space_images)
 
     # Checkpoints.
-
-    def trained_state(self) -> dict[str, Tensor]:
-        """Return the model's state without its frozen backbones."""
-        return self.model.trained_state_dict(self.clip_tuned)
-
-    def load_trained_state(self, state: dict[str, Tensor]) -> None:
-        """Load a checkpoint's state; a tuned CLIP tower in it will be in later checkpoints too."""
-        self.model.load_trained_state_dict(state)
-        self.clip_tuned |= holds_tower(state)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Update the emotion space before the weights are written.
