@@ -15,8 +15,8 @@ from uniemo.cli.configs import PACKAGED
 
 
 def resolved(capsys, *names):
-    words = [word for name in names for word in ("--config", name)]
-    assert main(["fit", *words, "--print_config"]) == 0
+    args = [word for name in names for word in ("--config", name)]
+    assert main(["fit", *args, "--print_config"]) == 0
     return yaml.safe_load(capsys.readouterr().out)
 
 
@@ -83,7 +83,7 @@ def test_unknown_baselines(name):
         find_baseline(info(config=f"model: {{class_path: {name or 'os'}.getcwd}}"))
 
 
-OWN = '''
+OWN = """
 import torch
 from uniemo.baselines.base import ClassifierBaseline
 from uniemo.modules import RateConfig
@@ -104,7 +104,7 @@ class MeanColour(ClassifierBaseline):
 
     def make_model(self, vocabulary):
         return Network(len(vocabulary.emotions))
-'''
+"""
 
 
 def test_a_baseline_outside_the_package(tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""The networks of the baselines that tell emotions, against CLIP itself and plain loops."""
+"""The networks of the baselines that classify, against CLIP itself and plain loops."""
 
 import pytest
 import torch
@@ -67,11 +67,11 @@ def test_zero_shot_is_a_mean_over_prompts(clip, images):
 
 
 def test_coop_without_training_is_zero_shot_with_its_words(clip, images):
-    words = "a photo of"
-    length = int(clip.text.tokens([words])[0].unique().numel()) - 2
-    expected = ZeroShotNetwork(clip, MIKELS_8, [f"{words} {{}}."])(images)
+    init = "a photo of"
+    length = int(clip.text.tokens([init])[0].unique().numel()) - 2
+    expected = ZeroShotNetwork(clip, MIKELS_8, [f"{init} {{}}."])(images)
     for class_specific in (False, True):
-        network = LearnedContext(clip, MIKELS_8, length, class_specific, words)
+        network = LearnedContext(clip, MIKELS_8, length, class_specific, init)
         assert torch.allclose(network(images), expected, atol=1e-4)
         assert len(network.context) == (8 if class_specific else 1)
         F.cross_entropy(network(images), torch.arange(5)).backward()
@@ -147,7 +147,7 @@ def test_same_seed_same_first_weights():
 
 
 @pytest.mark.parametrize(
-    ("make", "words"),
+    ("make", "message"),
     [
         (
             lambda clip: CoOp(clip, context_length=15),
@@ -164,6 +164,6 @@ def test_same_seed_same_first_weights():
         (lambda clip: LinearProbe(clip, RateConfig(final=2.0)), r"optimizer\.final must lie in \[0, 1\]"),
     ],
 )
-def test_mistakes_are_named(make, words):
-    with pytest.raises(UniEmoError, match=words):
+def test_mistakes_are_named(make, message):
+    with pytest.raises(UniEmoError, match=message):
         make(ClipConfig(str(assets() / "clip"))).build(Vocabulary(MIKELS_8))

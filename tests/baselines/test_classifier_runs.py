@@ -1,4 +1,4 @@
-"""The baselines that tell emotions, from fit to test on other data, by the commands."""
+"""The baselines that classify, from fit to test on other data, by the commands."""
 
 import json
 import shutil
@@ -32,7 +32,7 @@ def test_checkpoint_holds_what_was_trained_alone(method):
 @pytest.mark.parametrize("method", CLASSIFIERS)
 def test_test_and_classify_agree(method, tmp_path):
     assert main(["test", "--ckpt", best(method), "--run_dir", "run"]) == 0
-    figures = json.loads((tmp_path / "run/test.json").read_text())
+    metrics = json.loads((tmp_path / "run/test.json").read_text())
     confusion = json.loads((tmp_path / "run/test_confusion.json").read_text())
     tree = assets() / "tree"
     assert main(["classify", "--ckpt", best(method), str(tree / "image"), "--output", "out.jsonl"]) == 0
@@ -46,7 +46,7 @@ def test_test_and_classify_agree(method, tmp_path):
         for batch in test
         for label, name in zip(batch.emotion.tolist(), batch.names, strict=True)
     ]
-    assert figures["test/accuracy"] == pytest.approx(sum(label == answer for label, answer in pairs) / len(pairs))
+    assert metrics["test/accuracy"] == pytest.approx(sum(label == answer for label, answer in pairs) / len(pairs))
     assert len(pairs) == int(torch.tensor(confusion["counts"]).sum())
 
 
@@ -54,8 +54,8 @@ def test_test_and_classify_agree(method, tmp_path):
     ("method", "dataset"), [("zero_shot", "TwitterI"), ("linear_probe", "FI"), ("coop", "EmotionROI"), ("cocoop", "FI")]
 )
 def test_trained_on_emoset_tested_elsewhere(method, dataset, tmp_path):
-    words = ["--data", dataset, "--data.root", painted(dataset), "--run_dir", "run"]
-    assert main(["test", "--ckpt", best(method), *words]) == 0
+    args = ["--data", dataset, "--data.root", painted(dataset), "--run_dir", "run"]
+    assert main(["test", "--ckpt", best(method), *args]) == 0
     confusion = json.loads((tmp_path / "run/test_confusion.json").read_text())
     count = {"FI": 8, "EmotionROI": 6, "TwitterI": 2}[dataset]
     assert len(confusion["emotions"]) == count
@@ -66,8 +66,8 @@ def test_trained_on_emoset_tested_elsewhere(method, dataset, tmp_path):
     ("method", "dataset"), [("coop", "EmotionROI"), ("fine_tune", "TwitterII"), ("zero_shot", "FI")]
 )
 def test_training_on_other_data(method, dataset, tmp_path):
-    words = ["--data", dataset, "--data.root", painted(dataset), "--data.image_size", "32", "--run_dir", "run"]
-    assert main([*recipe(method), *words]) == 0
+    args = ["--data", dataset, "--data.root", painted(dataset), "--data.image_size", "32", "--run_dir", "run"]
+    assert main([*recipe(method), *args]) == 0
     content, info = read_checkpoint(tmp_path / "run/best.ckpt")
     classes = {"EmotionROI": 6, "TwitterII": 2, "FI": 8}[dataset]
     assert len(info.vocabulary.emotions) == classes
@@ -76,8 +76,8 @@ def test_training_on_other_data(method, dataset, tmp_path):
 
 
 def test_a_resumed_run_equals_an_unbroken_one(monkeypatch):
-    words = [*recipe("cocoop"), "--trainer.max_epochs", "2", "--last_checkpoint.every_n_steps", "1"]
-    assert main([*words, "--run_dir", "whole"]) == 0
+    args = [*recipe("cocoop"), "--trainer.max_epochs", "2", "--last_checkpoint.every_n_steps", "1"]
+    assert main([*args, "--run_dir", "whole"]) == 0
     start = EmotionModule.on_train_batch_start
 
     def stop(self, batch, batch_idx):
@@ -87,8 +87,8 @@ def test_a_resumed_run_equals_an_unbroken_one(monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(EmotionModule, "on_train_batch_start", stop)
-        assert main([*words, "--run_dir", "broken"]) == 130
-    assert main([*words, "--run_dir", "broken", "--resume"]) == 0
+        assert main([*args, "--run_dir", "broken"]) == 130
+    assert main([*args, "--run_dir", "broken", "--resume"]) == 0
     whole, broken = (read_checkpoint(f"{run}/last.ckpt")[0] for run in ("whole", "broken"))
     assert whole["global_step"] == broken["global_step"] == 6
     for name, value in whole["state_dict"].items():
@@ -96,7 +96,7 @@ def test_a_resumed_run_equals_an_unbroken_one(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("args", "said"),
     [
         (lambda: ["generate", "--ckpt", best("coop"), "--emotion", "awe", "--out", "x"], "is of coop"),
         (lambda: [*stage_recipe("joint"), "--model.init_from", best("coop")], "of stage baseline (coop)"),
@@ -107,8 +107,8 @@ def test_a_resumed_run_equals_an_unbroken_one(monkeypatch):
         (lambda: ["fit", "--config", "baselines/vision_language.yaml"], "model.path must name"),
     ],
 )
-def test_one_line_says_what_is_wrong(words, said, capsys):
-    assert main([*words(), *(["--run_dir", "run"] if words()[0] == "fit" else [])]) == 2
+def test_one_line_says_what_is_wrong(args, said, capsys):
+    assert main([*args(), *(["--run_dir", "run"] if args()[0] == "fit" else [])]) == 2
     error = capsys.readouterr().err
     assert said in error
     assert error.count("\n") == 1

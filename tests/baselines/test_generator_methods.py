@@ -1,4 +1,4 @@
-"""The arithmetic of the baselines that draw images, against independent references."""
+"""The arithmetic of the baselines that generate images, against independent references."""
 
 import math
 
@@ -108,13 +108,13 @@ def test_tokens_lower_the_error(batch):
     assert float(module.errors(batch, 0).mean()) < before - 1e-4
 
 
-def test_each_image_draws_its_template(batch):
+def test_each_image_samples_its_template(batch):
     module = built(TextualInversion(diffusion(), templates=["a {}", "the {}", "{}"]))
     ids = torch.arange(90)
-    drawn = module.prompts(ids, 7)
-    assert drawn != module.prompts(ids, 8)
-    assert [drawn[row] for row in (5, 2)] == module.prompts(ids[[5, 2]], 7)  # by its own id
-    assert all(15 < drawn.count(template) < 45 for template in module.templates)
+    sampled = module.prompts(ids, 7)
+    assert sampled != module.prompts(ids, 8)
+    assert [sampled[row] for row in (5, 2)] == module.prompts(ids[[5, 2]], 7)  # by its own id
+    assert all(15 < sampled.count(template) < 45 for template in module.templates)
     one = built(TextualInversion(diffusion(), templates=["a {}"]))
     same = built(TextualInversion(diffusion(prompt="a {}")))
     assert torch.equal(one.errors(batch, 0), same.errors(batch, 0))
@@ -191,17 +191,17 @@ def test_confidence_weighs_the_two_losses(kind, batch, monkeypatch):
     module._attributes = module.model.attribute_features()
     assert [len(part) for part in module._attributes] == [5] * (1 + (kind == "xl"))
     total, terms = module.losses(batch)
-    drawn = module.sample_attribute(batch, 4)
-    assert drawn[[0, 3, 4]].tolist() == [0, -1, -1]  # its only one; none; a generated image
-    assert drawn[1] == 3
-    assert drawn[2] in (1, 2, 4)
-    assert drawn[5] in (1, 2, 3, 4)
-    pairs = zip(drawn.tolist(), batch.emotion.tolist(), strict=True)
+    sampled = module.sample_attribute(batch, 4)
+    assert sampled[[0, 3, 4]].tolist() == [0, -1, -1]  # its only one; none; a generated image
+    assert sampled[1] == 3
+    assert sampled[2] in (1, 2, 4)
+    assert sampled[5] in (1, 2, 3, 4)
+    pairs = zip(sampled.tolist(), batch.emotion.tolist(), strict=True)
     alpha = torch.tensor([0.0 if a < 0 else float(module.model.confidence[a, y]) for a, y in pairs])
     errors = module.errors(batch, 4)
     condition = module.model.condition(module.model.encoder(batch.images))
     texts = module.model.diffusion.text_features(["{}"] * 6, condition)
-    parts = [attribute_loss(t, n, drawn, module.hparams.tau) for t, n in zip(texts, module._attributes, strict=True)]
+    parts = [attribute_loss(t, n, sampled, module.hparams.tau) for t, n in zip(texts, module._attributes, strict=True)]
     wanted = ((1 - alpha) * errors + alpha * sum(parts) / len(parts)).mean()
     assert float(total) == pytest.approx(float(wanted), rel=1e-4)
     assert float(terms["confidence"]) == pytest.approx(float(alpha.mean()))
@@ -219,7 +219,7 @@ def test_emotion_features_are_the_classifiers_hidden_layer(batch):
     assert torch.allclose(logits, encoder.classifier(encoder.visual.features(batch.images.sigmoid())), atol=1e-4)
 
 
-def test_emotions_are_drawn_by_seed():
+def test_emotions_are_sampled_by_seed():
     module = emogen()
     space = module.model.space
     space.fit({"cls": torch.randn(30, 8)}, torch.arange(30) % 3)

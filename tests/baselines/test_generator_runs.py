@@ -1,4 +1,4 @@
-"""The baselines that draw images, from fit to images, by the commands."""
+"""The baselines that generate images, from fit to images, by the commands."""
 
 import json
 
@@ -42,21 +42,21 @@ def test_checkpoint_holds_what_was_trained_alone(method, kind):
 @pytest.mark.parametrize("method", GENERATORS)
 def test_test_has_generation_figures_alone(method, tmp_path):
     assert main(["test", "--ckpt", best(method), "--run_dir", str(tmp_path)]) == 0
-    figures = json.loads((tmp_path / "test.json").read_text())
-    assert {"test/FID[clip]", "test/Emo-A[clip]", "test/real/Emo-A[clip]"} <= set(figures)
-    assert not any("accuracy" in name or "loss" in name for name in figures)
+    metrics = json.loads((tmp_path / "test.json").read_text())
+    assert {"test/FID[clip]", "test/Emo-A[clip]", "test/real/Emo-A[clip]"} <= set(metrics)
+    assert not any("accuracy" in name or "loss" in name for name in metrics)
     assert "generated" in json.loads((tmp_path / "test_generation.json").read_text())
     assert not (tmp_path / "test_confusion.json").exists()
     assert list((tmp_path / "images").glob("test_generated*.png"))
 
 
 @pytest.mark.parametrize(("method", "kind"), KINDS)
-def test_generate_draws_by_seed(method, kind, tmp_path):
+def test_images_depend_on_their_seed(method, kind, tmp_path):
     """The same seed gives the same image, whatever the batch; emotions and seeds differ."""
-    words = ["generate", "--ckpt", best(method, kind), "--device", "cpu"]
-    assert main([*words, "--emotion", "all", "--num", "2", "--out", "all"]) == 0
+    args = ["generate", "--ckpt", best(method, kind), "--device", "cpu"]
+    assert main([*args, "--emotion", "all", "--num", "2", "--out", "all"]) == 0
     one = ["--emotion", "fear", "--num", "1", "--seed", "1", "--batch_size", "1"]
-    assert main([*words, *one, "--out", "one"]) == 0
+    assert main([*args, *one, "--out", "one"]) == 0
     rows = [json.loads(line) for line in (tmp_path / "all/index.jsonl").read_text().splitlines()]
     assert len(rows) == 16
     assert {row["method"] for row in rows} == {method}
@@ -86,20 +86,20 @@ def test_prompts_and_mixtures(tmp_path, capsys):
         else:
             assert done == 0
             assert (tmp_path / f"{method}2/awe+fear/00000.png").is_file()
-    words = ["generate", *mixed, "--space", "bank", "--out", "space", "--ckpt"]
-    assert main([*words, best("textual_inversion")]) == 2
+    args = ["generate", *mixed, "--space", "bank", "--out", "space", "--ckpt"]
+    assert main([*args, best("textual_inversion")]) == 2
     assert "--space must be left out" in capsys.readouterr().err
-    assert main([*words, best("emogen")]) == 0
+    assert main([*args, best("emogen")]) == 0
 
 
 def test_resumed_run_takes_the_steps_of_an_unbroken_one():
     """EmoGen keeps the encoder and the space that it found; with an even rate, where a run ends does not matter."""
-    words = [*recipe("emogen"), "--model.optimizer.warmup", "0", "--model.optimizer.final", "1"]
-    words += ["--trainer.max_epochs", "-1", "--last_checkpoint.every_n_steps", "1"]
-    assert main([*words, "--run_dir", "whole", "--trainer.max_steps", "3"]) == 0
-    assert main([*words, "--run_dir", "parts", "--trainer.max_steps", "1"]) == 0
+    args = [*recipe("emogen"), "--model.optimizer.warmup", "0", "--model.optimizer.final", "1"]
+    args += ["--trainer.max_epochs", "-1", "--last_checkpoint.every_n_steps", "1"]
+    assert main([*args, "--run_dir", "whole", "--trainer.max_steps", "3"]) == 0
+    assert main([*args, "--run_dir", "parts", "--trainer.max_steps", "1"]) == 0
     first = torch.load("parts/last.ckpt", weights_only=True)["state_dict"]
-    assert main([*words, "--run_dir", "parts", "--trainer.max_steps", "3", "--resume"]) == 0
+    assert main([*args, "--run_dir", "parts", "--trainer.max_steps", "3", "--resume"]) == 0
     whole, parts = (torch.load(f"{name}/last.ckpt", weights_only=True)["state_dict"] for name in ("whole", "parts"))
     assert whole.keys() == parts.keys()
     for name, value in whole.items():
@@ -109,8 +109,8 @@ def test_resumed_run_takes_the_steps_of_an_unbroken_one():
 
 def test_cached_latents(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("UNIEMO_CACHE", str(tmp_path / "cache"))
-    words = [*recipe("textual_inversion"), "--config", "cached_latents.yaml", "--run_dir", "run"]
-    assert main([*words, "--trainer.limit_train_batches", "1"]) == 0
+    args = [*recipe("textual_inversion"), "--config", "cached_latents.yaml", "--run_dir", "run"]
+    assert main([*args, "--trainer.limit_train_batches", "1"]) == 0
     assert "48 to encode" in capsys.readouterr().out
 
 
@@ -118,25 +118,25 @@ def test_refusals(capsys, monkeypatch, tmp_path):
     inversion = best("textual_inversion")
     capsys.readouterr()
 
-    def refused(*words):
-        assert main([*words]) == 2
+    def refused(*args):
+        assert main([*args]) == 2
         error = capsys.readouterr().err
         assert error.count("\n") == 1, error
         return error
 
     assert "generates images" in refused("predict", "--ckpt", inversion, "--run_dir", "a")
-    words = [*recipe("textual_inversion"), "--run_dir", "b"]
-    assert "must be 32" in refused(*words, "--data.diffusion_size", "64")
-    assert "lora_rank must be 0" in refused(*words, "--model.diffusion.lora_rank", "2")
-    assert "templates must hold {}" in refused(*words, "--model.templates", '["a photo"]')
+    args = [*recipe("textual_inversion"), "--run_dir", "b"]
+    assert "must be 32" in refused(*args, "--data.diffusion_size", "64")
+    assert "lora_rank must be 0" in refused(*args, "--model.diffusion.lora_rank", "2")
+    assert "templates must hold {}" in refused(*args, "--model.templates", '["a photo"]')
     monitor = ["--best_checkpoint.monitor", "val/accuracy", "--best_checkpoint.mode", "max"]
-    assert "monitor must be val/loss" in refused(*words, *monitor)
+    assert "monitor must be val/loss" in refused(*args, *monitor)
     booth = [*recipe("dreambooth"), "--run_dir", "c"]
     assert "8 different words" in refused(*booth, "--model.identifiers", '["sks"]')
     assert "rank must be at least 1" in refused(*booth, "--model.rank", "0")
     assert "tau must be above 0" in refused(*recipe("emogen"), "--run_dir", "c", "--model.tau", "0")
-    words = ("--run_dir", "c", "--model.attribute_weight", "-1")
-    assert "attribute_weight must be at least 0" in refused(*recipe("emogen"), *words)
+    args = ("--run_dir", "c", "--model.attribute_weight", "-1")
+    assert "attribute_weight must be at least 0" in refused(*recipe("emogen"), *args)
     monkeypatch.setattr("uniemo.baselines.dreambooth.find_spec", lambda name: None)
     assert "needs peft" in refused(*booth)
     assert not list(tmp_path.glob("*/*.ckpt"))

@@ -85,8 +85,8 @@ def test_fit_then_test(answer, tmp_path, capsys):
     assert set(info.backbones) == {"vision_language"}
     assert (run / "best.ckpt").stat().st_size < 20_000
     assert main(["test", "--ckpt", str(run / "best.ckpt"), "--run_dir", "run", "--model.answer", answer]) == 0
-    figures = json.loads((tmp_path / "run/test.json").read_text())
-    assert 0 <= figures["test/accuracy"] <= 1
+    metrics = json.loads((tmp_path / "run/test.json").read_text())
+    assert 0 <= metrics["test/accuracy"] <= 1
     assert ("named no emotion" in capsys.readouterr().out) == (answer == "generate")
 
 

@@ -22,8 +22,8 @@ def tiny_llava(place: Path) -> Path:
         PreTrainedTokenizerFast,
     )
 
-    words = ["<s>", "</s>", "<unk>", "<image>", "USER", "ASSISTANT", ":", "?", *dict.fromkeys(CORPUS)]
-    tokenizer = Tokenizer(models.WordLevel({word: index for index, word in enumerate(words)}, unk_token="<unk>"))
+    vocabulary = ["<s>", "</s>", "<unk>", "<image>", "USER", "ASSISTANT", ":", "?", *dict.fromkeys(CORPUS)]
+    tokenizer = Tokenizer(models.WordLevel({word: index for index, word in enumerate(vocabulary)}, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Punctuation()])
     fast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", unk_token="<unk>", pad_token="</s>"
@@ -50,7 +50,7 @@ def tiny_llava(place: Path) -> Path:
         intermediate_size=16,
         num_hidden_layers=2,
         num_attention_heads=2,
-        vocab_size=len(words),
+        vocab_size=len(vocabulary),
         bos_token_id=0,
         eos_token_id=1,
         pad_token_id=1,

@@ -7,14 +7,14 @@ from uniemo.callbacks.checkpoints import BestCheckpoint
 from uniemo.errors import UniEmoError
 
 
-def choices(checkpoint, figures, images=400):
-    """Return which epochs' weights would be kept, feeding the callback one figure after the other."""
+def choices(checkpoint, metrics, images=400):
+    """Return which epochs' weights would be kept, feeding the callback one metric after the other."""
     strategy = types.SimpleNamespace(reduce_boolean_decision=lambda decision: decision)
     loader = types.SimpleNamespace(dataset=range(images))
     trainer = types.SimpleNamespace(strategy=strategy, val_dataloaders=loader)
     kept = []
-    for epoch, figure in enumerate(figures):
-        value = torch.tensor(figure)
+    for epoch, metric in enumerate(metrics):
+        value = torch.tensor(metric)
         if checkpoint.check_monitor_top_k(trainer, value):
             kept.append(epoch)
             checkpoint.best_k_models = {"best.ckpt": value}

@@ -12,7 +12,7 @@ from uniemo.callbacks import ExplicitFeedback, GenerationMetrics
 from uniemo.cli import main
 from uniemo.data.generated import read_index
 
-FIGURES = ("FID[clip]", "LPIPS[clip]", "Emo-A[clip]", "Sem-C[clip]", "Sem-D[clip]")
+METRICS = ("FID[clip]", "LPIPS[clip]", "Emo-A[clip]", "Sem-C[clip]", "Sem-D[clip]")
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +24,7 @@ def events():
 
 def test_losses_and_figures_reach_tensorboard(events):
     wanted = {f"loss/{name}" for name in ("scene", "object", "emotion", "condition", "diffusion", "total")}
-    wanted |= {f"val/{name}" for name in FIGURES} | {"val/accuracy", "val/coverage/object", "val/coverage/scene"}
+    wanted |= {f"val/{name}" for name in METRICS} | {"val/accuracy", "val/coverage/object", "val/coverage/scene"}
     assert wanted <= set(events["scalars"])
     assert {"val_generated", "val_attention"} <= set(events["images"])
 
@@ -38,11 +38,11 @@ def test_pictures_are_in_the_run_folder():
 
 def test_test_writes_figures_of_generated_and_real_images(tmp_path, capsys):
     assert main(["test", "--ckpt", str(trained("joint") / "best.ckpt"), "--run_dir", "run"]) == 0
-    figures = json.loads((tmp_path / "run/test.json").read_text())
-    assert {f"test/{name}" for name in FIGURES} <= set(figures)
-    assert {f"test/real/{name}" for name in FIGURES if not name.startswith("FID")} <= set(figures)
-    assert "test/Emo-A[clip]/awe" in figures
-    assert "test/accuracy/awe" in figures
+    metrics = json.loads((tmp_path / "run/test.json").read_text())
+    assert {f"test/{name}" for name in METRICS} <= set(metrics)
+    assert {f"test/real/{name}" for name in METRICS if not name.startswith("FID")} <= set(metrics)
+    assert "test/Emo-A[clip]/awe" in metrics
+    assert "test/accuracy/awe" in metrics
     both = json.loads((tmp_path / "run/test_generation.json").read_text())
     assert set(both["generated"]) > set(both["real"])
     table = capsys.readouterr().out
@@ -66,8 +66,8 @@ def test_feedback_from_stage_2_starts_at_once():
 
 
 def test_feedback_alone_trains_first(tmp_path, capsys):
-    words = [*recipe("feedback"), "--explicit_feedback.start_epoch", "1", "--generation_metrics.every_n_epochs", "0"]
-    assert main([*words, "--trainer.max_epochs", "2", "--run_dir", "run"]) == 0
+    args = [*recipe("feedback"), "--explicit_feedback.start_epoch", "1", "--generation_metrics.every_n_epochs", "0"]
+    assert main([*args, "--trainer.max_epochs", "2", "--run_dir", "run"]) == 0
     out = capsys.readouterr().out
     assert out.count("explicit feedback: kept") == 1
     kept = len(read_index(tmp_path / "run/generated/kept.jsonl"))
@@ -77,8 +77,8 @@ def test_feedback_alone_trains_first(tmp_path, capsys):
 
 def test_feedback_with_given_images(tmp_path, capsys):
     given = trained("feedback") / "generated/kept.jsonl"
-    words = [*recipe("feedback"), "--model.init_from", str(trained("joint") / "best.ckpt"), "--run_dir", "run"]
-    assert main([*words, "--data.generated", str(given), "--generation_metrics.every_n_epochs", "0"]) == 0
+    args = [*recipe("feedback"), "--model.init_from", str(trained("joint") / "best.ckpt"), "--run_dir", "run"]
+    assert main([*args, "--data.generated", str(given), "--generation_metrics.every_n_epochs", "0"]) == 0
     assert "explicit feedback" not in capsys.readouterr().out
     assert not (tmp_path / "run/generated").exists()
 
@@ -86,14 +86,14 @@ def test_feedback_with_given_images(tmp_path, capsys):
 def test_resumed_feedback_keeps_its_images(capsys):
     folder = trained("feedback")
     index = (folder / "generated/index.jsonl").read_bytes()
-    words = [*recipe("feedback"), "--run_dir", str(folder), "--resume", "--trainer.max_epochs", "1"]
-    assert main(words) == 0
+    args = [*recipe("feedback"), "--run_dir", str(folder), "--resume", "--trainer.max_epochs", "1"]
+    assert main(args) == 0
     assert (folder / "generated/index.jsonl").read_bytes() == index
     assert "explicit feedback: kept" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
-    ("make", "words"),
+    ("make", "message"),
     [
         (lambda: GenerationMetrics(val_images=1), "val_images"),
         (lambda: GenerationMetrics(every_n_epochs=-1), "every_n_epochs"),
@@ -101,6 +101,6 @@ def test_resumed_feedback_keeps_its_images(capsys):
         (lambda: ExplicitFeedback(low=0.8, high=0.2), "low"),
     ],
 )
-def test_ranges(make, words):
-    with pytest.raises(UniEmoError, match=words):
+def test_ranges(make, message):
+    with pytest.raises(UniEmoError, match=message):
         make()

@@ -1,4 +1,4 @@
-"""Two ranks draw and measure their shares; the figures and the feedback's images are those of one."""
+"""Two ranks generate and measure their shares; the metrics and the feedback's images are those of one."""
 
 import json
 import os
@@ -19,8 +19,8 @@ TWO = ["--trainer.accelerator", "cpu", "--trainer.devices", "2", "--trainer.stra
 
 
 @pytest.fixture
-def drawn(monkeypatch, tmp_path):
-    """Write down how many images each process draws at a time; return a function that tells and forgets."""
+def generated_counts(monkeypatch, tmp_path):
+    """Write down how many images each process generates at a time; return a function that returns and clears it."""
     trained("joint")
     whole = UniEmoModel.generate
     notes = tmp_path / "notes"
@@ -31,14 +31,14 @@ def drawn(monkeypatch, tmp_path):
             file.write(f"{len(seeds)}\n")
         return whole(self, weights, seeds, *args, **kwargs)
 
-    def told():
+    def counts():
         found = sorted([int(line) for line in file.read_text().split()] for file in notes.iterdir())
         shutil.rmtree(notes)
         notes.mkdir()
         return found
 
     monkeypatch.setattr(UniEmoModel, "generate", generate)
-    return told
+    return counts
 
 
 def grid(folder):
@@ -46,13 +46,13 @@ def grid(folder):
 
 
 @needs_two_cores
-def test_figures_of_two_ranks_are_those_of_one(drawn):
-    words = ["test", "--ckpt", str(trained("joint") / "best.ckpt"), "--generation_metrics.test_images", "3"]
-    words += ["--generation_metrics.batch_size", "7", "--generation_metrics.grid_images", "2"]
-    assert main([*words, "--run_dir", "one"]) == 0
-    assert drawn() == [[6] * 4]  # 24 images, batches of one size across emotions
-    assert main([*words, "--run_dir", "two", *TWO]) == 0
-    assert drawn() == [[6, 6], [6, 6]]
+def test_figures_of_two_ranks_are_those_of_one(generated_counts):
+    args = ["test", "--ckpt", str(trained("joint") / "best.ckpt"), "--generation_metrics.test_images", "3"]
+    args += ["--generation_metrics.batch_size", "7", "--generation_metrics.grid_images", "2"]
+    assert main([*args, "--run_dir", "one"]) == 0
+    assert generated_counts() == [[6] * 4]  # 24 images, batches of one size across emotions
+    assert main([*args, "--run_dir", "two", *TWO]) == 0
+    assert generated_counts() == [[6, 6], [6, 6]]
     for name in ("test_generation.json", "test.json"):
         one, two = (json.loads(Path(folder, name).read_text()) for folder in ("one", "two"))
         assert one.keys() == two.keys()
@@ -67,14 +67,14 @@ def test_figures_of_two_ranks_are_those_of_one(drawn):
 
 
 @needs_two_cores
-def test_feedback_of_two_ranks_is_that_of_one(drawn, capfd):
-    words = [*recipe("feedback"), "--model.init_from", str(trained("joint") / "best.ckpt")]
-    words += ["--generation_metrics.every_n_epochs", "0", "--attention_maps.every_n_epochs", "0"]
-    words += ["--trainer.limit_train_batches", "1", "--trainer.limit_val_batches", "1"]
-    assert main([*words, "--run_dir", "one"]) == 0
-    assert drawn() == [[40]]
-    assert main([*words, "--run_dir", "two", *TWO]) == 0
-    assert drawn() == [[20], [20]]
+def test_feedback_of_two_ranks_is_that_of_one(generated_counts, capfd):
+    args = [*recipe("feedback"), "--model.init_from", str(trained("joint") / "best.ckpt")]
+    args += ["--generation_metrics.every_n_epochs", "0", "--attention_maps.every_n_epochs", "0"]
+    args += ["--trainer.limit_train_batches", "1", "--trainer.limit_val_batches", "1"]
+    assert main([*args, "--run_dir", "one"]) == 0
+    assert generated_counts() == [[40]]
+    assert main([*args, "--run_dir", "two", *TWO]) == 0
+    assert generated_counts() == [[20], [20]]
     assert capfd.readouterr().out.count("explicit feedback: kept") == 2  # each run says it once
     one, two = (read_index(f"{folder}/generated/index.jsonl") for folder in ("one", "two"))
     assert [row["file"] for row in one] == [row["file"] for row in two]

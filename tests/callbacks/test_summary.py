@@ -22,8 +22,8 @@ def test_without_metrics():
 
 
 def test_losses_are_means_over_the_last_epoch(tmp_path, capsys):
-    words = [*recipe("understanding"), "--run_dir", str(tmp_path / "run"), "--data.batch_size", "20"]
-    assert main([*words, "--trainer.max_epochs", "2"]) == 0
+    args = [*recipe("understanding"), "--run_dir", str(tmp_path / "run"), "--data.batch_size", "20"]
+    assert main([*args, "--trainer.max_epochs", "2"]) == 0
     table = dict(line.split() for line in capsys.readouterr().out.splitlines() if line.startswith("  loss/"))
     events = EventAccumulator(str(tmp_path / "run"))
     events.Reload()

@@ -48,8 +48,8 @@ def encoded(monkeypatch):
     return counts
 
 
-def fit(stage, *words):
-    assert main([*recipe(stage), *QUIET, *SIZES, *words]) == 0
+def fit(stage, *args):
+    assert main([*recipe(stage), *QUIET, *SIZES, *args]) == 0
 
 
 def test_losses_are_those_without_the_cache(steps, encoded, capsys, tmp_path):
@@ -75,8 +75,8 @@ def test_losses_are_those_without_the_cache(steps, encoded, capsys, tmp_path):
     assert abs(plain[0][1]["diffusion"] - plain[4][1]["diffusion"]) > 1e-3  # the comparison could fail
     # a resumed run finds them
     encoded.clear()
-    words = ["--ckpt", "cached/last.ckpt", "--run_dir", "cached", "--resume", "--trainer.max_steps", "9"]
-    assert main(["fit", *words, "--trainer.max_epochs", "-1"]) == 0
+    args = ["--ckpt", "cached/last.ckpt", "--run_dir", "cached", "--resume", "--trainer.max_steps", "9"]
+    assert main(["fit", *args, "--trainer.max_epochs", "-1"]) == 0
     assert "all there" in capsys.readouterr().out
     assert encoded == []
     assert len(steps) == 9
@@ -87,8 +87,8 @@ def test_losses_are_those_without_the_cache(steps, encoded, capsys, tmp_path):
 
 
 def test_generated_images_join_during_a_run(steps, encoded, capsys):
-    words = ["--explicit_feedback.start_epoch", "1", "--trainer.max_epochs", "2", "--run_dir", "run"]
-    fit("feedback", "--config", "cached_latents.yaml", *words)
+    args = ["--explicit_feedback.start_epoch", "1", "--trainer.max_epochs", "2", "--run_dir", "run"]
+    fit("feedback", "--config", "cached_latents.yaml", *args)
     said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("cached latents of")]
     assert len(said) == 2
     count = int(said[1].split()[3])
@@ -112,8 +112,8 @@ def test_stage_1_has_no_latents(capsys):
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert "data.diffusion_size must be set with data.cached_latents" in error
-    words = ["--config", "cached_latents.yaml", "--data.diffusion_size", "32", "--run_dir", "one"]
-    assert main([*recipe("understanding"), *words]) == 2
+    args = ["--config", "cached_latents.yaml", "--data.diffusion_size", "32", "--run_dir", "one"]
+    assert main([*recipe("understanding"), *args]) == 2
     assert "data.cached_latents is for stages 2 and 3" in capsys.readouterr().err
 
 

@@ -72,8 +72,8 @@ def test_test_gives_the_accuracy_again(tmp_path):
 def test_command_line_wins_over_the_checkpoint(monkeypatch):
     built = []
     monkeypatch.setattr(TrainingCLI, "_run_subcommand", lambda self, _: built.append(self))
-    words = ["test", "--model.head.dropout", "0.9", "--ckpt", str(trained("understanding") / "best.ckpt")]
-    assert main([*words, "--data.eval_batch_size", "5", "--seed_everything", "7"]) == 0
+    args = ["test", "--model.head.dropout", "0.9", "--ckpt", str(trained("understanding") / "best.ckpt")]
+    assert main([*args, "--data.eval_batch_size", "5", "--seed_everything", "7"]) == 0
     cli = built[0]
     assert cli.model.config.head.dropout == 0.9
     assert cli.model.config.head.hidden == 16  # the checkpoint's own
@@ -89,7 +89,7 @@ def test_load_from_checkpoint_in_python(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("make", "words"),
+    ("make", "message"),
     [
         (lambda path: path.write_text("hello"), "written by uniemo fit"),
         (lambda path: torch.save({"state_dict": {}}, path), "another program"),
@@ -98,9 +98,9 @@ def test_load_from_checkpoint_in_python(tmp_path):
         (lambda path: path.write_bytes((trained("joint") / "best.ckpt").read_bytes()[:9000]), "written by uniemo fit"),
     ],
 )
-def test_what_is_no_checkpoint(tmp_path, make, words):
+def test_what_is_no_checkpoint(tmp_path, make, message):
     make(tmp_path / "x.ckpt")
-    with pytest.raises(UniEmoError, match=words):
+    with pytest.raises(UniEmoError, match=message):
         read_checkpoint(tmp_path / "x.ckpt", GENERATING)
 
 

@@ -22,8 +22,8 @@ def best(stage="understanding"):
     return str(trained(stage) / "best.ckpt")
 
 
-def on(dataset, *words):
-    return ["--data", dataset, "--data.root", painted(dataset), *words]
+def on(dataset, *args):
+    return ["--data", dataset, "--data.root", painted(dataset), *args]
 
 
 def parts():
@@ -54,20 +54,20 @@ def expected(dataset):
 )
 def test_a_model_of_emoset_tests_on(tmp_path, capsys, dataset, said):
     assert main(["test", "--ckpt", best(), *on(dataset), "--run_dir", "run"]) == 0
-    figures = json.loads((tmp_path / "run/test.json").read_text())
+    metrics = json.loads((tmp_path / "run/test.json").read_text())
     confusion = json.loads((tmp_path / "run/test_confusion.json").read_text())
     counts = torch.tensor(confusion["counts"], dtype=torch.float64)
     recall = counts.diagonal() / counts.sum(dim=1)
-    assert figures["test/accuracy"] == pytest.approx(counts.diagonal().sum() / counts.sum())
-    assert figures["test/balanced_accuracy"] == pytest.approx(recall.nanmean())
+    assert metrics["test/accuracy"] == pytest.approx(counts.diagonal().sum() / counts.sum())
+    assert metrics["test/balanced_accuracy"] == pytest.approx(recall.nanmean())
     for name, value in zip(confusion["emotions"], recall.tolist(), strict=True):
-        assert figures[f"test/accuracy/{name}"] == pytest.approx(value)
+        assert metrics[f"test/accuracy/{name}"] == pytest.approx(value)
     out = capsys.readouterr().out
     if said is None:
-        assert "label_map" not in figures
+        assert "label_map" not in metrics
     else:
         assert said in out
-        assert said in figures["label_map"]
+        assert said in metrics["label_map"]
         assert "→" in confusion["label_map"]
 
 
@@ -81,9 +81,9 @@ def test_sums_and_names_are_right(tmp_path):
             sums[EIGHT_TO_SIX[emotion]] += probability
         right += max(sums, key=sums.get) == name
     assert main(["test", "--ckpt", best(), *on("EmotionROI"), "--run_dir", "run"]) == 0
-    figures = json.loads((tmp_path / "run/test.json").read_text())
-    assert figures["test/accuracy"] == pytest.approx(right / len(names))
-    assert {"test/coverage/object", "test/coverage/scene", "test/coverage/area"} <= set(figures)
+    metrics = json.loads((tmp_path / "run/test.json").read_text())
+    assert metrics["test/accuracy"] == pytest.approx(right / len(names))
+    assert {"test/coverage/object", "test/coverage/scene", "test/coverage/area"} <= set(metrics)
 
 
 class Backwards(FI):
@@ -103,10 +103,10 @@ class Backwards(FI):
 
 
 def test_class_order_does_not_matter(tmp_path, capsys):
-    words = ["--data.root", painted("FI")]
-    assert main(["test", "--ckpt", best(), "--data", "FI", *words, "--run_dir", "a"]) == 0
+    args = ["--data.root", painted("FI")]
+    assert main(["test", "--ckpt", best(), "--data", "FI", *args, "--run_dir", "a"]) == 0
     backwards = "tests.modules.test_label_spaces.Backwards"
-    assert main(["test", "--ckpt", best(), "--data", backwards, *words, "--run_dir", "b"]) == 0
+    assert main(["test", "--ckpt", best(), "--data", backwards, *args, "--run_dir", "b"]) == 0
     first, second = (json.loads((tmp_path / run / "test.json").read_text()) for run in "ab")
     assert first == second
     assert "matched by name" in capsys.readouterr().out
@@ -142,16 +142,16 @@ def test_figures_of_other_data_stand_apart():
 
 def test_generation_figures_need_the_same_emotions(tmp_path, capsys):
     assert main(["test", "--ckpt", best("joint"), *on("EmotionROI"), "--run_dir", "run"]) == 0
-    figures = json.loads((tmp_path / "run/test.json").read_text())
-    assert not any("FID" in name for name in figures)
+    metrics = json.loads((tmp_path / "run/test.json").read_text())
+    assert not any("FID" in name for name in metrics)
     out = capsys.readouterr().out
     assert out.count("generation figures are left out") == 1
 
 
 def test_generation_figures_on_fi(tmp_path):
     assert main(["test", "--ckpt", best("joint"), *on("FI"), "--run_dir", "run"]) == 0
-    figures = json.loads((tmp_path / "run/test.json").read_text())
-    assert {f"test/{name}[clip]" for name in ("FID", "Emo-A", "Sem-C")} <= set(figures)  # names are EmoSet's
+    metrics = json.loads((tmp_path / "run/test.json").read_text())
+    assert {f"test/{name}[clip]" for name in ("FID", "Emo-A", "Sem-C")} <= set(metrics)  # names are EmoSet's
 
 
 # Training on data without attributes.
@@ -212,8 +212,8 @@ def test_stage_2_without_attributes_has_no_correlation(tmp_path, capsys):
 
 
 def test_stage_3_on_fi_keeps_what_the_checkpoint_knows(tmp_path, capsys):
-    words = [*recipe("feedback"), *on("FI"), "--model.init_from", best("joint"), "--run_dir", "run"]
-    assert main([*words, "--generation_metrics.every_n_epochs", "0", "--explicit_feedback.num_per_emotion", "3"]) == 0
+    args = [*recipe("feedback"), *on("FI"), "--model.init_from", best("joint"), "--run_dir", "run"]
+    assert main([*args, "--generation_metrics.every_n_epochs", "0", "--explicit_feedback.num_per_emotion", "3"]) == 0
     out = capsys.readouterr().out
     assert "explicit feedback: kept" in out  # Sem-C looks for EmoSet's scenes and objects
     content, info = read_checkpoint(tmp_path / "run/best.ckpt")
@@ -221,21 +221,21 @@ def test_stage_3_on_fi_keeps_what_the_checkpoint_knows(tmp_path, capsys):
     assert info.vocabulary == known.vocabulary
     for name in ("bank.scene_table", "bank.object_text", "scene_projection.weight"):  # nothing trains these
         assert torch.equal(content["state_dict"][f"model.{name}"], before["state_dict"][f"model.{name}"])
-    words = [*recipe("feedback"), *on("FI"), "--run_dir", "run", "--resume", "--generation_metrics.every_n_epochs", "0"]
-    assert main([*words, "--trainer.max_epochs", "2"]) == 0
+    args = [*recipe("feedback"), *on("FI"), "--run_dir", "run", "--resume", "--generation_metrics.every_n_epochs", "0"]
+    assert main([*args, "--trainer.max_epochs", "2"]) == 0
 
 
 def test_stage_3_on_six_emotions(tmp_path, capsys):
-    words = [*recipe("feedback"), *on("EmotionROI"), "--model.init_from", best("joint"), "--run_dir", "run"]
-    assert main([*words, "--generation_metrics.every_n_epochs", "0", "--explicit_feedback.num_per_emotion", "3"]) == 0
+    args = [*recipe("feedback"), *on("EmotionROI"), "--model.init_from", best("joint"), "--run_dir", "run"]
+    assert main([*args, "--generation_metrics.every_n_epochs", "0", "--explicit_feedback.num_per_emotion", "3"]) == 0
     assert "emotion head and condition loss start anew" in capsys.readouterr().out
     content, _ = read_checkpoint(tmp_path / "run/best.ckpt")
     assert content["state_dict"]["model.space.mean_cls"].shape[0] == 6
 
 
 def test_clarity_needs_names(capsys):
-    words = [*recipe("feedback"), *on("FI"), "--explicit_feedback.start_epoch", "1", "--run_dir", "run"]
-    assert main(words) == 2
+    args = [*recipe("feedback"), *on("FI"), "--explicit_feedback.start_epoch", "1", "--run_dir", "run"]
+    assert main(args) == 2
     assert "explicit_feedback.criteria emo_a" in capsys.readouterr().err
 
 
@@ -243,7 +243,7 @@ def test_clarity_needs_names(capsys):
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("args", "said"),
     [
         (["--data", "FI"], "add --data.root"),
         (["--data", "EmotionRoj", "--data.root", "x"], "did you mean EmotionROI"),
@@ -252,8 +252,8 @@ def test_clarity_needs_names(capsys):
         (["--trainer.devices", "1000", "--trainer.accelerator", "cpu"], "trainer.devices"),
     ],
 )
-def test_bad_words(capsys, words, said):
-    assert main(["test", "--ckpt", best(), *words]) == 2
+def test_bad_words(capsys, args, said):
+    assert main(["test", "--ckpt", best(), *args]) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert said in error
@@ -271,8 +271,8 @@ def test_stored_arguments_of_another_dataset_are_left_behind(tmp_path):
 
 
 def test_training_does_not_go_on_with_other_emotions(capsys):
-    words = ["fit", "--ckpt", str(trained("understanding") / "last.ckpt"), *on("EmotionROI"), "--run_dir", "run"]
-    assert main(words) == 2
+    args = ["fit", "--ckpt", str(trained("understanding") / "last.ckpt"), *on("EmotionROI"), "--run_dir", "run"]
+    assert main(args) == 2
     assert "--model.init_from" in capsys.readouterr().err
 
 

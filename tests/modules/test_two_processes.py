@@ -19,13 +19,13 @@ pytestmark = pytest.mark.skipif(cpu_cores() < 2, reason="two processes need two 
 TWO = ["--trainer.accelerator", "cpu", "--trainer.devices", "2", "--trainer.strategy", "ddp_fork"]
 
 
-def figures(folder, command):
-    """Return the figures and the confusion that a command has written."""
+def metrics(folder, command):
+    """Return the metrics and the confusion that a command has written."""
     values = json.loads((folder / f"{command}.json").read_text())
     return values, json.loads((folder / f"{command}_confusion.json").read_text())
 
 
-def one_and_two(tmp_path, command, *words):
+def one_and_two(tmp_path, command, *args):
     """Run a command on one rank and on two; return what each has written."""
     content, _ = read_checkpoint(trained("understanding") / "best.ckpt")
     state = content["state_dict"]
@@ -34,16 +34,16 @@ def one_and_two(tmp_path, command, *words):
         state[f"model.head.{layer}.weight"] = 5 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(1))
     torch.save(content, tmp_path / "varied.ckpt")
     ckpt = str(tmp_path / "varied.ckpt")
-    assert main([command, "--ckpt", ckpt, *words, "--run_dir", "one"]) == 0
-    assert main([command, "--ckpt", ckpt, *words, "--run_dir", "two", *TWO]) == 0
-    return figures(tmp_path / "one", command), figures(tmp_path / "two", command)
+    assert main([command, "--ckpt", ckpt, *args, "--run_dir", "one"]) == 0
+    assert main([command, "--ckpt", ckpt, *args, "--run_dir", "two", *TWO]) == 0
+    return metrics(tmp_path / "one", command), metrics(tmp_path / "two", command)
 
 
 @pytest.mark.parametrize(("dataset", "odd"), [("EmoSet", True), ("EmotionROI", False)])
 def test_every_test_sample_counts_once(tmp_path, dataset, odd):
     root = painted_emoset("tree", 8, 8, 13, size=32) if odd else painted(dataset)
-    words = ["--data", dataset, "--data.root", str(root), "--data.eval_batch_size", "4"]
-    (one, first), (two, second) = one_and_two(tmp_path, "test", *words)
+    args = ["--data", dataset, "--data.root", str(root), "--data.eval_batch_size", "4"]
+    (one, first), (two, second) = one_and_two(tmp_path, "test", *args)
     assert first == second
     assert sum(map(sum, second["counts"])) % 2 == odd  # of an odd number the sampler of two ranks repeats one
     assert sum(map(any, zip(*second["counts"], strict=True))) > 1  # more than one answer is given
@@ -54,8 +54,8 @@ def test_every_test_sample_counts_once(tmp_path, dataset, odd):
 
 
 def test_validation_looks_at_the_same_first_images(tmp_path):
-    words = ["--data.eval_batch_size", "3", "--attention_maps.val_images", "7"]
-    (one, first), (two, second) = one_and_two(tmp_path, "validate", *words)
+    args = ["--data.eval_batch_size", "3", "--attention_maps.val_images", "7"]
+    (one, first), (two, second) = one_and_two(tmp_path, "validate", *args)
     assert first == second
     for name, value in one.items():
         assert two[name] == pytest.approx(value, rel=1e-5), name
@@ -68,10 +68,10 @@ def test_validation_looks_at_the_same_first_images(tmp_path):
 
 
 def test_predictions_stand_in_one_file_in_the_split_s_order(tmp_path):
-    words = ["predict", "--ckpt", str(trained("understanding") / "best.ckpt"), "--data.eval_batch_size", "5"]
-    words += ["--data.root", str(painted_emoset("tree", 8, 8, 13, size=32))]
-    assert main([*words, "--run_dir", "one"]) == 0
-    assert main([*words, "--run_dir", "two", *TWO]) == 0
+    args = ["predict", "--ckpt", str(trained("understanding") / "best.ckpt"), "--data.eval_batch_size", "5"]
+    args += ["--data.root", str(painted_emoset("tree", 8, 8, 13, size=32))]
+    assert main([*args, "--run_dir", "one"]) == 0
+    assert main([*args, "--run_dir", "two", *TWO]) == 0
     one, two = (
         [json.loads(line) for line in (tmp_path / run / "predictions.jsonl").read_text().splitlines()]
         for run in ("one", "two")
@@ -84,8 +84,8 @@ def test_predictions_stand_in_one_file_in_the_split_s_order(tmp_path):
 
 
 def test_fit_on_two_ranks_without_attributes(tmp_path, capfd):
-    words = ["--data", "TwitterII", "--data.root", painted("TwitterII"), "--run_dir", "run", "--data.batch_size", "8"]
-    assert main([*recipe("understanding"), *words, *TWO]) == 0  # a parameter without gradient would stop it
+    args = ["--data", "TwitterII", "--data.root", painted("TwitterII"), "--run_dir", "run", "--data.batch_size", "8"]
+    assert main([*recipe("understanding"), *args, *TWO]) == 0  # a parameter without gradient would stop it
     out = capfd.readouterr().out
     assert out.count("end of fit") == 1
     assert "loss/scene" not in out

@@ -25,20 +25,7 @@ _TOKENS = 12  # of an answer
 
 
 class QuestionModel(nn.Module):
-    """A frozen vision-language model, a causal decoder, that is asked one question about each image.
-
-    Args:
-        path: folder, or name on the hub.
-        emotions: C names.
-        question: ``{}`` stands for the names.
-        answer: ``likelihood`` scores each name by the mean log-probability of its tokens, so that long names are not at
-            a disadvantage, in one pass per name. ``generate`` lets the model answer, in one pass, and looks for a name
-            in the answer (:func:`named`).
-        dtype: of the weights; "auto" takes that of the files.
-
-    Raises:
-        UniEmoError: there is no such model.
-    """
+    """A frozen vision-language model, a causal decoder; arguments as in :class:`VisionLanguage`."""
 
     def __init__(
         self,
@@ -169,9 +156,9 @@ class VisionLanguage(ClassifierBaseline):
     Args:
         path: folder, or name on the hub, for example ``llava-hf/llava-1.5-7b-hf``.
         question: ``{}`` stands for the names of the emotions.
-        answer: ``likelihood`` compares the names' mean log-probability per token, in one pass per emotion;
-            ``generate`` takes the model's own answer. An answer that names none counts as the first emotion and is
-            counted on screen.
+        answer: ``likelihood`` compares the names' mean log-probability per token, so that long names are not at a
+            disadvantage, in one pass per emotion; ``generate`` looks for a name in the model's own answer. An answer
+            that names none counts as the first emotion and is counted on screen.
         dtype: of the weights; "auto" takes that of the files.
         seed: without effect, nothing is random.
 
