@@ -121,10 +121,6 @@ class EmotionModule(L.LightningModule, ABC):
         if self.init_from is not None:
             check_stage(read_checkpoint(self.init_from)[1], self.init_stages)
 
-    def check_data(self, data: EmotionDataModule) -> None:
-        """Raise UniEmoError unless the data's images have the sizes that the networks take."""
-        check_sizes(data, self.input_sizes(), self.backbones(), self.vocabulary)
-
     def setup(self, stage: str) -> None:
         """Build the model unless that has happened (Lightning's hook)."""
         data = self.trainer.datamodule
@@ -136,11 +132,11 @@ class EmotionModule(L.LightningModule, ABC):
             check_names(self.vocabulary, data.vocabulary)
 
     def prepare(self, data: EmotionDataModule, initialise: bool, vocabulary: Vocabulary | None = None) -> None:
-        """Build the model for the data and load ``init_from``; mistakes in the configuration show here.
+        """Build the model for the data; mistakes in the configuration show here.
 
         Args:
             data: gives the vocabulary and the size of images.
-            initialise: whether training starts: load ``init_from``, where it is set.
+            initialise: load ``init_from``, where it is set.
             vocabulary: names of a checkpoint whose weights will be loaded; None takes the data's.
         """
         content, info = None, None
@@ -148,7 +144,7 @@ class EmotionModule(L.LightningModule, ABC):
             content, info = read_checkpoint(self.init_from, self.init_stages)
         self._data_vocabulary = data.vocabulary
         self.build(vocabulary or self.starting_vocabulary(data.vocabulary, info))
-        self.check_data(data)
+        check_sizes(data, self.input_sizes(), self.backbones(), self.vocabulary)
         if content is not None and info is not None:
             self.initialise(content["state_dict"], info)
 
