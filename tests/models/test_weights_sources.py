@@ -1,5 +1,7 @@
 """Weights by hub name, folder and single file; random weights; what is said when weights are missing."""
 
+import os
+import pickle
 import shutil
 import zipfile
 from pathlib import Path
@@ -106,6 +108,7 @@ def test_a_network_that_fails_is_named(hub, monkeypatch):
         raise OSError("no route\nto host")
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", fail)
+    monkeypatch.setattr("huggingface_hub.HfApi.model_info", fail)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     for look, name in ((find_diffusion, SD15), (find_clip, "ViT-B-32"), (find_clip, "somebody/else")):
         with pytest.raises(UniEmoError, match=r"not found here \(no route\).*hf download") as error:
@@ -154,8 +157,7 @@ def test_commands_say_it_before_any_work(hub, capsys, tmp_path):
 @pytest.fixture(scope="module")
 def small_clip():
     torch.manual_seed(0)
-    text = {"width": 64, "layers": 1, "heads": 1, "vocab_size": 49408, "context_length": 77}
-    return build_shape(ClipShape(64, 3, 16, 48, 24), text)
+    return build_shape(ClipShape(64, 3, 16, 48, 24))
 
 
 def archive(model, path):
@@ -192,6 +194,35 @@ def test_openais_own_file(small_clip, tmp_path):
     with zipfile.ZipFile(file, "a") as content:
         content.writestr("more", "x")
     assert fingerprint(str(file)) != before
+
+
+class Malicious:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+@pytest.mark.parametrize("change", ["pickle", "code"])
+def test_nothing_in_an_archive_is_executed(small_clip, tmp_path, change):
+    file = archive(small_clip, tmp_path / "ViT.pt")
+    made = tmp_path / "made"
+    with zipfile.ZipFile(file) as whole, zipfile.ZipFile(tmp_path / "x.pt", "w") as other:
+        for name in whole.namelist():
+            content = whole.read(name)
+            if change == "pickle" and name.endswith("/data.pkl"):
+                content = pickle.dumps({"model": Malicious(made)})
+            if change == "code" and "/code/" in name:
+                content = b"this is no program"
+            other.writestr(name, content)
+    if change == "code":  # it is not even read
+        assert load_clip(str(tmp_path / "x.pt")).width == 64
+    else:
+        with pytest.raises(UniEmoError, match="clip file must hold") as error:
+            load_clip(str(tmp_path / "x.pt"))
+        assert "\n" not in str(error.value)
+    assert not made.exists()
 
 
 def test_a_state_dict_with_its_architecture(tmp_path, monkeypatch):

@@ -32,7 +32,7 @@ from uniemo.data.emotions import MIKELS_8
 from uniemo.errors import UniEmoError
 from uniemo.models.attributes import AttributeBank, AttributeConfig
 from uniemo.models.clip import RANDOM, TextEncoder, take_apart
-from uniemo.models.clip_shapes import CONTEXT, HEAD_WIDTH, TOKENIZER, VOCABULARY, build_shape
+from uniemo.models.clip_shapes import CONTEXT, TOKENIZER, VOCABULARY, build_shape
 from uniemo.models.encoder import EncoderConfig, ExpertQueryEncoder
 from uniemo.models.head import EmotionHead, HeadConfig
 from uniemo.models.uniemo import UniEmoModel
@@ -78,8 +78,7 @@ class ReleasedFile:
         width = int(self.sizes.text_width or 0)
         check_complete(state, text_names(depth), self.path)
         check_blocks(state, TEXT_BLOCKS, depth, width, self.path)
-        text = {"width": width, "layers": depth, "heads": max(1, width // HEAD_WIDTH)}
-        model = build_shape(shape, text | {"vocab_size": VOCABULARY, "context_length": CONTEXT})
+        model = build_shape(shape, width, depth)
         own = {name: value for name, value in model.state_dict().items() if is_text(name)}
         shapes = {name: value.shape for name, value in own.items()}
         model.load_state_dict(pick(state, {name: name for name in own}, shapes, self.path), strict=False)

@@ -12,7 +12,8 @@ from typing import Any
 
 import open_clip
 import torch
-from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_model
+from huggingface_hub import HfApi
+from open_clip.pretrained import download_pretrained, get_pretrained_cfg, list_pretrained_tags_by_model
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
@@ -30,6 +31,7 @@ _WEIGHTS = ("*.safetensors", "*.bin", "*.pth")  # what open_clip looks for in a 
 _TOKENIZER = ("tokenizer.json", "vocab.json")
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt", "special_tokens_map.json")
 _TEXT_BATCH = 256
+_PATIENCE = 10  # seconds for an answer of the hub
 
 
 @dataclass
@@ -97,7 +99,7 @@ def load_clip(name: str) -> ClipParts:
             - an open_clip architecture such as ``"ViT-B-32"``, ``"ViT-B-16"``, ``"ViT-L-14"``: OpenAI's weights in the
               quick-GELU variant that they were trained with;
             - ``"architecture/tag"`` such as ``"ViT-B-32/laion2b_s34b_b79k"``: other weights, with their activation;
-            - ``"owner/repository"`` on the hub in open_clip's layout, fetched unless ``HF_HUB_OFFLINE`` is set;
+            - ``"owner/repository"`` on the hub in open_clip's layout, downloaded unless ``HF_HUB_OFFLINE`` is set;
             - a file: OpenAI's own archive such as ``"ViT-L-14.pt"``, or ``"architecture/file"`` for any other, for
               OpenAI's weights with ``-quickgelu`` as in ``"ViT-L-14-quickgelu/model.safetensors"``;
             - any of these but files after ``"random:"``: the architecture with random weights, always the same;
@@ -135,7 +137,7 @@ def load_clip(name: str) -> ClipParts:
 
 
 def find_clip(name: str) -> None:
-    """Raise the one line that says what is missing, unless a CLIP's weights are here or can be fetched.
+    """Raise the one line that says what is missing, unless a CLIP's weights are here or can be downloaded.
 
     Args:
         name: see :func:`load_clip`.
@@ -172,29 +174,38 @@ def _look_up(name: str) -> tuple[str | None, str, Path | None]:
         return None, "", place
     if not place.is_dir() and not wanted.startswith(MINIATURE) and is_hub_name(wanted):
         files = [_CONFIG] if random else [_CONFIG, _HUB_FILE]
-        place = hub_folder(wanted, [*files, *_TOKENIZER_FILES], lambda folder: _first_missing(folder, files), "clip")
+
+        def missing(folder: Path) -> str | None:
+            return next((file for file in files if not (folder / file).is_file()), None)
+
+        place = hub_folder(wanted, [*files, *_TOKENIZER_FILES], missing, "clip")
     _check_folder(place, weights=not random)
     return None, "", place
 
 
 def _find_tag(architecture: str, tag: str) -> None:
-    """Download published weights unless they are in the hub's cache; open_clip finds them there.
+    """Let open_clip download published weights unless they are in the hub's cache.
 
     Raises:
         UniEmoError: they cannot be had.
     """
     config = get_pretrained_cfg(architecture, tag) or get_pretrained_cfg(f"{architecture}-quickgelu", tag) or {}
     owner, _, rest = str(config.get("hf_hub") or "").partition("/")
-    repo, _, file = rest.partition("/")
-    if repo:  # else open_clip downloads it from elsewhere
-        size = _SIZES.get(architecture, "") if tag == "openai" else ""
-        files = [file or _HUB_FILE]
-        hub_folder(f"{owner}/{repo}", files, lambda folder: _first_missing(folder, files), f"clip {architecture}", size)
+    name, _, file = rest.partition("/")
+    if not name:
+        return  # open_clip downloads it from elsewhere
+    repo, files = f"{owner}/{name}", [file] if file else [_HUB_FILE, "open_clip_pytorch_model.bin"]
 
+    def download() -> str:
+        HfApi().model_info(repo, timeout=_PATIENCE)  # fails at once where open_clip would try for a minute
+        with _quiet():
+            return str(Path(download_pretrained(config)).parent)
 
-def _first_missing(folder: Path, files: Sequence[str]) -> str | None:
-    """Return the first file that a folder lacks."""
-    return next((file for file in files if not (folder / file).is_file()), None)
+    def missing(folder: Path) -> str | None:
+        return None if any((folder / own).is_file() for own in files) else files[0]
+
+    size = _SIZES.get(architecture, "") if tag == "openai" else ""
+    hub_folder(repo, files[:1], missing, f"clip {architecture}", size, download)
 
 
 def take_apart(model: Any, source: str, name: str) -> ClipParts:  # noqa: ANN401 - open_clip is not typed
@@ -258,7 +269,7 @@ def _check_folder(folder: Path, weights: bool) -> None:
 
 @contextlib.contextmanager
 def _seeded(random: bool) -> Iterator[None]:
-    """Draw the same random weights every time, and leave the caller's random numbers alone."""
+    """Make the same random weights every time, and leave the caller's random state as it is."""
     if not random:
         yield
         return

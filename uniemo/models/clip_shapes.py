@@ -1,13 +1,12 @@
-"""CLIP towers of any size by name, for weights that come from a file: no architecture list and no download needed."""
+"""CLIP image towers named by their sizes, for converted checkpoints: no architecture list and no download needed."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any
 
 import open_clip
-from torch import nn
 
 from uniemo.errors import UniEmoError
 
@@ -38,7 +37,7 @@ class ClipShape:
     @property
     def name(self) -> str:
         """The name that :func:`uniemo.models.clip.load_clip` takes, for example ``vit-w1024-l24-p14-r224-e768``."""
-        return f"vit-w{self.width}-l{self.layers}-p{self.patch}-r{self.image_size}-e{self.embed_dim}"
+        return "vit-w{}-l{}-p{}-r{}-e{}".format(*astuple(self))
 
     @classmethod
     def from_name(cls, name: str) -> ClipShape | None:
@@ -51,7 +50,7 @@ class ClipShape:
         if found is None:
             return None
         shape = cls(*map(int, found.groups()))
-        if min(vars(shape).values()) < 1 or shape.width % HEAD_WIDTH or shape.image_size % shape.patch:
+        if min(astuple(shape)) < 1 or shape.width % HEAD_WIDTH or shape.image_size % shape.patch:
             raise UniEmoError(
                 f"clip width must be a multiple of {HEAD_WIDTH} and the image size one of the patch size; got {name!r}"
             )
@@ -72,21 +71,8 @@ def published_name(name: str) -> str | None:
     return next((known for known, published in PUBLISHED.items() if published == shape), None)
 
 
-def build_shape(shape: ClipShape, text: dict[str, int] | None = None) -> nn.Module:
-    """Return an open_clip model of these sizes with random weights, in eval mode.
-
-    Args:
-        shape: of the image tower.
-        text: ``width``, ``layers``, ``heads``, ``vocab_size`` and ``context_length`` of the text tower; None gives the
-            smallest that OpenAI's tokenizer fits.
-    """
-    text = text or {
-        "width": HEAD_WIDTH,
-        "layers": 1,
-        "heads": 1,
-        "vocab_size": VOCABULARY,
-        "context_length": CONTEXT,
-    }
+def build_shape(shape: ClipShape, text_width: int = HEAD_WIDTH, text_layers: int = 1) -> Any:  # noqa: ANN401
+    """Return an open_clip model of these sizes with random weights and OpenAI's tokens, in eval mode."""
     vision = {
         "image_size": shape.image_size,
         "patch_size": shape.patch,
@@ -94,6 +80,18 @@ def build_shape(shape: ClipShape, text: dict[str, int] | None = None) -> nn.Modu
         "layers": shape.layers,
         "head_width": HEAD_WIDTH,
     }
-    model: Any = open_clip.CLIP(embed_dim=shape.embed_dim, vision_cfg=vision, text_cfg=dict(text), quick_gelu=True)
-    model.visual.preprocess_cfg = {"mean": open_clip.OPENAI_DATASET_MEAN, "std": open_clip.OPENAI_DATASET_STD}
+    text = {
+        "width": text_width,
+        "layers": text_layers,
+        "heads": max(1, text_width // HEAD_WIDTH),
+        "vocab_size": VOCABULARY,
+        "context_length": CONTEXT,
+    }
+    model = open_clip.CLIP(embed_dim=shape.embed_dim, vision_cfg=vision, text_cfg=text, quick_gelu=True)
+    set_openai_pixels(model)
     return model.eval()
+
+
+def set_openai_pixels(model: Any) -> None:  # noqa: ANN401
+    """Name OpenAI's pixel normalisation as a model's own, where open_clip's ``create_model`` did not do it."""
+    model.visual.preprocess_cfg = {"mean": open_clip.OPENAI_DATASET_MEAN, "std": open_clip.OPENAI_DATASET_STD}

@@ -24,7 +24,12 @@ def random_name(name: str) -> str:
 
 
 def hub_folder(
-    repo: str, patterns: Sequence[str], missing: Callable[[Path], str | None], what: str, size: str = ""
+    repo: str,
+    patterns: Sequence[str],
+    missing: Callable[[Path], str | None],
+    what: str,
+    size: str = "",
+    download: Callable[[], str] | None = None,
 ) -> Path:
     """Return the folder in the hub's cache that holds these files, downloaded unless ``HF_HUB_OFFLINE`` is set.
 
@@ -34,6 +39,7 @@ def hub_folder(
         missing: the first file that a folder lacks, None where it is complete.
         what: the argument that named the repository, for the error.
         size: of all files, in words, for the error; empty where it is not known.
+        download: downloads the files and returns their folder; None takes huggingface_hub's ``snapshot_download``.
 
     Raises:
         UniEmoError: files are missing and cannot be downloaded; one line with the command that downloads them.
@@ -49,7 +55,7 @@ def hub_folder(
     reason = "HF_HUB_OFFLINE is set"
     if not constants.HF_HUB_OFFLINE:
         try:
-            folder = Path(snapshot_download(repo, allow_patterns=[*patterns]))
+            folder = Path(snapshot_download(repo, allow_patterns=[*patterns]) if download is None else download())
             lost = missing(folder)
             if lost is None:
                 return folder
