@@ -132,7 +132,7 @@ class GeneratorBaseline(EmotionModule):
             )
         super().setup(stage)
         if trains and self.trainer.datamodule.cached_latents:
-            self.trainer.datamodule.lend_encoder(latent_encoder(self))
+            self.trainer.datamodule.set_latent_encoder(latent_encoder(self))
 
     # Steps.
 

@@ -16,7 +16,7 @@ from uniemo.data.batch import EmotionSample
 from uniemo.data.dataset import EmotionDataset, EpochSampler, Records, choose_per_emotion
 from uniemo.data.generated import GeneratedImageDataset, MixedDataset, check_proportion
 from uniemo.data.images import ImageCache
-from uniemo.data.latents import LatentEncoder, LatentSupply
+from uniemo.data.latent_cache import LatentCache, LatentEncoder
 from uniemo.data.listing import SPLITS, Split
 from uniemo.data.skipped import EmotionLoader, SkippedFiles, TrainingLoader, collate_readable
 from uniemo.data.splits import FRACTIONS
@@ -149,7 +149,7 @@ class EmotionDataModule(L.LightningDataModule):
         self._records: dict[Split, Records] = {}
         self._caches: dict[Split, ImageCache] = {}
         self._mixed: MixedDataset | None = None
-        self._latents: LatentSupply | None = None
+        self._latents: LatentCache | None = None
 
     def options(self) -> dict[str, str]:
         """Return the dataset's own arguments, as its layouts take them."""
@@ -282,9 +282,9 @@ class EmotionDataModule(L.LightningDataModule):
         self.proportion = proportion
         self._mixed = None
 
-    def lend_encoder(self, encoder: LatentEncoder) -> None:
-        """Take the VAE that ``cached_latents`` needs; training loaders made from now on hand out its latents."""
-        self._latents = LatentSupply(encoder, self._train_transform.target_key(), self.num_workers)
+    def set_latent_encoder(self, encoder: LatentEncoder) -> None:
+        """Set the VAE that ``cached_latents`` needs; training loaders made from now on yield its latents."""
+        self._latents = LatentCache(encoder, self._train_transform.target_key(), self.num_workers)
 
     def fingerprint(self, split: Split) -> str:
         """Return 12 hex digits that change with the split's files, labels or view sizes."""
@@ -319,13 +319,13 @@ class EmotionDataModule(L.LightningDataModule):
         """Return shuffled, augmented training images; with ``cached_latents`` those that are missing are made first.
 
         Raises:
-            UniEmoError: ``cached_latents`` without a VAE, or one that :class:`uniemo.data.latents.LatentSupply` has.
+            UniEmoError: ``cached_latents`` without a VAE, or what :meth:`LatentCache.precompute` raises.
         """
         dataset = self.train_dataset()
         if self.cached_latents:
             if self._latents is None:
                 raise UniEmoError("data.cached_latents needs a module with a VAE, joint or feedback: leave it out here")
-            self._latents.provide(dataset)
+            self._latents.precompute(dataset.parts())
         sampler = EpochSampler(len(dataset), self.seed, self.batch_size)
         return self._loader(dataset, self.batch_size, sampler)
 

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -17,14 +17,12 @@ from torch.utils.data import Dataset, DistributedSampler
 from uniemo.data.array_file import portable, restored
 from uniemo.data.batch import EmotionSample
 from uniemo.data.images import ImageCache, UnreadableImageError
+from uniemo.data.latent_cache import CachedLatents
 from uniemo.data.packed import PackedLists, PackedOptional, PackedStrings
 from uniemo.data.skipped import SkippedFiles
 from uniemo.data.transforms import PairedTransform
 from uniemo.distributed import get_rank, get_world_size
 from uniemo.errors import UniEmoError
-
-if TYPE_CHECKING:
-    from uniemo.data.latents import LatentShelf
 
 _Read = TypeVar("_Read")
 
@@ -151,7 +149,7 @@ class EmotionDataset(Dataset[EmotionSample]):
         self.with_masks = with_masks and records.masks is not None
         self.on_error = on_error
         self.skipped = skipped if skipped is not None else SkippedFiles()
-        self.latents: LatentShelf | None = None
+        self.latents: CachedLatents | None = None
 
     def __len__(self) -> int:
         """Return the number of images."""

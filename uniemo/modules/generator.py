@@ -12,7 +12,7 @@ import lightning as L
 import torch
 from torch import Tensor, nn
 
-from uniemo.data.latents import LatentEncoder
+from uniemo.data.latent_cache import LatentEncoder
 from uniemo.models.diffusion import DiffusionBackbone
 
 

@@ -100,7 +100,7 @@ class JointModule(EmotionModule):
         """Build the model; give its VAE to data that caches latents (Lightning's hook)."""
         super().setup(stage)
         if stage == "fit" and self.trainer.datamodule.cached_latents:
-            self.trainer.datamodule.lend_encoder(generator.latent_encoder(self))
+            self.trainer.datamodule.set_latent_encoder(generator.latent_encoder(self))
 
     def starting_vocabulary(self, data: Vocabulary, info: CheckpointInfo | None) -> Vocabulary:
         """Keep the checkpoint's scenes and objects on data without any, where P(emotion | attribute) can be known.

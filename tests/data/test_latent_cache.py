@@ -11,11 +11,9 @@ import torch.nn.functional as F
 from PIL import Image
 from trees import drawn_index, painted_emoset
 
-from uniemo.data import EmoSet, EmotionDataset, PairedTransform, TwitterI
-from uniemo.data import latents as latents_module
-from uniemo.data.hashes import stamps, whole_hashes
+from uniemo.data import EmoSet, EmotionDataset, PairedTransform, TwitterI, latent_cache
 from uniemo.data.images import ImageCache, UnreadableImageError
-from uniemo.data.latents import LatentCache, LatentEncoder, LatentsGoneError
+from uniemo.data.latent_cache import CachedLatents, LatentEncoder, LatentsGoneError, content_hashes
 from uniemo.errors import UniEmoError
 
 SHAPE = (3, 4, 4)  # of 16 px images
@@ -57,7 +55,7 @@ def module(root, cached=True, vae=None, **changes):
         | changes
     )
     if cached:
-        data.lend_encoder((vae or Vae()).encoder)
+        data.set_latent_encoder((vae or Vae()).encoder)
     return data
 
 
@@ -68,7 +66,7 @@ def epoch_of(data, epoch=0):
 
 
 def files(tmp_path):
-    return sorted((tmp_path / "cache/latents").rglob("*.npy"))
+    return sorted((tmp_path / "cache/latents").rglob("*.npz"))
 
 
 # What the VAE sees.
@@ -149,7 +147,7 @@ def test_both_flips_of_one_image_are_used(emoset_root):
     data = module(emoset_root)
     data.train_dataloader()
     dataset = data.train_dataset()
-    data._latents.provide(dataset)
+    data._latents.precompute(dataset.parts())
     seen = torch.stack([dataset.sample(0, epoch).latents for epoch in range(20)])
     assert len(torch.unique(seen, dim=0)) == 2
 
@@ -185,7 +183,7 @@ def test_files_and_what_is_said(emoset_root, tmp_path, capsys):
     assert vae.count == 32
     assert {path.parent.parent.name for path in found} == {"vae-central-16-32-v2"}
     assert all(path.stem.startswith(path.parent.name) for path in found)
-    array = np.load(found[0])
+    array = np.load(found[0])["posteriors"]
     assert array.dtype == np.float16
     assert array.shape == (2, 2, *SHAPE)
     # each image once, whatever the order
@@ -199,7 +197,7 @@ def test_files_and_what_is_said(emoset_root, tmp_path, capsys):
 
 def test_a_second_start_reads_no_image(emoset_root, monkeypatch):
     epoch_of(module(emoset_root))
-    monkeypatch.setattr("uniemo.data.hashes._whole", lambda path: pytest.fail(f"read {path}"))
+    monkeypatch.setattr(latent_cache, "_hash", lambda path: pytest.fail(f"read {path}"))
     epoch_of(module(emoset_root))
 
 
@@ -237,7 +235,7 @@ def test_an_interrupted_fill_goes_on(emoset_root, tmp_path, monkeypatch):
             return super().posterior(images)
 
     stopped = Stops()
-    monkeypatch.setattr(latents_module, "_BATCH", 10)  # five images and their mirror images
+    monkeypatch.setattr(latent_cache, "_BATCH", 10)  # five images and their mirror images
     with pytest.raises(KeyboardInterrupt):
         epoch_of(module(emoset_root, vae=stopped))
     assert len(files(tmp_path)) == stopped.count == 10
@@ -246,25 +244,29 @@ def test_an_interrupted_fill_goes_on(emoset_root, tmp_path, monkeypatch):
     assert vae.count == 22
 
 
-@pytest.mark.parametrize("size", [0, 100, 200])
+@pytest.mark.parametrize("size", [0, 200])
 def test_a_cut_file_is_made_anew(emoset_root, tmp_path, size):
     epoch_of(module(emoset_root))
     path = files(tmp_path)[7]
     whole = path.read_bytes()
+    array = np.load(path)["posteriors"]
     assert size < len(whole)
     path.write_bytes(whole[:size])
     vae = Vae()
     epoch_of(module(emoset_root, vae=vae))
     assert vae.count == 1
-    assert path.read_bytes() == whole
+    assert np.array_equal(np.load(path)["posteriors"], array)
 
 
+@pytest.mark.parametrize("damage", ["zeros", "one bit"])
 @pytest.mark.parametrize("workers", [0, 1])
-def test_files_that_vanish_or_break_during_a_run(emoset_root, tmp_path, workers):
+def test_damage_during_a_run_is_noticed_and_healed(emoset_root, tmp_path, workers, damage):
     data = module(emoset_root, num_workers=workers)
     loader = data.train_dataloader()
     for path in files(tmp_path):
-        path.write_bytes(bytes(path.stat().st_size))  # the right size
+        content = bytearray(path.read_bytes())
+        content[-300] ^= 1  # a pixel: the size stays, the checksum does not fit
+        path.write_bytes(content if damage == "one bit" else bytes(len(content)))
     with pytest.raises(LatentsGoneError, match="start or resume again") as error:
         list(loader)
     assert "\n" not in str(error.value)
@@ -283,19 +285,18 @@ def test_errors_travel_between_processes():
     assert str(pickle.loads(pickle.dumps(error))) == str(error)
 
 
-def test_small_sets_are_kept_in_memory(tmp_path):
-    array = np.arange(2 * 2 * 48, dtype=np.float16).reshape(2, 2, *SHAPE)
-    cache = LatentCache(tmp_path, SHAPE, budget=2 * array.nbytes)
-    for number in range(3):
-        cache.write(f"{number:032x}", array + np.float16(number))
-    assert cache.file_size == cache.path(f"{0:032x}").stat().st_size
-    first = [cache.read(f"{number:032x}", flip=True) for number in range(3)]
-    assert torch.equal(first[2], torch.from_numpy(array[1]).float() + 2)
-    shutil.rmtree(tmp_path)
-    assert torch.equal(cache.read(f"{0:032x}", flip=False), torch.from_numpy(array[0]).float())
-    assert torch.equal(cache.read(f"{1:032x}", flip=True), first[1])
+def test_small_sets_are_kept_in_memory(emoset_root, tmp_path):
+    data = module(emoset_root)
+    data.train_dataloader()
+    dataset = data.train_dataset()
+    data._latents.precompute(dataset.parts())
+    cached = CachedLatents(dataset.latents.folder, SHAPE, dataset.latents.hashes, budget=2 * 2 * 2 * 2 * 48)
+    first = [cached.read(index, flip=True) for index in range(3)]
+    shutil.rmtree(tmp_path / "cache")
+    assert torch.equal(cached.read(1, flip=True), first[1])
+    assert not torch.equal(cached.read(1, flip=False), first[1])
     with pytest.raises(LatentsGoneError):  # the third was beyond the budget
-        cache.read(f"{2:032x}", flip=True)
+        cached.read(2, flip=True)
 
 
 # Several processes.
@@ -315,7 +316,7 @@ def test_two_runs_fill_one_cache_at_once(emoset_root, tmp_path):
     runs = [fork.Process(target=fill, args=(emoset_root, str(tmp_path / "cache"), results)) for _ in range(2)]
     for run in runs:
         run.start()
-    (first, one), (second, two) = results.get(timeout=60), results.get(timeout=60)
+    (first, one), (second, two) = results.get(timeout=120), results.get(timeout=120)
     for run in runs:
         run.join()
         assert run.exitcode == 0
@@ -408,13 +409,12 @@ def test_missing_images(tree):
     data = module(tree, check=False, on_error="skip")
     records = data.records("train")
     (tree / records.files[2]).unlink()
-    object.__setattr__(records, "stamp", stamps(records.root, records.files))
     with pytest.warns(UserWarning, match="left out"):
         assert sum(map(len, epoch_of(data))) == 31
 
 
 def test_no_room(emoset_root, monkeypatch, tmp_path):
-    monkeypatch.setattr(latents_module.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(100, 90, 10))
+    monkeypatch.setattr(latent_cache.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(100, 90, 10))
     with pytest.raises(UniEmoError, match=r"needs 0\.000122 GiB in .*; 9\.31e-09 GiB are free: set UNIEMO_CACHE"):
         epoch_of(module(emoset_root))
     assert not files(tmp_path)
@@ -444,18 +444,16 @@ def test_arguments(emoset_root):
     assert twitter._train_transform.crop == "central"
 
 
-def test_hashes_of_whole_files(tmp_path):
-    root = tmp_path / "some"
-    root.mkdir()
-    for name, text in (("a", b"one"), ("b", b"two"), ("c", b"one"), ("e", b"")):
-        (root / name).write_bytes(text)
-    names = ["a", "b", "c", "d", "e"]
-    found = whole_hashes(root, names, progress=False)
-    assert found[0].tolist() == found[2].tolist()
-    assert found[0].tolist() != found[1].tolist()
-    assert not found[3:].any()
-    (root / "b").write_bytes(b"ten")
-    assert whole_hashes(root, names, progress=False)[1].tolist() != found[1].tolist()
+def test_content_hashes(tmp_path):
+    paths = [tmp_path / name for name in ("a", "b", "c", "gone", "empty")]
+    for path, text in zip(paths, (b"one", b"two", b"one", None, b""), strict=True):
+        if text is not None:
+            path.write_bytes(text)
+    found = content_hashes(paths)
+    assert found[0] == found[2] != found[1]
+    assert found[3:].tolist() == [b"", b""]
+    paths[1].write_bytes(b"three")
+    assert content_hashes(paths)[1] != found[1]
 
 
 def test_only_what_is_used_is_encoded(tmp_path):
