@@ -12,8 +12,9 @@ from tqdm import tqdm
 
 from uniemo.cache import atomic_write
 from uniemo.checkpoint import load_model
-from uniemo.metrics.emotion_classifier import ClassifierConfig, collect_features, train_emotion_classifier
-from uniemo.metrics.networks import FrozenClip
+from uniemo.metrics.classifier_training import ClassifierConfig, train_emotion_classifier
+from uniemo.metrics.clip_networks import FrozenClip
+from uniemo.metrics.feature_cache import cached_features
 from uniemo.miniature.table import EMOTIONS, OBJECTS, SCENES, cell_weights, emotion_table
 
 
@@ -26,7 +27,7 @@ def linear_probe(seed: int) -> float:
         seed: of its training.
     """
     clip = FrozenClip("miniature:clip")
-    train, val, test = (collect_features(clip, data().evaluation_loader(split)) for split in ("train", "val", "test"))
+    train, val, test = (cached_features(clip, data().evaluation_loader(split)) for split in ("train", "val", "test"))
     found = []
     for decay in (1e-4, 1e-2, 1e-1, 1.0):
         config = ClassifierConfig(hidden=None, weight_decay=decay, max_epochs=300, seed=seed)

@@ -30,15 +30,15 @@ from torch import Tensor
 
 from uniemo.data.emotions import MIKELS_8
 from uniemo.data.images import load_images
+from uniemo.metrics.classifier import EmotionClassifier
 from uniemo.metrics.clip_networks import ClipNetwork, MiniatureNetwork
-from uniemo.metrics.emotion_classifier import EmotionClassifier
 from uniemo.metrics.evaluator import Evaluator
 from uniemo.metrics.feature_network import FeatureNetwork
 from uniemo.metrics.fid import FeatureStatistics
 from uniemo.metrics.loading import read_batches, to_unit
+from uniemo.metrics.networks import load_network
 from uniemo.metrics.pairs import plan_evaluation
 from uniemo.metrics.protocols import STRICT, Reading, clarity_readings, emotion_reading, protocol_readings
-from uniemo.metrics.registry import load_network
 from uniemo.metrics.semantic_clarity import ClarityReader
 from uniemo.vocabulary import Vocabulary
 

@@ -12,10 +12,11 @@ from torch import Tensor
 
 from uniemo.checkpoint import load_model
 from uniemo.data.emoset import EmoSet
-from uniemo.metrics.emotion_classifier import EmotionClassifier, emotion_classifier
+from uniemo.metrics.classifier import EmotionClassifier
+from uniemo.metrics.classifier_training import emotion_classifier
+from uniemo.metrics.clip_networks import EvaluationNetworks
 from uniemo.metrics.fid import FeatureStatistics
 from uniemo.metrics.generation import evaluate_images, images_by_emotion, real_statistics
-from uniemo.metrics.networks import EvaluationNetworks
 
 SIZES = {"image_size": 64, "diffusion_size": 32}
 VIEWS = ("image", "target")  # the judge reads pictures at the generator's resolution too

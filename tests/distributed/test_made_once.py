@@ -8,8 +8,8 @@ import uniemo.miniature.dataset
 from tests.distributed.crew import enough_cores, on_ranks
 from tests.distributed.test_gradients import data
 from tests.tiny_runs import assets
-from uniemo.metrics import clip_features, emotion_classifier
-from uniemo.metrics.networks import FrozenClip
+from uniemo.metrics import classifier_training, feature_cache
+from uniemo.metrics.clip_networks import FrozenClip
 from uniemo.miniature.paths import miniature_tree
 
 pytestmark = pytest.mark.skipif(not enough_cores, reason="two processes need two cores")
@@ -52,12 +52,12 @@ def test_the_miniature_is_painted_once(monkeypatch, calls):
 
 def test_features_and_classifier_are_made_once(calls):
     watch, made = calls
-    watch(emotion_classifier, "train_emotion_classifier")
-    watch(clip_features, "_compute")
+    watch(classifier_training, "train_emotion_classifier")
+    watch(feature_cache, "_compute")
     clip, images = FrozenClip(str(assets() / "clip")), data()
 
     def found(rank):
-        classifier, info = emotion_classifier.emotion_classifier(clip, images)
+        classifier, info = classifier_training.emotion_classifier(clip, images)
         return {name: value.tolist() for name, value in classifier.state_dict().items()}, info
 
     (first, info), (second, other) = on_ranks(found)

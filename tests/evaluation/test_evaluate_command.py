@@ -9,8 +9,7 @@ from small_sets import EIGHT, paint
 
 from uniemo.cli import main
 from uniemo.evaluation.networks import load_clip
-from uniemo.metrics.classifier_head import ClassifierOrigin
-from uniemo.metrics.emotion_classifier import EmotionClassifier
+from uniemo.metrics.classifier import ClassifierOrigin, EmotionClassifier
 
 
 def strict_json(path):
@@ -41,9 +40,10 @@ def test_the_documented_line(first):
     for name in ("FID", "LPIPS", "Emo-A", "Sem-C", "Sem-D", "Emo-A (second)"):
         figure = strict[name]
         assert figure["low"] <= figure["value"] <= figure["high"], name
-        assert ("pixel" if "second" in name else "miniature-clip") in figure["networks"][0], name
+        assert ("efficientnet" if "second" in name else "miniature-clip") in figure["networks"][0], name
     assert set(strict["Emo-A"]["by_emotion"]) == set(EIGHT)
     assert strict["Emo-A"]["networks"] != strict["Emo-A (second)"]["networks"]
+    assert 0 <= result["classifiers"][1]["test_accuracy"] <= 1
     assert [one["classifier"] for one in result["protocols"]["strict"]["confusion"]] == [
         one["name"] for one in result["classifiers"]
     ]

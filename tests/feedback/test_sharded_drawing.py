@@ -27,8 +27,8 @@ from uniemo.feedback.drawing import draw_images, first_images, plan_images
 from uniemo.feedback.filtering import filter_index, score_index
 from uniemo.feedback.unfinished import unfinished_folder
 from uniemo.launch import cpu_cores, launch
-from uniemo.metrics.emotion_classifier import EmotionClassifier
-from uniemo.metrics.networks import EvaluationNetworks
+from uniemo.metrics.classifier import EmotionClassifier
+from uniemo.metrics.clip_networks import EvaluationNetworks
 from uniemo.models.diffusion import DiffusionConfig, load_diffusion
 from uniemo.models.uniemo import UniEmoModel
 from uniemo.vocabulary import Vocabulary

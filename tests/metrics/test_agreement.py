@@ -15,8 +15,8 @@ from uniemo.errors import UniEmoError
 from uniemo.metrics import EMOGEN, STRICT, Evaluator, FrechetDistance, PairwiseDistance, Protocol, plan_evaluation
 from uniemo.metrics.clip_networks import ClipNetwork
 from uniemo.metrics.loading import read_batches
+from uniemo.metrics.networks import load_network
 from uniemo.metrics.protocols import PROTOCOLS, protocol_readings
-from uniemo.metrics.registry import load_network
 
 COUNTS = (20, 26)
 

@@ -8,7 +8,6 @@ from uniemo.data.images import load_images
 from uniemo.errors import UniEmoError
 from uniemo.feedback import filter_index, score_index
 from uniemo.metrics import (
-    BlockDistance,
     ClarityReader,
     EmotionAccuracy,
     EmotionClassifier,
@@ -20,6 +19,7 @@ from uniemo.metrics import (
     images_by_emotion,
     real_statistics,
 )
+from uniemo.metrics.clip_networks import MiniatureNetwork
 from uniemo.metrics.pairs import plan_evaluation
 from uniemo.metrics.protocols import Protocol
 from uniemo.vocabulary import Vocabulary
@@ -48,13 +48,13 @@ def test_figures_are_those_of_the_metrics(networks, classifier, data, real):
 
     every = torch.cat([images["fear"], images["awe"]])
     emotion = torch.tensor([data.vocabulary.emotion_index("fear")] * 4 + [data.vocabulary.emotion_index("awe")] * 4)
-    output = networks(every)
+    output = MiniatureNetwork(networks.clip)(every)
     accuracy = EmotionAccuracy(8)
-    accuracy.update(classifier.probabilities(output.features), emotion)
+    accuracy.update(classifier.probabilities(output["features"]), emotion)
     fid = FrechetDistance(networks.clip.embed_dim)
     for batch in data.evaluation_loader("test"):
         fid.update(networks.clip.features((batch.targets + 1) / 2), real=True)
-    fid.update(output.features, real=False)
+    fid.update(output["features"], real=False)
     lpips, diversity = PairwiseDistance(8), SemanticDiversity(8)
     order = {name: [f"{name}/{row:06d}" for row in range(4)] for name in images}
     plan = plan_evaluation(order, data.vocabulary.emotions, [Protocol("strict", pairs=3)], seed=7)
@@ -63,9 +63,9 @@ def test_figures_are_those_of_the_metrics(networks, classifier, data, real):
     first, second = ([row[position] for position in side] for side in (chosen.first, chosen.second))
     assert len(first) == 6
     assert (emotion[first] == emotion[second]).all()
-    lpips.update(output.blocks[first], output.blocks[second], emotion[first])
-    diversity.update(output.features[first], output.features[second], emotion[first])
-    clarity = ClarityReader(networks.clip, data.vocabulary)(output.features)
+    lpips.update(output["maps"][first], output["maps"][second], emotion[first])
+    diversity.update(output["features"][first], output["features"][second], emotion[first])
+    clarity = ClarityReader(networks.clip, data.vocabulary)(output["features"])
     for name, expected in (
         ("FID", fid.compute()),
         ("LPIPS", lpips.compute()),
@@ -82,7 +82,8 @@ def test_figures_are_those_of_the_metrics(networks, classifier, data, real):
 def test_pair_figures_are_block_distances(networks, classifier, data):
     images = {"awe": torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))}
     figures = evaluate_images(networks, classifier, images, None, data.vocabulary)
-    distance = float(BlockDistance(networks.clip)(images["awe"][:1], images["awe"][1:]))
+    first, second = MiniatureNetwork(networks.clip)(images["awe"])["maps"]
+    distance = float((first - second).square().sum())
     assert figures["LPIPS[tiny-clip]"] == pytest.approx(distance, rel=1e-2)
     assert not any(key.startswith("FID") for key in figures)
 

@@ -1,104 +1,112 @@
 import pytest
 import torch
-import torch.nn.functional as F
+from weight_files import pictures, tensor, trunk_file
 
-from uniemo.data import EmoSet, denormalise
 from uniemo.errors import UniEmoError
-from uniemo.metrics import BlockDistance, EvaluationNetworks, FrozenClip
-from uniemo.metrics.networks import block_vectors, network_name
-from uniemo.models.clip import load_clip
+from uniemo.metrics.networks import ROLES, load_network
+
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:torchvision")  # lpips uses old argument names
+KINDS = ["fid", "lpips", "clip", "miniature", "imagenet"]
 
 
-def _images(n=3, size=32, seed=0):
-    return torch.rand(n, 3, size, size, generator=torch.Generator().manual_seed(seed))
+@pytest.fixture(scope="module")
+def small(clip_folder, tmp_path_factory):
+    """One network of each kind, as small as its architecture allows."""
+    return {
+        "fid": load_network("fid", random=True),
+        "lpips": load_network("lpips", f"{trunk_file(tmp_path_factory.mktemp('small'), 'alex')[0]}@64"),
+        "clip": load_network("clip", str(clip_folder)),
+        "miniature": load_network("miniature", str(clip_folder)),
+        "imagenet": load_network("imagenet", random=True),
+    }
 
 
-def test_features_are_those_of_the_clip(clip_folder, networks):
-    parts = load_clip(str(clip_folder))
-    images = _images()
-    normalised = (images - torch.tensor(parts.mean).view(3, 1, 1)) / torch.tensor(parts.std).view(3, 1, 1)
-    with torch.no_grad():
-        expected = parts.visual(normalised)
-    torch.testing.assert_close(networks.clip.features(images), expected)
-    assert networks.clip.text(["a cake", "a skull"]).shape == (2, networks.clip.embed_dim)
+@pytest.mark.parametrize("kind", KINDS)
+def test_one_image_does_not_depend_on_the_rest(small, kind):
+    network = small[kind]
+    images = tensor(pictures(3))
+    for view in network.views:
+        whole = network(images, view)
+        alone = network(images[1:2], view)
+        for name, value in whole.items():
+            assert value.dtype == torch.float32
+            assert not value.requires_grad
+            torch.testing.assert_close(value[1:2], alone[name], rtol=1e-4, atol=1e-5)
+    assert len({network.describe(view) for view in network.views}) == len(network.views)
 
 
-def test_one_run_gives_features_and_every_block(networks):
-    images = _images()
-    features, blocks = networks.clip.features_and_blocks(images)
-    torch.testing.assert_close(features, networks.clip.features(images))
-    assert [block.shape for block in blocks] == [(3, 16, 32)] * 3
-    output = networks(images)
-    torch.testing.assert_close(output.features, features)
-    torch.testing.assert_close(output.blocks, block_vectors(blocks))
-    assert not any(block._forward_hooks for block in networks.clip.visual.transformer.resblocks)
+@pytest.mark.parametrize("kind", KINDS)
+def test_any_float_type_and_no_autocast(small, kind):
+    network = small[kind]
+    images = tensor(pictures(2)).half().float()
+    expected = network(images)
+    with torch.autocast("cpu", dtype=torch.bfloat16):  # a trainer's precision must not change the metrics
+        for name, value in network(images).items():
+            torch.testing.assert_close(value, expected[name])
+    for name, value in network(images.half()).items():
+        torch.testing.assert_close(value, expected[name])
 
 
-def test_one_image_does_not_depend_on_the_rest(networks):
-    images = _images(4)
-    torch.testing.assert_close(networks(images).blocks[2:3], networks(images[2:3]).blocks)
-    torch.testing.assert_close(networks(images).features[2:3], networks(images[2:3]).features)
-
-
-def test_block_distance_by_hand(networks):
-    first, second = _images(2, seed=0), _images(2, seed=1)
-    (_, a), (_, b) = (networks.clip.features_and_blocks(images) for images in (first, second))
-    for n in range(2):
-        total = 0.0
-        for block in range(3):
-            for position in range(16):
-                x, y = a[block][n, position], b[block][n, position]
-                total += float((x / x.norm() - y / y.norm()).square().sum())
-        distance = BlockDistance(networks.clip)(first, second)
-        assert float(distance[n]) == pytest.approx(total / (3 * 16), rel=1e-4)
-    torch.testing.assert_close(BlockDistance(networks.clip)(first, first), torch.zeros(2))
-    torch.testing.assert_close(BlockDistance(networks.clip)(second, first), distance)
-
-
-def test_preprocess_resizes_antialiased_and_cuts_the_centre(networks):
-    wide = torch.rand(1, 3, 64, 128, generator=torch.Generator().manual_seed(0))
-    expected = F.interpolate(wide[..., 32:96], (32, 32), mode="bicubic", antialias=True).clamp(0, 1)
-    got = networks.clip.preprocess(wide) * networks.clip.std + networks.clip.mean
-    assert got.shape == (1, 3, 32, 32)
-    assert (got - expected)[..., 4:-4].abs().max() < 1e-4
-
-
-def test_agrees_with_the_loader(emoset_root, networks):
-    batch = next(iter(EmoSet(str(emoset_root), 64, None, 4).val_dataloader()))
-    assert denormalise(batch.images).min() >= 0
-    small = next(iter(EmoSet(str(emoset_root), 32, None, 4).val_dataloader()))
-    got = networks.clip.preprocess(denormalise(batch.images)) * networks.clip.std + networks.clip.mean
-    assert (got - denormalise(small.images)).abs().mean() < 0.01
-
-
-def test_frozen_and_eval_whatever_is_asked(networks):
-    networks.train()
-    assert not networks.clip.training
-    assert not any(module.training for module in networks.clip.modules())
-    assert not any(parameter.requires_grad for parameter in networks.parameters())
-
-
-def test_names_and_hash(clip_folder, networks, tmp_path):
-    assert network_name("miniature:clip") == "miniature-clip"
-    assert network_name("ViT-B-32/laion2b") == "ViT-B-32-laion2b"
-    assert networks.name == "tiny-clip"
-    assert networks.clip.hash == FrozenClip(str(clip_folder)).hash
-    assert len(networks.clip.hash) == 12
-    other = EvaluationNetworks(str(clip_folder)).clip
-    other.visual.proj.data += 1
-    assert other.hash != networks.clip.hash
+def test_images_follow_the_network_to_its_device():
+    network = load_network("lpips", "alex@64", random=True).to("meta")  # stands in for an accelerator
+    assert network.device.type == "meta"
+    assert network(torch.rand(2, 3, 40, 40))["maps"].device.type == "meta"
 
 
 @pytest.mark.parametrize(
     ("images", "match"),
     [
         (torch.zeros(1, 3, 8, 8, dtype=torch.uint8), "floats"),
+        (torch.zeros(1, 4, 8, 8), "floats"),
         (torch.zeros(3, 8, 8), "floats"),
-        (torch.zeros(1, 1, 8, 8), "floats"),
         (torch.full((1, 3, 8, 8), -1.0), r"\[0, 1\]"),
         (torch.full((1, 3, 8, 8), 255.0), r"\[0, 1\]"),
+        (torch.full((1, 3, 8, 8), torch.nan), "nan"),
     ],
 )
-def test_wrong_range_or_shape(networks, images, match):
-    with pytest.raises(UniEmoError, match=match):
-        networks.clip.features(images)
+def test_wrong_images(small, images, match):
+    for network in small.values():
+        with pytest.raises(UniEmoError, match=match):
+            network(images)
+
+
+def test_frozen_and_eval_whatever_is_asked(small):
+    for network in small.values():
+        network.train()
+        assert not any(module.training for module in network.modules())
+        assert not any(parameter.requires_grad for parameter in network.parameters())
+
+
+def test_random_networks_repeat_and_leave_the_random_state_alone():
+    torch.manual_seed(7)
+    before = torch.get_rng_state()
+    for role, name in (("lpips", "squeeze"), ("places", None), ("miniature", None)):
+        first, second = (load_network(role, name, random=True) for _ in range(2))
+        assert first.info == second.info
+        assert first.info.name.startswith("random-")
+        assert first.info.role == role
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_hash_is_over_the_weights(tmp_path):
+    path, _ = trunk_file(tmp_path, "alex")
+    first = load_network("lpips", str(path))
+    path.rename(tmp_path / "renamed.pth")
+    second = load_network("lpips", f"{tmp_path / 'renamed.pth'}@256")
+    assert first.info.hash == second.info.hash
+    assert (first.info.name, second.info.name) == ("alex@512", "renamed@256")
+    state = torch.load(tmp_path / "renamed.pth")
+    state["features.0.bias"][0] += 1e-3
+    torch.save(state, tmp_path / "renamed.pth")
+    assert load_network("lpips", str(tmp_path / "renamed.pth")).info.hash != first.info.hash
+    assert len(first.info.hash) == 12
+
+
+def test_unknown_names(small, tmp_path):
+    with pytest.raises(UniEmoError, match=rf"role must be one of {ROLES[0]}.*'audio'"):
+        load_network("audio")
+    for role in ("fid", "lpips", "places"):
+        with pytest.raises(UniEmoError, match=rf"{role} network must be .*there is no file"):
+            load_network(role, str(tmp_path / "none.pth"))
+    with pytest.raises(UniEmoError, match="view of tiny-clip must be one of strict, emogen; got 'other'"):
+        small["clip"](torch.zeros(1, 3, 8, 8), "other")

@@ -6,6 +6,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+from uniemo.metrics.inception import fid_inception, torchvision_names
 from uniemo.metrics.weights import randomise
 
 
@@ -21,19 +22,6 @@ def tensor(pictures):
     return torch.from_numpy(pictures.copy()).permute(0, 3, 1, 2).float() / 255
 
 
-class Script(nn.Module):
-    """The call interface of clean-fid's TorchScript file: ``layers`` takes what is resized and in [-1, 1)."""
-
-    def __init__(self):
-        super().__init__()
-        self.layers = nn.Sequential(
-            nn.Conv2d(3, 4, 5, stride=4), nn.ReLU(), nn.AdaptiveAvgPool2d(16), nn.Flatten(), nn.Linear(1024, 2048)
-        )
-
-    def forward(self, x: torch.Tensor, return_features: bool = True) -> torch.Tensor:
-        return self.layers((x - 128) / 128)
-
-
 def trunk_file(folder, name, seed=0):
     """Write a trunk as torchvision lays it out; return the path and lpips' own network with the same weights."""
     reference = lpips.LPIPS(net=name, pnet_rand=True, verbose=False)
@@ -44,10 +32,41 @@ def trunk_file(folder, name, seed=0):
     return folder / f"{name}.pth", reference
 
 
-def inception_script(folder):
-    """Write a stand-in for ``inception-2015-12-05.pt``, which cannot be had without a network."""
-    path = folder / "inception-2015-12-05.pt"
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        torch.jit.script(Script()).save(path)
-    return path
+def inception_state():
+    """Random weights of the FID Inception with torch-fidelity's names; batch norms without a scale, as TensorFlow's."""
+    network = fid_inception()
+    randomise(network)
+    generator = torch.Generator().manual_seed(0)
+    for part in network.modules():
+        if isinstance(part, nn.BatchNorm2d):
+            part.running_mean.normal_(0, 0.1, generator=generator)
+            part.running_var.uniform_(0.5, 1.5, generator=generator)
+            nn.init.normal_(part.bias, 0, 0.1, generator=generator)
+    return network.state_dict()
+
+
+class Part(nn.Module):
+    """A part of a TorchScript file whose code must not be run."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        assert x is None, "code was run"
+        return x
+
+
+def inception_script(folder, state):
+    """Write ``inception-2015-12-05.pt`` with these weights: a TorchScript archive with TensorFlow's names."""
+    tensors = {"output.weight": state["fc.weight"], "output.bias": state["fc.bias"]}
+    parts = {"weight": "conv.weight", "beta": "bn.bias", "mean": "bn.running_mean", "var": "bn.running_var"}
+    for theirs, ours in torchvision_names().items():
+        tensors |= {f"{theirs}.{part}": state[f"{ours}.{name}"] for part, name in parts.items()}
+    root = Part()
+    for name, value in tensors.items():
+        *path, last = name.split(".")
+        part = root
+        for step in path:
+            if step not in part._modules:
+                part.add_module(step, Part())
+            part = part._modules[step]
+        part.register_buffer(last, value)
+    torch.jit.script(root).save(folder / "inception-2015-12-05.pt")
+    return folder / "inception-2015-12-05.pt"

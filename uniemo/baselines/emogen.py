@@ -23,9 +23,10 @@ from uniemo.data.batch import EmotionBatch
 from uniemo.data.transforms import denormalise
 from uniemo.distributed import batch_mean
 from uniemo.errors import UniEmoError
-from uniemo.metrics.clip_features import cached_features
-from uniemo.metrics.emotion_classifier import ClassifierConfig, EmotionClassifier, emotion_classifier
-from uniemo.metrics.networks import FrozenClip
+from uniemo.metrics.classifier import EmotionClassifier
+from uniemo.metrics.classifier_training import ClassifierConfig, emotion_classifier
+from uniemo.metrics.clip_networks import FrozenClip
+from uniemo.metrics.feature_cache import cached_features
 from uniemo.models.attributes import AttributeBank
 from uniemo.models.diffusion import DiffusionConfig
 from uniemo.models.emotion_space import EmotionSpace, EmotionSpaceConfig, seeded

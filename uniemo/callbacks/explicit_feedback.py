@@ -22,8 +22,8 @@ from uniemo.distributed import broadcast, gather, is_first
 from uniemo.errors import UniEmoError
 from uniemo.feedback.drawing import draw_images, first_images, plan_images
 from uniemo.feedback.filtering import Criteria, check_band, filter_index, score_index
-from uniemo.metrics.emotion_classifier import emotion_classifier
-from uniemo.metrics.networks import EvaluationNetworks
+from uniemo.metrics.classifier_training import emotion_classifier
+from uniemo.metrics.clip_networks import EvaluationNetworks
 
 _FIRST_SEED = 1_000_000  # far from the seeds of the images that are measured
 

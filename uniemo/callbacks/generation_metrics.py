@@ -17,11 +17,12 @@ from uniemo.callbacks.protocol import Generates, names_for_clarity
 from uniemo.data.base import EmotionDataModule, Split
 from uniemo.distributed import gather
 from uniemo.errors import UniEmoError
-from uniemo.metrics.emotion_classifier import EmotionClassifier, emotion_classifier
+from uniemo.metrics.classifier import EmotionClassifier
+from uniemo.metrics.classifier_training import emotion_classifier
+from uniemo.metrics.clip_networks import EvaluationNetworks
 from uniemo.metrics.fid import FeatureStatistics
 from uniemo.metrics.generation import evaluate_loader, evaluate_stream, real_statistics
 from uniemo.metrics.loading import to_unit
-from uniemo.metrics.networks import EvaluationNetworks
 from uniemo.vocabulary import Vocabulary
 
 VIEWS: tuple[Literal["image", "target"], ...] = ("image", "target")  # Emo-A also sees the generator's resolution

@@ -177,10 +177,13 @@ def _networks(
         emotions,
         lambda: training_data(facts, real, comparison.generated, size, wanted == MINIATURE),
         random=wanted == RANDOM,
-        pixels=wanted == MINIATURE,
+        second=wanted == MINIATURE and "strict" in [one.name for one in protocols],
     )
     if len(classifiers) == 1 and "strict" in [one.name for one in protocols]:
-        notes.append("strict wants a second classifier, trained independently: --second_classifier FILE")
+        notes.append(
+            "strict wants a second classifier, trained independently: --second_classifier FILE, or the extra "
+            "uniemo[second] on the miniature's networks"
+        )
     return networks, classifiers, notes
 
 

@@ -82,8 +82,9 @@ def _score(options: argparse.Namespace) -> None:
     """Score this rank's share of the images; the first rank writes all scores into the index."""
     from uniemo.data.generated import find_index, read_index
     from uniemo.feedback.filtering import score_index
-    from uniemo.metrics.emotion_classifier import View, emotion_classifier
-    from uniemo.metrics.networks import EvaluationNetworks
+    from uniemo.metrics.classifier_training import emotion_classifier
+    from uniemo.metrics.clip_networks import EvaluationNetworks
+    from uniemo.metrics.feature_cache import View
 
     sample = find_index(options.generated).parent / read_index(options.generated)[0]["file"]
     with process_group(pick_device(options.device)) as device:

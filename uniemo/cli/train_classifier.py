@@ -1,4 +1,4 @@
-"""``uniemo train-classifier``: the Emo-A classifier on a frozen CLIP's features, as a file that measures others."""
+"""``uniemo train-classifier``: the Emo-A classifier on a frozen CLIP's features, written to a file."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from uniemo.cache import atomic_write
-from uniemo.cli.classifier_report import measured, origin_of, summary
+from uniemo.cli.classifier_report import measure, origin, summary
 from uniemo.cli.parsing import Parser, add_device, natural, pick_device, positive
 from uniemo.data.catalog import DATASETS, recognise
 from uniemo.data.listing import SPLITS
@@ -17,17 +17,17 @@ from uniemo.miniature.paths import MINIATURE, resolve
 
 if TYPE_CHECKING:
     from uniemo.data.base import EmotionDataModule
-    from uniemo.data.listing import Split
-    from uniemo.metrics.emotion_classifier import ClassifierConfig, View
+    from uniemo.metrics.classifier_training import ClassifierConfig
+    from uniemo.metrics.feature_cache import View
 
 _DESCRIPTION = """Train the classifier behind Emo-A: two fully connected layers on frozen CLIP image features.
 
-It learns on the training split and stops on the validation split; the test split is looked at once, at the end, for
-accuracy and calibration. Each image goes through the CLIP once: features are kept, so that another seed or head costs
-seconds, and what was interrupted goes on. The weights (safetensors) carry emotions, CLIP, its hash and the figures; a
+It trains on the training split and stops on the validation split; the test split is used once, at the end, for
+accuracy and calibration. Each image goes through the CLIP once: features are cached, so that another seed or head costs
+seconds, and an interrupted run goes on. The weights (safetensors) carry emotions, CLIP, its hash and the metrics; a
 JSON file beside them has seeds, counts and versions too.
 
-A second classifier to check the first with is another run: another CLIP first of all, else --head and --seed."""
+A second classifier to check the first with is another run, on another CLIP."""
 
 _EXAMPLES = """examples:
   uniemo train-classifier --data.root /data/EmoSet --clip ViT-L-14 --output emo_a.safetensors
@@ -81,33 +81,38 @@ def run(words: list[str]) -> int:
         _check_root(options)
     device = pick_device(options.device)
 
-    from uniemo.metrics.clip_networks import load_clip_network
-    from uniemo.metrics.emotion_classifier import ClassifierOrigin, cached_features, train_emotion_classifier
+    from uniemo.metrics.classifier import ClassifierOrigin
+    from uniemo.metrics.classifier_training import train_emotion_classifier
+    from uniemo.metrics.clip_networks import FrozenClip
+    from uniemo.metrics.feature_cache import cached_features
     from uniemo.metrics.weights import weights_hash
 
-    clip = load_clip_network("clip", options.clip).clip
+    clip = FrozenClip(options.clip)
     data = _data(options, clip.image_size)
     counts = _counts(data)
     clip.to(device)
-    views: tuple[View, ...] = ("image",) if options.diffusion_size is None else ("image", "target")
     print(f"{data.describe()}\n{clip.name} ({clip.hash}) on {device}", flush=True)
-    wanted: tuple[tuple[Split, tuple[View, ...]], ...] = (("train", views), ("val", views), ("test", ("image",)))
-    train, val, test = (
-        cached_features(clip, data.evaluation_loader(split), kept, options.features_cache, progress=True)
-        for split, kept in wanted
-    )
+    views: tuple[View, ...] = ("image",) if options.diffusion_size is None else ("image", "target")
+    features = {
+        split: cached_features(
+            clip, data.evaluation_loader(split), ("image",) if split == "test" else views, options.features_cache, True
+        )
+        for split in SPLITS
+    }
     config = _config(options)
     emotions = data.vocabulary.emotions
-    classifier, info = train_emotion_classifier(*train, *val, len(emotions), config, device, progress=True)
-    figures = measured(classifier, emotions, test, val)
-    about = origin_of(options, data, clip, config, info, views, counts, {"train": train, "val": val, "test": test})
-    brief = {key: figures["test"][key] for key in ("images", "accuracy", "balanced_accuracy", "ece", "brier", "nll")}
+    classifier, info = train_emotion_classifier(
+        *features["train"], *features["val"], len(emotions), config, device, progress=True
+    )
+    metrics = measure(classifier, emotions, features)
+    brief = {key: metrics["test"][key] for key in ("images", "accuracy", "balanced_accuracy", "ece", "brier", "nll")}
     classifier.origin = ClassifierOrigin(emotions, clip.name, clip.hash, {"test": brief, "seed": options.seed})
     classifier.save(options.output)
+    about = origin(options, data, clip, (config, info), counts, features)
     with atomic_write(_notes(options.output)) as temporary:
-        text = json.dumps({**about, "weights_hash": weights_hash(classifier), **figures}, indent=1, ensure_ascii=False)
+        text = json.dumps({**about, "weights_hash": weights_hash(classifier), **metrics}, indent=1, ensure_ascii=False)
         temporary.write_text(text + "\n", encoding="utf-8")
-    print(summary(figures, info, config, data))
+    print(summary(metrics, (config, info)))
     print(f"wrote {options.output} and {_notes(options.output)}")
     return 0
 
@@ -152,7 +157,7 @@ def _check_root(options: argparse.Namespace) -> None:
 
 def _config(options: argparse.Namespace) -> ClassifierConfig:
     """Return how the classifier is to be made."""
-    from uniemo.metrics.emotion_classifier import ClassifierConfig
+    from uniemo.metrics.classifier_training import ClassifierConfig
 
     return ClassifierConfig(
         hidden=(options.hidden or 768) if options.head == "mlp" else None,

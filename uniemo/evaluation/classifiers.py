@@ -9,17 +9,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
 
 from uniemo.data.images import read_image
+from uniemo.distributed import is_first
 from uniemo.errors import UniEmoError
 from uniemo.evaluation.folders import ImageSet
-from uniemo.metrics.clip_networks import ClipNetwork, EmotionHead
-from uniemo.metrics.emotion_classifier import ClassifierConfig, EmotionClassifier, View, emotion_classifier
+from uniemo.metrics.classifier import EmotionClassifier, EmotionHead, random_head
+from uniemo.metrics.classifier_training import ClassifierConfig, emotion_classifier
+from uniemo.metrics.clip_networks import ClipNetwork
+from uniemo.metrics.feature_cache import View, cached_features
 from uniemo.metrics.feature_network import FeatureNetwork
+from uniemo.metrics.imagenet import EfficientNetLite, second_weights
 from uniemo.metrics.protocols import Reading, emotion_reading
-from uniemo.metrics.registry import load_network
-from uniemo.metrics.second_classifier import second_classifier
 from uniemo.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -39,47 +40,24 @@ class Classifier:
     about: dict[str, Any]
 
 
-class OrderedHead:
-    """A head whose classes come in the order of the figures.
-
-    Args:
-        head: features (B, E) to probabilities (B, C).
-        own: its class names in its order.
-        wanted: the same names in the order of the figures.
-
-    Attributes:
-        info: of the head.
-    """
-
-    def __init__(self, head: FeatureNetwork, own: Sequence[str], wanted: Sequence[str]) -> None:
-        self.head = head
-        self.info = head.info
-        self.order = None if tuple(own) == tuple(wanted) else [list(own).index(name) for name in wanted]
-
-    def __call__(self, features: Tensor) -> Tensor:
-        """Return probabilities (B, C) of features (B, E)."""
-        probabilities: Tensor = self.head(features)["probabilities"]
-        return probabilities if self.order is None else probabilities[:, self.order]
-
-
 def choose_classifiers(
     files: tuple[str | None, str | None],
     clips: tuple[ClipNetwork, ClipNetwork],
     emotions: Sequence[str],
     training: Callable[[], tuple[EmotionDataModule, str] | None],
     random: bool = False,
-    pixels: bool = False,
+    second: bool = False,
 ) -> tuple[list[Classifier], list[str]]:
-    """Return the first and the second classifier as far as they can be had, and what is to be said about them.
+    """Return the first and the second classifier as far as they can be had, and notes for the result.
 
     Args:
         files: of the first and of the second; None trains it.
-        clips: whose features they read.
-        emotions: class names in the order of the figures.
+        clips: whose features they learn from.
+        emotions: class names in the order of the metrics.
         training: gives the data to train on and how results call it; None where there is none.
         random: take random weights instead of training.
-        pixels: where no other CLIP is given for it, train the second one from pixels. Another head on the same CLIP is
-            no second opinion (see :mod:`uniemo.metrics.second_classifier`), so that it is left out otherwise.
+        second: where no other CLIP is given for it, train the second one on the features of an ImageNet network, if
+            that is installed. Another head on the same CLIP would be no second opinion.
 
     Raises:
         UniEmoError: a file that does not fit, or a second classifier without a first.
@@ -89,15 +67,15 @@ def choose_classifiers(
     ]
     notes: list[str] = []
     if random and made[0] is None:
-        made[0] = random_classifier(clips[0])
+        made[0] = random_classifier(clips[0], len(emotions))
     elif None in made and (found := training()) is not None:
         data, source = found
         if made[0] is None:
             made[0] = train_classifier(clips[0], data, source, emotions)
         if made[1] is None and clips[1] is not clips[0]:
             made[1] = train_classifier(clips[1], data, source, emotions)
-        elif made[1] is None and pixels:
-            made[1] = train_on_pixels(data, source, emotions, clips[0].device)
+        elif made[1] is None and second and second_weights() is not None:
+            made[1] = train_second_classifier(data, source, emotions, clips[0].device)
         notes.append(f"Emo-A's classifiers without a file were trained on {source}")
     if made[0] is None:
         way_out = "give --classifier FILE (uniemo train-classifier makes one), or --ckpt"
@@ -112,36 +90,28 @@ def load_classifier(path: str | Path, clip: ClipNetwork, emotions: Sequence[str]
 
     Args:
         path: of ``uniemo train-classifier``, or the published linear head.
-        clip: whose features it reads.
-        emotions: class names in the order of the figures.
+        clip: whose features it gets.
+        emotions: class names in the order of the metrics.
 
     Raises:
         UniEmoError: no such file, neither kind of head, one that was trained on another CLIP or on other emotions.
     """
-    head = load_network("emotion", str(path)).to(clip.device)
     classifier = EmotionClassifier.load(path)
     classifier.check_clip(clip.clip)
-    origin = classifier.origin
-    _check_emotions(origin.emotions, emotions, str(path))
-    about = {
-        "name": head.info.name,
-        "source": head.info.source,
-        "hash": head.info.hash,
-        "temperature": float(classifier.temperature),
-        "own_figures": origin.figures,
-    }
-    return Classifier(emotion_reading(clip, OrderedHead(head, origin.emotions, emotions)), about)
+    _check_emotions(classifier.origin.emotions, emotions, str(path))
+    about = {"temperature": float(classifier.temperature), "own_figures": classifier.origin.figures}
+    return _as_part_of(clip, classifier, emotions, Path(path).stem, str(path), about)
 
 
-def random_classifier(clip: ClipNetwork) -> Classifier:
+def random_classifier(clip: ClipNetwork, num_emotions: int) -> Classifier:
     """Return a linear head with random weights, for timing."""
-    head = load_network("emotion", random=True).to(clip.device)
+    head = random_head(clip.clip.embed_dim, num_emotions).to(clip.device)
     about = {"name": head.info.name, "source": head.info.source, "hash": head.info.hash}
     return Classifier(emotion_reading(clip, head), about)
 
 
 def _check_emotions(own: Sequence[str], wanted: Sequence[str], source: str) -> None:
-    """Raise unless a classifier knows the emotions of the figures."""
+    """Raise unless a classifier knows the emotions of the metrics."""
     if set(own) != set(wanted):
         raise UniEmoError(
             f"classifier must know the images' emotions, {', '.join(wanted)}; {source} has {', '.join(own)}: give "
@@ -150,53 +120,64 @@ def _check_emotions(own: Sequence[str], wanted: Sequence[str], source: str) -> N
 
 
 def _views(data: EmotionDataModule) -> tuple[View, ...]:
-    """Return the views to learn: with a diffusion size that resolution too, as training's own figures do."""
+    """Return the views to learn: with a diffusion size that resolution too, as training's own metrics do."""
     return ("image",) if data.diffusion_size is None else ("image", "target")
 
 
-def train_on_pixels(
+def train_second_classifier(
     data: EmotionDataModule, source: str, emotions: Sequence[str], device: torch.device | str
 ) -> Classifier:
-    """Train a classifier that shares nothing with any CLIP, or read it from the cache.
+    """Train a classifier that shares nothing with any CLIP, or read it from the cache; it is announced first.
 
     Args:
-        data: training split to train on, validation split to stop on.
+        data: training split to train on, validation split to stop on, test split to report its accuracy.
         source: how a result calls the data.
-        emotions: class names in the order of the figures.
+        emotions: class names in the order of the metrics.
         device: where it is trained and runs.
     """
     _check_emotions(data.vocabulary.emotions, emotions, source)
-    network, info = second_classifier(data, _views(data), device=device, progress=True)
+    network = EfficientNetLite().to(device)
+    first = is_first()
+    if first:
+        print(f"second classifier: a head on {network.name}, trained on {source} at first need", flush=True)
+    classifier, info = emotion_classifier(network, data, _views(data), progress=first)
+    features, labels = cached_features(network, data.evaluation_loader("test"), _views(data)[-1:])
+    right = (classifier(features.to(network.device)).argmax(dim=1).cpu() == labels).double()
     about = {
-        "name": network.info.name,
-        "source": f"trained on {source}",
-        "hash": network.info.hash,
         "validation_accuracy": round(info.accuracy, 4),
+        "test_accuracy": round(float(right.mean()), 4) if len(right) else None,
     }
-    return Classifier(Reading(network.reordered(emotions), "strict", "probabilities"), about)
+    return _as_part_of(network, classifier, emotions, f"head-on-{network.name}", f"trained on {source}", about)
 
 
 def train_classifier(clip: ClipNetwork, data: EmotionDataModule, source: str, emotions: Sequence[str]) -> Classifier:
     """Train a classifier on a dataset's training split, or read it from the cache.
 
     Args:
-        clip: whose features it reads.
+        clip: whose features it learns from.
         data: training split to train on, validation split to stop on.
         source: how a result calls the data.
-        emotions: class names in the order of the figures.
+        emotions: class names in the order of the metrics.
     """
     _check_emotions(data.vocabulary.emotions, emotions, source)
     config = ClassifierConfig()
     classifier, info = emotion_classifier(clip.clip, data, _views(data), config)
     name = f"two-layer-{config.hidden}-seed{config.seed}"
-    head = EmotionHead(classifier, clip.clip.embed_dim, name, f"trained on {source}").to(clip.device)
-    about = {
-        "name": name,
-        "source": head.info.source,
-        "hash": head.info.hash,
-        "validation_accuracy": round(info.accuracy, 4),
-    }
-    return Classifier(emotion_reading(clip, OrderedHead(head, data.vocabulary.emotions, emotions)), about)
+    about = {"validation_accuracy": round(info.accuracy, 4)}
+    return _as_part_of(clip, classifier, emotions, name, f"trained on {source}", about)
+
+
+def _as_part_of(
+    network: FeatureNetwork,
+    classifier: EmotionClassifier,
+    emotions: Sequence[str],
+    name: str,
+    source: str,
+    about: dict[str, Any],
+) -> Classifier:
+    """Return a classifier on the features of a network, and what a result says about it."""
+    head = EmotionHead(classifier, name, source, emotions).to(network.device)
+    return Classifier(emotion_reading(network, head), {"name": name, "source": source, "hash": head.info.hash, **about})
 
 
 def training_data(

@@ -13,8 +13,8 @@ from uniemo.evaluation.classifiers import CheckpointFacts
 from uniemo.evaluation.folders import ImageSet
 from uniemo.metrics.clip_networks import ClipNetwork, MiniatureNetwork
 from uniemo.metrics.feature_network import FeatureNetwork
+from uniemo.metrics.networks import DEFAULTS, load_network
 from uniemo.metrics.protocols import EMOGEN, Protocol, ProtocolReadings, Reading, clarity_readings, protocol_readings
-from uniemo.metrics.registry import DEFAULTS, load_network
 from uniemo.metrics.semantic_clarity import ClarityReader
 from uniemo.miniature.table import OBJECTS, SCENES
 from uniemo.vocabulary import Vocabulary

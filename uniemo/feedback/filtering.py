@@ -31,8 +31,8 @@ from uniemo.metrics.loading import read_batches, to_unit
 from uniemo.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
-    from uniemo.metrics.emotion_classifier import EmotionClassifier
-    from uniemo.metrics.networks import EvaluationNetworks
+    from uniemo.metrics.classifier import EmotionClassifier
+    from uniemo.metrics.clip_networks import EvaluationNetworks
 
 Criteria = Literal["both", "emo_a", "sem_c"]
 _READERS = 4  # threads that decode images while the batch before is scored

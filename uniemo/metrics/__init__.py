@@ -7,13 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from uniemo.metrics.bootstrap import bootstrap_interval
+    from uniemo.metrics.classifier import EmotionClassifier
+    from uniemo.metrics.classifier_training import ClassifierConfig, train_emotion_classifier
+    from uniemo.metrics.clip_networks import EvaluationNetworks, FrozenClip
     from uniemo.metrics.emotion_accuracy import EmotionAccuracy
-    from uniemo.metrics.emotion_classifier import (
-        ClassifierConfig,
-        EmotionClassifier,
-        collect_features,
-        train_emotion_classifier,
-    )
     from uniemo.metrics.evaluator import Evaluator
     from uniemo.metrics.fid import FeatureStatistics, FrechetDistance, frechet_distance
     from uniemo.metrics.generation import (
@@ -24,7 +21,6 @@ if TYPE_CHECKING:
         real_statistics,
     )
     from uniemo.metrics.lpips import PairwiseDistance
-    from uniemo.metrics.networks import BlockDistance, EvaluationNetworks, FrozenClip
     from uniemo.metrics.pairs import plan_evaluation
     from uniemo.metrics.protocols import EMOGEN, PROTOCOLS, STRICT, Protocol
     from uniemo.metrics.semantic_clarity import ClarityReader, SemanticClarity
@@ -34,7 +30,6 @@ __all__ = [
     "EMOGEN",
     "PROTOCOLS",
     "STRICT",
-    "BlockDistance",
     "ClarityReader",
     "ClassifierConfig",
     "EmotionAccuracy",
@@ -49,7 +44,6 @@ __all__ = [
     "SemanticClarity",
     "SemanticDiversity",
     "bootstrap_interval",
-    "collect_features",
     "evaluate_images",
     "evaluate_loader",
     "evaluate_stream",
@@ -63,12 +57,9 @@ __all__ = [
 _HOMES: dict[str, tuple[str, ...]] = {
     "bootstrap": ("bootstrap_interval",),
     "emotion_accuracy": ("EmotionAccuracy",),
-    "emotion_classifier": (
-        "ClassifierConfig",
-        "EmotionClassifier",
-        "collect_features",
-        "train_emotion_classifier",
-    ),
+    "classifier": ("EmotionClassifier",),
+    "classifier_training": ("ClassifierConfig", "train_emotion_classifier"),
+    "clip_networks": ("EvaluationNetworks", "FrozenClip"),
     "evaluator": ("Evaluator",),
     "fid": (
         "FeatureStatistics",
@@ -83,11 +74,6 @@ _HOMES: dict[str, tuple[str, ...]] = {
         "real_statistics",
     ),
     "lpips": ("PairwiseDistance",),
-    "networks": (
-        "BlockDistance",
-        "EvaluationNetworks",
-        "FrozenClip",
-    ),
     "pairs": ("plan_evaluation",),
     "protocols": (
         "EMOGEN",

@@ -1,23 +1,116 @@
-"""CLIP as a feature network, the miniature's networks, and emotion heads on CLIP's features."""
+"""CLIP as a network of the metrics, and the miniature's small CLIP in place of all of them."""
 
 from __future__ import annotations
 
+import math
+from functools import cached_property
 from pathlib import Path
 
-import open_clip
 import torch
-from huggingface_hub import file_exists, try_to_load_from_cache
-from open_clip.pretrained import get_pretrained_cfg
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from uniemo.errors import UniEmoError
-from uniemo.metrics.feature_network import FeatureNetwork, NetworkInfo
-from uniemo.metrics.networks import FrozenClip, block_vectors
-from uniemo.metrics.weights import existing_file, offline, read_weights, weights_hash
-from uniemo.models.clip import RANDOM
+from uniemo.metrics.feature_network import FeatureNetwork, NetworkInfo, check_images
+from uniemo.metrics.resizing import resize_and_crop
+from uniemo.metrics.weights import weights_hash
+from uniemo.models.clip import load_clip
+from uniemo.models.hub import RANDOM, random_name
 
-_HUB_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")  # open_clip.constants
-_PUBLISHED_HEAD = {"fc.weight", "fc.bias"}  # EmoGen's weights/Clip_emotion_classifier
+
+def network_name(name: str) -> str:
+    """Return how results call a CLIP: ``miniature-clip``, ``ViT-L-14``, the last folder of a path."""
+    if "/" in name and Path(name).expanduser().is_dir():
+        return Path(name).expanduser().resolve().name
+    return name.replace(":", "-").replace("/", "-")
+
+
+class FrozenClip(nn.Module):
+    """A CLIP for [0, 1] images; frozen, always in eval mode.
+
+    Args:
+        name: see :func:`uniemo.models.clip.load_clip`.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        parts = load_clip(name)
+        self.name = network_name(name)
+        self.source = name
+        self.visual = parts.visual.eval().requires_grad_(False)
+        self.image_size = parts.image_size
+        self.embed_dim = parts.embed_dim
+        self.logit_scale = parts.logit_scale
+        self._text = parts.text
+        self.register_buffer("mean", torch.tensor(parts.mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(parts.std).view(3, 1, 1), persistent=False)
+
+    def train(self, mode: bool = True) -> FrozenClip:
+        """Stay in eval mode, whatever is asked."""
+        return super().train(False)
+
+    @cached_property
+    def hash(self) -> str:
+        """12 hex digits of the SHA-256 of the image tower's weights."""
+        return weights_hash(self.visual)
+
+    def preprocess(self, images: Tensor) -> Tensor:
+        """Return images (B, 3, H, W) in [0, 1] as the image tower takes them, (B, 3, R, R), resized and normalised."""
+        check_images(images)
+        return self.normalise(resize_and_crop(images.to(self.mean), self.image_size))
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """Subtract this CLIP's mean from images (B, 3, R, R) and divide by its standard deviation."""
+        return (images - self.mean) / self.std
+
+    @torch.no_grad()
+    def features(self, images: Tensor) -> Tensor:
+        """Return image features (B, E), not normalised, of images (B, 3, H, W) in [0, 1]."""
+        return self.visual(self.preprocess(images)).float()
+
+    @torch.no_grad()
+    def text(self, names: list[str]) -> Tensor:
+        """Return text features (N, E), not normalised, of N texts."""
+        return self._text(names).float().to(self.mean.device)
+
+    @torch.no_grad()
+    def run_with_blocks(self, inputs: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Run the image tower once on what :meth:`preprocess` made, (B, 3, R, R).
+
+        Returns:
+            Image features (B, E), not normalised, and the patch tokens (B, P, D) after each block.
+        """
+        blocks: list[Tensor] = []
+
+        def keep(_module: nn.Module, _inputs: object, output: Tensor) -> None:
+            blocks.append(output[:, 1:].float())  # without the class token
+
+        handles = [block.register_forward_hook(keep) for block in self.visual.transformer.resblocks]
+        try:
+            features = self.visual(inputs).float()
+        finally:
+            for handle in handles:
+                handle.remove()
+        return features, blocks
+
+
+def block_vectors(blocks: list[Tensor]) -> Tensor:
+    """Turn patch tokens into vectors whose squared Euclidean distance is the LPIPS-style block distance.
+
+    As in LPIPS, every position's token is scaled to unit length, squared differences are summed over channels and
+    averaged over positions, then over blocks; there are no learned channel weights.
+
+    Args:
+        blocks: L tensors (B, P, D).
+
+    Returns:
+        (B, L·P·D).
+    """
+    positions = blocks[0].shape[1]
+    scale = 1 / math.sqrt(positions * len(blocks))
+    return torch.cat([F.normalize(block, dim=-1).flatten(1) * scale for block in blocks], dim=1)
 
 
 class ClipNetwork(FeatureNetwork):
@@ -35,7 +128,7 @@ class ClipNetwork(FeatureNetwork):
         self.clip = clip if isinstance(clip, FrozenClip) else FrozenClip(clip)
         self.requires_grad_(False)
         name = self.clip.source
-        source = "random weights, seed 0" if name.startswith(RANDOM) else _source(name)
+        source = "random weights, seed 0" if name.startswith(RANDOM) else name
         self._anchor = self._anchor.to(self.clip.mean.device)
         self.info = NetworkInfo(role, self.clip.name, source, self.clip.hash)
 
@@ -50,7 +143,7 @@ class ClipNetwork(FeatureNetwork):
         EmoGen's Sem-D hands images in [0, 1] to a processor that takes them for [0, 255]. Its Emo-A does not: there the
         view is ``strict`` in both protocols.
         """
-        images = self.clip.resize(images)
+        images = resize_and_crop(images, self.clip.image_size)
         return self.clip.normalise(images / 255 if view == "emogen" else images)
 
     def read(self, inputs: Tensor) -> dict[str, Tensor]:
@@ -59,7 +152,7 @@ class ClipNetwork(FeatureNetwork):
 
 
 class MiniatureNetwork(ClipNetwork):
-    """All that the figures need from one small CLIP: its features and, for the LPIPS-style distance, its blocks.
+    """All that the metrics need from one small CLIP: its features and, for the LPIPS-style distance, its blocks.
 
     Args:
         clip: a name, see :func:`uniemo.models.clip.load_clip`, or a CLIP already loaded.
@@ -71,137 +164,29 @@ class MiniatureNetwork(ClipNetwork):
         super().__init__(clip, role="miniature")
 
     def read(self, inputs: Tensor) -> dict[str, Tensor]:
-        """Return ``features`` (B, E) and ``maps`` (B, L·P·D), see :func:`uniemo.metrics.networks.block_vectors`."""
+        """Return ``features`` (B, E) and ``maps`` (B, L·P·D), see :func:`block_vectors`."""
         features, blocks = self.clip.run_with_blocks(inputs)
         return {"features": features, "maps": block_vectors(blocks)}
 
 
-class EmotionHead(FeatureNetwork):
-    """An Emo-A classifier on CLIP features; it reads features, so that the CLIP runs once.
+class EvaluationNetworks(nn.Module):
+    """All networks of the metrics where one CLIP stands for all, loaded by name.
 
     Args:
-        head: maps features (B, E), not normalised, to logits (B, C).
-        embed_dim: E.
-        name: how results call it.
-        source: where its weights came from.
+        clip: see :func:`uniemo.models.clip.load_clip`.
     """
 
-    reads = "clip"
-
-    def __init__(self, head: nn.Module, embed_dim: int, name: str, source: str) -> None:
+    def __init__(self, clip: str = "miniature:clip") -> None:
         super().__init__()
-        self.head = head.eval().requires_grad_(False)
-        self.embed_dim = embed_dim
-        self.info = NetworkInfo("emotion", name, source, weights_hash(head))
+        self.clip = FrozenClip(clip)
 
-    def describe(self, view: str = "strict") -> str:
-        """Say what is read."""
-        return "image features, not normalised"
-
-    def check(self, images: Tensor) -> None:
-        """Raise UniEmoError unless these are features (B, E) of a CLIP of the right width."""
-        if images.ndim != 2 or images.shape[1] != self.embed_dim or not images.is_floating_point():
-            raise UniEmoError(
-                f"emotion head {self.info.name} must read float features (B, {self.embed_dim}); got {images.dtype} "
-                f"{tuple(images.shape)}: take the CLIP that it was trained on"
-            )
-
-    def prepare(self, images: Tensor, view: str) -> Tensor:
-        """Leave features as they are."""
-        return images
-
-    def read(self, inputs: Tensor) -> dict[str, Tensor]:
-        """Return ``logits`` and ``probabilities``, both (B, C)."""
-        logits = self.head(inputs).float()
-        return {"logits": logits, "probabilities": logits.softmax(dim=-1)}
+    @property
+    def name(self) -> str:
+        """Name of the networks, as in every metric."""
+        return self.clip.name
 
 
 def load_clip_network(role: str, name: str, random: bool = False) -> ClipNetwork:
-    """Load a CLIP for the role ``clip`` or ``miniature``; see :func:`uniemo.models.clip.load_clip` for its name.
-
-    Raises:
-        UniEmoError: unknown name, or weights that cannot be had; the message names file, source and place.
-    """
-    wanted = f"{RANDOM}{name}" if random and not name.startswith(RANDOM) else name
-    if wanted.startswith(RANDOM):
-        torch.default_generator.manual_seed(0)  # inside load_network's fork of the random state
-    else:
-        _check_reachable(name)
-    return MiniatureNetwork(wanted) if role == "miniature" else ClipNetwork(wanted, role)
-
-
-def _check_reachable(name: str) -> None:
-    """Ask once for weights that are not in the cache; without a network, open_clip would ask for most of a minute."""
-    hub = _hub(name)
-    if hub is None or any(isinstance(try_to_load_from_cache(hub, file), str) for file in _HUB_FILES):
-        return
-    try:
-        if offline():
-            raise OSError("downloads are switched off")
-        file_exists(hub, _HUB_FILES[0])
-    except Exception as error:  # which one depends on the library that huggingface_hub uses for HTTP
-        raise UniEmoError(
-            f"clip network {name!r} must have its weights on disk; {_HUB_FILES[0]} of {hub} is not in the Hugging Face "
-            f"cache and cannot be fetched: copy https://huggingface.co/{hub} into a folder and give that folder's path "
-            "instead of the name"
-        ) from error
-
-
-def load_emotion_head(name: str | None, random: bool = False) -> EmotionHead:
-    """Load an Emo-A head.
-
-    Args:
-        name: path to a file of ``uniemo train-classifier``, or to the published linear head (``fc.weight``,
-            ``fc.bias``) as ``.pth`` or ``.safetensors``.
-        random: a linear head of eight emotions on 768 features with seeded random weights; the name is not read.
-
-    Raises:
-        UniEmoError: no name, no such file, or neither kind of head.
-    """
-    if random:
-        linear = nn.Linear(768, 8)
-        generator = torch.Generator().manual_seed(0)
-        for part in linear.parameters():
-            nn.init.normal_(part, std=768**-0.5, generator=generator)
-        return EmotionHead(linear, 768, "random-linear", "random weights, seed 0")
-    if name is None:
-        raise UniEmoError(
-            "emotion network must be a path; got none: train one with uniemo train-classifier, or give EmoGen's "
-            "weights/Clip_emotion_classifier/time_2023-11-12_03-29-best.pth (https://github.com/JingyuanYY/EmoGen)"
-        )
-    path = existing_file(name, "emotion network")
-    state = read_weights(path, "emotion network")
-    if set(state) == _PUBLISHED_HEAD:
-        return EmotionHead(_linear(state, path), state["fc.weight"].shape[1], path.stem, str(path))
-    from uniemo.metrics.emotion_classifier import EmotionClassifier
-
-    classifier = EmotionClassifier.load(path)
-    return EmotionHead(classifier, classifier.mean.shape[0], path.stem, str(path))
-
-
-def _linear(state: dict[str, Tensor], path: Path) -> nn.Linear:
-    """Return the published head as a layer."""
-    weight, bias = state["fc.weight"].float(), state["fc.bias"].float()
-    if weight.ndim != 2 or bias.shape != weight.shape[:1]:
-        raise UniEmoError(
-            f"emotion network must hold fc.weight (C, E) and fc.bias (C,); {path} has {tuple(weight.shape)} and "
-            f"{tuple(bias.shape)}: give another file"
-        )
-    layer = nn.Linear(weight.shape[1], weight.shape[0])
-    layer.load_state_dict({"weight": weight, "bias": bias})
-    return layer
-
-
-def _hub(name: str) -> str | None:
-    """Return the Hugging Face repository that open_clip takes named weights from, None for folders."""
-    architecture, _, tag = name.partition("/")
-    if architecture not in open_clip.list_models():
-        return None
-    config = get_pretrained_cfg(architecture.removesuffix("-quickgelu"), tag or "openai")
-    return "/".join((config.get("hf_hub") or "").split("/")[:2]) or None
-
-
-def _source(name: str) -> str:
-    """Return where a CLIP's weights come from."""
-    hub = _hub(name)
-    return f"hf-hub:{hub}" if hub else name
+    """Load a CLIP for the role ``clip`` or ``miniature``; see :func:`uniemo.models.clip.load_clip` for its name."""
+    name = random_name(name) if random else name
+    return MiniatureNetwork(name) if role == "miniature" else ClipNetwork(name)

@@ -1,4 +1,4 @@
-"""What every network behind a figure has in common: frozen, named, hashed, and the one that turns ranges."""
+"""What the networks behind the metrics have in common: frozen, named, hashed, images in [0, 1]."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from uniemo.errors import UniEmoError
-from uniemo.metrics.networks import check_images
 
 
 @dataclass(frozen=True)
@@ -19,9 +18,9 @@ class NetworkInfo:
     """Which network saw the images; two that differ in any field never share a column.
 
     Attributes:
-        role: what it is for, one of :data:`uniemo.metrics.registry.ROLES`.
+        role: what it is for, one of :data:`uniemo.metrics.networks.ROLES`.
         name: how results call it; ``random-`` in front where the weights are random.
-        source: path or hub name that the weights came from.
+        source: path or name that the weights came from.
         hash: first 12 hex digits of the SHA-256 of the weights as loaded.
     """
 
@@ -31,17 +30,30 @@ class NetworkInfo:
     hash: str
 
 
-class FeatureNetwork(nn.Module, ABC):
-    """A frozen network that reads [0, 1] images; always in eval mode, without gradient, in its own precision.
+def check_images(images: Tensor) -> None:
+    """Raise UniEmoError unless images are floats (B, 3, H, W) in [0, 1] and finite."""
+    if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
+        raise UniEmoError(
+            f"images must be floats of shape (B, 3, H, W) in [0, 1]; got {images.dtype} {tuple(images.shape)}"
+        )
+    if not images.numel():
+        return
+    low, high = (float(x) for x in images.aminmax())  # NaN if any value is
+    if not (low >= -1e-4 and high <= 1 + 1e-4):
+        raise UniEmoError(f"images must lie in [0, 1]; got {low:.3f} to {high:.3f}: convert the range first")
 
-    A subclass says how a view is prepared and what the network makes of it. One image's output does not depend on the
+
+class FeatureNetwork(nn.Module, ABC):
+    """A frozen network on [0, 1] images; always in eval mode, without gradient, in its own precision.
+
+    A subclass prepares the images for each of its views and runs the network. One image's output does not depend on the
     images beside it.
 
     Attributes:
         info: name, source and hash of the weights.
         views: names of its preprocessings, each different from the others; the first is the default. A protocol that
             has no view of its own uses the first (see :meth:`view_for`).
-        reads: ``images``, or the role whose features it reads instead (an emotion head reads ``clip``).
+        reads: ``images``, or the role whose features it takes instead (an emotion head takes those of ``clip``).
     """
 
     info: NetworkInfo
@@ -57,6 +69,11 @@ class FeatureNetwork(nn.Module, ABC):
     def device(self) -> torch.device:
         """Where the network is."""
         return self._anchor.device
+
+    @property
+    def weight_dtype(self) -> torch.dtype:
+        """The type of the weights; inputs are prepared in float32 and then cast to it."""
+        return next((p.dtype for p in self.parameters() if p.is_floating_point()), torch.float32)
 
     def train(self, mode: bool = True) -> FeatureNetwork:
         """Stay in eval mode, whatever is asked."""
@@ -79,17 +96,21 @@ class FeatureNetwork(nn.Module, ABC):
     def read(self, inputs: Tensor) -> dict[str, Tensor]:
         """Run the network once on what :meth:`prepare` made."""
 
+    def check(self, images: Tensor) -> None:
+        """Raise UniEmoError for inputs that the network cannot take."""
+        check_images(images)
+
     @torch.no_grad()
     def forward(self, images: Tensor, view: str | None = None) -> dict[str, Tensor]:
         """Run the network once.
 
         Args:
-            images: (B, 3, H, W) in [0, 1], any float type, any device; for a network that reads features, (B, E).
+            images: (B, 3, H, W) in [0, 1], any float type, any device; for a network on features, (B, E).
             view: one of :attr:`views`; None takes the first.
 
         Returns:
             float32 tensors with B rows on the network's device; the keys are the role's (see
-            :func:`uniemo.metrics.registry.load_network`).
+            :func:`uniemo.metrics.networks.load_network`).
 
         Raises:
             UniEmoError: another shape or type, values outside [0, 1] or not finite, or an unknown view.
@@ -98,24 +119,15 @@ class FeatureNetwork(nn.Module, ABC):
         if view not in self.views:
             raise UniEmoError(f"view of {self.info.name} must be one of {', '.join(self.views)}; got {view!r}")
         self.check(images)
-        with _full_precision(self.device):
+        with _no_autocast(self.device):
             inputs = self.prepare(images.to(self.device, torch.float32), view)
             output = self.read(inputs.to(self.weight_dtype))
         return {name: value.float() for name, value in output.items()}
 
-    def check(self, images: Tensor) -> None:
-        """Raise UniEmoError unless the input can be read."""
-        check_images(images)
-
-    @property
-    def weight_dtype(self) -> torch.dtype:
-        """The type of the weights; inputs are prepared in float32 and then cast to it."""
-        return next((p.dtype for p in self.parameters() if p.is_floating_point()), torch.float32)
-
 
 @contextlib.contextmanager
-def _full_precision(device: torch.device) -> Iterator[None]:
-    """Switch autocast off: a figure must not depend on the precision that a trainer happens to run in."""
+def _no_autocast(device: torch.device) -> Iterator[None]:
+    """Switch autocast off: a metric must not depend on the precision that a trainer happens to run in."""
     if not torch.amp.is_autocast_available(device.type):
         yield
         return

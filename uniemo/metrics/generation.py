@@ -14,11 +14,11 @@ from uniemo.data.dataset import EmotionDataset
 from uniemo.data.shares import numbered_share
 from uniemo.data.skipped import collate_readable
 from uniemo.distributed import even_batches, get_rank, get_world_size, sum_over_ranks
-from uniemo.metrics.clip_networks import MiniatureNetwork
-from uniemo.metrics.emotion_classifier import EmotionClassifier, View, view_of
+from uniemo.metrics.classifier import EmotionClassifier
+from uniemo.metrics.clip_networks import EvaluationNetworks, MiniatureNetwork
 from uniemo.metrics.evaluator import Evaluator
+from uniemo.metrics.feature_cache import View, view_of
 from uniemo.metrics.fid import FeatureStatistics
-from uniemo.metrics.networks import EvaluationNetworks
 from uniemo.metrics.pairs import plan_evaluation
 from uniemo.metrics.protocols import (
     Protocol,

@@ -1,4 +1,4 @@
-"""Inception v3 for FID: clean-fid's TorchScript file and torchmetrics' weights."""
+"""Inception v3 for FID: clean-fid's TorchScript file and torchmetrics' weights, in one architecture."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from uniemo.metrics.weights import (
     WeightFile,
     existing_file,
     find_weights,
-    is_torchscript,
     load_weights,
     randomise,
     read_weights,
@@ -22,67 +21,64 @@ from uniemo.metrics.weights import (
 )
 
 SIZE = 299  # Szegedy et al. 2016
-FILES = {
-    # addresses as in cleanfid.downloads_helper and torch_fidelity.feature_extractor_inceptionv3; pytorch-fid publishes
-    # the second under the alias, with the same hash in its name
+FILES = {  # addresses as in cleanfid.downloads_helper and torch_fidelity.feature_extractor_inceptionv3
     "inception": WeightFile(
-        "Inception network 'inception'",
-        "inception-2015-12-05.pt",
-        "https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/metrics/inception-2015-12-05.pt",
+        "https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/metrics/inception-2015-12-05.pt", "96 MB"
     ),
     "inception-fidelity": WeightFile(
-        "Inception network 'inception-fidelity'",
-        "weights-inception-2015-12-05-6726825d.pth",
         "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth",
-        "pt_inception-2015-12-05-6726825d.pth",
+        "96 MB",
+        "pt_inception-2015-12-05-6726825d.pth",  # pytorch-fid's name for the same bytes
     ),
 }
 
 
-class InceptionNetwork(FeatureNetwork):
-    """The 2,048 pooled features of the Inception v3 of 2015-12-05.
-
-    Args:
-        network: maps (B, 3, 299, 299) in [-1, 1) to (B, F) or (B, F, 1, 1).
-        name: how results call it.
-        source: where its weights came from.
-    """
-
-    views = ("strict", "emogen")
-
-    def __init__(self, network: nn.Module, name: str, source: str) -> None:
-        super().__init__()
-        self.network = network.eval().requires_grad_(False)
-        self.info = NetworkInfo("fid", name, source, weights_hash(network))
-
-    def describe(self, view: str = "strict") -> str:
-        """Say how a view is prepared."""
-        return f"8-bit bilinear {SIZE}" if view == "emogen" else f"clean-fid bicubic {SIZE}"
-
-    def prepare(self, images: Tensor, view: str) -> Tensor:
-        """Resize and bring into [-1, 1).
-
-        ``strict`` resizes as clean-fid does, ``emogen`` as EmoGen's script does before it calls torchmetrics (whose own
-        resizing and rounding then change nothing).
-        """
-        resized = eight_bit_resize(images, SIZE) if view == "emogen" else clean_resize(images, SIZE)
-        return (resized * 255 - 128) / 128  # both sources
-
-    def read(self, inputs: Tensor) -> dict[str, Tensor]:
-        """Return ``features``, (B, F)."""
-        return {"features": self.network(inputs).flatten(1)}
+def _branches(*towers: tuple[str, str, int]) -> dict[str, str]:
+    """Return clean-fid's name of each convolution of a block and torchvision's, from (tower, branch, length)."""
+    names = {}
+    for tower, branch, length in towers:
+        for k in range(length):
+            names[f"{tower}conv{f'_{k}' if k else ''}"] = branch if length == 1 else f"{branch}_{k + 1}"
+    return names
 
 
-class _Scripted(nn.Module):
-    """The part of clean-fid's TorchScript file that takes images already resized."""
+_A = _branches(
+    ("", "branch1x1", 1), ("tower.", "branch5x5", 2), ("tower_1.", "branch3x3dbl", 3), ("tower_2.", "branch_pool", 1)
+)
+_B = _branches(("", "branch3x3", 1), ("tower.", "branch3x3dbl", 3))
+_C = _branches(
+    ("", "branch1x1", 1), ("tower.", "branch7x7", 3), ("tower_1.", "branch7x7dbl", 5), ("tower_2.", "branch_pool", 1)
+)
+_D = _branches(("tower.", "branch3x3", 2), ("tower_1.", "branch7x7x3", 4))
+_E = {
+    "conv": "branch1x1",
+    "tower_conv": "branch3x3_1",
+    "tower_mixed_conv": "branch3x3_2a",
+    "tower_mixed_conv_1": "branch3x3_2b",
+    "tower_1_conv": "branch3x3dbl_1",
+    "tower_1_conv_1": "branch3x3dbl_2",
+    "tower_1_mixed_conv": "branch3x3dbl_3a",
+    "tower_1_mixed_conv_1": "branch3x3dbl_3b",
+    "tower_2_conv": "branch_pool",
+}
+_BLOCKS = {  # in TensorFlow's order: mixed, mixed_1 … mixed_10
+    **dict.fromkeys(("5b", "5c", "5d"), _A),
+    "6a": _B,
+    **dict.fromkeys(("6b", "6c", "6d", "6e"), _C),
+    "7a": _D,
+    **dict.fromkeys(("7b", "7c"), _E),
+}
+_STEM = ("1a_3x3", "2a_3x3", "2b_3x3", "3b_1x1", "4a_3x3")
+_PARTS = {"weight": "conv.weight", "beta": "bn.bias", "mean": "bn.running_mean", "var": "bn.running_var"}
 
-    def __init__(self, base: torch.jit.ScriptModule) -> None:
-        super().__init__()
-        self.layers = base.layers
 
-    def forward(self, inputs: Tensor) -> Tensor:
-        """Return (B, 2048) features of (B, 3, 299, 299) in [-1, 1)."""
-        return self.layers(inputs)
+def torchvision_names() -> dict[str, str]:
+    """Return torchvision's name of each convolution of clean-fid's file."""
+    names = {f"layers.conv{f'_{k}' if k else ''}": f"Conv2d_{name}" for k, name in enumerate(_STEM)}
+    for k, (block, layers) in enumerate(_BLOCKS.items()):
+        mixed = f"layers.mixed{f'_{k}' if k else ''}"
+        names |= {f"{mixed}.{theirs}": f"Mixed_{block}.{ours}" for theirs, ours in layers.items()}
+    return names
 
 
 def fid_inception() -> nn.Module:
@@ -104,46 +100,69 @@ def fid_inception() -> nn.Module:
     return network
 
 
-def load_inception(name: str, random: bool = False) -> InceptionNetwork:
-    """Load the Inception for FID.
+class InceptionNetwork(FeatureNetwork):
+    """The 2,048 pooled features of the Inception v3 of 2015-12-05.
 
     Args:
-        name: ``inception`` (clean-fid's file), ``inception-fidelity`` (torchmetrics'), or a path to a file of either
-            kind; a TorchScript file is told by its content. Load such a file only from a source that you trust.
-        random: the architecture with seeded random weights; both names have the same.
-
-    Raises:
-        UniEmoError: the file is not there and cannot be had, or is another network's.
+        path: torch-fidelity's weights or clean-fid's TorchScript file; None for seeded random ones.
+        name: how results call it.
     """
+
+    views = ("strict", "emogen")
+
+    def __init__(self, path: Path | None, name: str) -> None:
+        super().__init__()
+        self.network = fid_inception()
+        if path is None:
+            randomise(self.network)
+        else:
+            state = read_weights(path, "fid network")
+            if any(name.startswith("layers.") for name in state):
+                state = _from_clean_fid(state, path)
+            load_weights(self.network, state, path, "fid network")
+        self.network.fc = nn.Identity()
+        self.network.eval().requires_grad_(False)
+        source = "random weights, seed 0" if path is None else str(path)
+        self.info = NetworkInfo("fid", name, source, weights_hash(self.network))
+
+    def describe(self, view: str = "strict") -> str:
+        """Say how a view is prepared."""
+        return f"8-bit bilinear {SIZE}" if view == "emogen" else f"clean-fid bicubic {SIZE}"
+
+    def prepare(self, images: Tensor, view: str) -> Tensor:
+        """Resize and bring into [-1, 1).
+
+        ``strict`` resizes as clean-fid does, ``emogen`` as EmoGen's script does before it calls torchmetrics (whose own
+        resizing and rounding then change nothing).
+        """
+        resized = eight_bit_resize(images, SIZE) if view == "emogen" else clean_resize(images, SIZE)
+        return (resized * 255 - 128) / 128  # both sources
+
+    def read(self, inputs: Tensor) -> dict[str, Tensor]:
+        """Return ``features``, (B, 2048)."""
+        return {"features": self.network(inputs)}
+
+
+def load_inception(role: str, name: str, random: bool = False) -> InceptionNetwork:
+    """Load the Inception for FID; see :func:`uniemo.metrics.networks.load_network`."""
     if random:
-        network = fid_inception()
-        randomise(network)
-        network.fc = nn.Identity()
-        return InceptionNetwork(network, f"random-{name}", "random weights, seed 0")
+        return InceptionNetwork(None, f"random-{name}")
     if name in FILES:
-        path, label = find_weights(FILES[name]), name
-    else:
-        path = existing_file(name, "fid network")
-        label = path.stem
-    network = _read_script(path) if is_torchscript(path) else _read_state(path)
-    return InceptionNetwork(network, label, str(path))
+        return InceptionNetwork(find_weights(FILES[name], f"fid network {name!r}"), name)
+    path = existing_file(name, "fid network")
+    return InceptionNetwork(path, path.stem)
 
 
-def _read_script(path: Path) -> nn.Module:
-    """Read clean-fid's file."""
+def _from_clean_fid(state: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """Rename clean-fid's tensors; its batch norms have no scale."""
+    found = {}
     try:
-        base = torch.jit.load(path, map_location="cpu")
-        return _Scripted(base)
-    except (RuntimeError, AttributeError) as error:
+        for theirs, ours in torchvision_names().items():
+            for part, name in _PARTS.items():
+                found[f"{ours}.{name}"] = state[f"{theirs}.{part}"]
+            found[f"{ours}.bn.weight"] = torch.ones_like(state[f"{theirs}.beta"])
+        return found | {"fc.weight": state["output.weight"], "fc.bias": state["output.bias"]}
+    except KeyError as error:
         raise UniEmoError(
-            f"fid network must be clean-fid's {FILES['inception'].file} (with a part named layers); {path} is not: "
-            "fetch it again"
+            f"fid network must be clean-fid's {FILES['inception'].name}; {path} has no {error}: fetch it again"
         ) from error
-
-
-def _read_state(path: Path) -> nn.Module:
-    """Read torch-fidelity's file."""
-    network = fid_inception()
-    load_weights(network, read_weights(path, "fid network"), path, "fid network")
-    network.fc = nn.Identity()
-    return network

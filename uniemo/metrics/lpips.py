@@ -9,7 +9,7 @@ class PairwiseDistance(PairMetric):
     """Mean perceptual distance of pairs of images of one emotion; higher is more diverse.
 
     The vectors are the ``maps`` of a network of role ``lpips`` (their squared Euclidean distance is LPIPS) or
-    :func:`uniemo.metrics.networks.block_vectors` (an LPIPS-style distance).
+    :func:`uniemo.metrics.clip_networks.block_vectors` (an LPIPS-style distance).
 
     Args:
         num_emotions: C.

@@ -10,18 +10,17 @@ from pathlib import Path
 import lpips
 import torch
 from torch import Tensor
-from torchvision.models import get_weight
 
 from uniemo.errors import UniEmoError
 from uniemo.metrics.feature_network import FeatureNetwork, NetworkInfo
 from uniemo.metrics.resizing import clean_resize, eight_bit_resize
 from uniemo.metrics.weights import (
-    WeightFile,
     existing_file,
     find_weights,
     load_weights,
     randomise,
     read_weights,
+    torchvision_file,
     weights_hash,
 )
 
@@ -90,21 +89,19 @@ class LpipsNetwork(FeatureNetwork):
         return {"maps": torch.cat(parts, dim=1)}
 
 
-def load_lpips(name: str, random: bool = False) -> LpipsNetwork:
-    """Load an LPIPS network.
+def load_lpips(role: str, name: str, random: bool = False) -> LpipsNetwork:
+    """Load an LPIPS network; see :func:`uniemo.metrics.networks.load_network`.
 
     Args:
-        name: ``alex``, ``vgg`` or ``squeeze``, or a path to the weights of one of these trunks as torchvision publishes
-            them; ``@256`` at the end asks for another size than 512.
+        role: ``lpips``.
+        name: a trunk, or a path to the weights of one as torchvision publishes them; ``@256`` at the end asks for
+            another size than 512.
         random: the trunk with seeded random weights (the channel weights are the published ones).
-
-    Raises:
-        UniEmoError: unknown name, a size too small for the trunk, or weights that cannot be had or read.
     """
     wanted, size = _split(name)
     if wanted in TRUNKS:
         trunk, label = wanted, wanted
-        path = None if random else find_weights(_published(wanted))
+        path = None if random else find_weights(torchvision_file(TRUNKS[wanted]), f"lpips network {wanted!r}")
     elif random:
         raise UniEmoError(f"lpips network must be one of {', '.join(TRUNKS)} with random weights; got {wanted!r}")
     else:
@@ -121,12 +118,6 @@ def _split(name: str) -> tuple[str, int]:
     if int(match[2]) < 32:
         raise UniEmoError(f"lpips size must be at least 32; got {match[2]}: write {match[1]}@64, for example")
     return match[1], int(match[2])
-
-
-def _published(trunk: str) -> WeightFile:
-    """Return the file that torchvision publishes a trunk's weights in."""
-    url = get_weight(TRUNKS[trunk]).url
-    return WeightFile(f"lpips network {trunk!r}", url.rsplit("/", 1)[1], url)
 
 
 def _trunk_of(path: Path) -> str:

@@ -9,8 +9,8 @@ from torch import Tensor
 def clean_resize(images: Tensor, size: int) -> Tensor:
     """Resize as clean-fid does: antialiased bicubic on floats, not keeping the aspect, clipped, never rounded.
 
-    clean-fid runs Pillow on each channel of an 8-bit image; here a whole batch runs on its device. The two agree to
-    0.01 of 255 levels (tested): the filters are the same, their weights are computed in another precision.
+    clean-fid runs Pillow on each channel of one image; this runs a batch on its device. The two agree to 0.01 of 255
+    levels (tested).
 
     Args:
         images: (B, 3, H, W) in [0, 1].
@@ -43,6 +43,26 @@ def eight_bit_resize(images: Tensor, size: int) -> Tensor:
         if levels.shape[-2:] != shape:
             levels = _rounded(F.interpolate(levels, shape, mode="bilinear", antialias=True, align_corners=False))
     return levels / 255
+
+
+def resize_and_crop(images: Tensor, size: int) -> Tensor:
+    """Resize the shorter edge (antialiased bicubic, clipped) and cut out the centre, as CLIP does.
+
+    Args:
+        images: (B, 3, H, W) in [0, 1].
+        size: side S of the result.
+
+    Returns:
+        (B, 3, S, S) in [0, 1]; images of that size are returned as they are.
+    """
+    height, width = images.shape[-2:]
+    if (height, width) == (size, size):
+        return images
+    scale = size / min(height, width)
+    target = (max(size, round(height * scale)), max(size, round(width * scale)))
+    images = F.interpolate(images, target, mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
+    top, left = (target[0] - size) // 2, (target[1] - size) // 2
+    return images[..., top : top + size, left : left + size]
 
 
 def _rounded(levels: Tensor) -> Tensor:

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 
 from uniemo.errors import UniEmoError
+from uniemo.metrics.clip_networks import FrozenClip
 from uniemo.metrics.fid import check_finite
-from uniemo.metrics.networks import FrozenClip
 from uniemo.vocabulary import Vocabulary, attribute_text
 
 

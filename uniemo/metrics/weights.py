@@ -1,14 +1,12 @@
-"""Weight files: where they lie, how they come there, how they are read and hashed."""
+"""Weight files: where they lie, how they are downloaded, read and hashed."""
 
 from __future__ import annotations
 
 import hashlib
-import os
 import pickle
 import re
-import shutil
-import urllib.request
-import zipfile
+import socket
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,12 +15,13 @@ from filelock import FileLock
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torchvision.models import get_weight
 
-from uniemo.cache import atomic_write
 from uniemo.errors import UniEmoError
+from uniemo.models.hub import offline
+from uniemo.torchscript import is_torchscript, read_torchscript
 
 _TIMEOUT = 20.0  # seconds without an answer after which a download has failed
-_OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
 _UNREADABLE = (OSError, RuntimeError, EOFError, KeyError, ValueError, pickle.UnpicklingError, SafetensorError)
 
 
@@ -31,76 +30,62 @@ class WeightFile:
     """A published file.
 
     Attributes:
-        what: the network in words.
-        file: its name in torch hub's folder.
         url: where it is published.
+        size: in words.
         alias: another name that the same bytes are published under.
     """
 
-    what: str
-    file: str
     url: str
+    size: str
     alias: str | None = None
 
-
-def hub_folder() -> Path:
-    """Return torch hub's folder for weights (``TORCH_HOME`` moves it)."""
-    return Path(torch.hub.get_dir()) / "checkpoints"
-
-
-def offline() -> bool:
-    """Return whether downloads are forbidden by ``HF_HUB_OFFLINE`` or ``TRANSFORMERS_OFFLINE``."""
-    return any(os.environ.get(name, "").lower() in ("1", "true", "yes", "on") for name in _OFFLINE)
+    @property
+    def name(self) -> str:
+        """Its name in torch hub's folder."""
+        return self.url.rsplit("/", 1)[1]
 
 
-def find_weights(weights: WeightFile) -> Path:
-    """Return a published file in torch hub's folder, downloaded at first need.
+def torchvision_file(name: str) -> WeightFile:
+    """Return the file that torchvision publishes weights in, for example ``ResNet50_Weights.IMAGENET1K_V1``."""
+    weights = get_weight(name)
+    return WeightFile(weights.url, f"{weights.meta['_file_size']:.0f} MB")
+
+
+def find_weights(file: WeightFile, what: str) -> Path:
+    """Return a published file in torch hub's folder (``TORCH_HOME`` moves it), downloaded at first need.
 
     Raises:
-        UniEmoError: it is not there and cannot be had; the message names file, source and place.
+        UniEmoError: it is not there and cannot be downloaded; the message names file, size, source and place.
     """
-    folder = hub_folder()
-    for name in (weights.file, weights.alias):
+    folder = Path(torch.hub.get_dir()) / "checkpoints"
+    for name in (file.name, file.alias):
         if name and (folder / name).is_file():
             return folder / name
-    if offline():
-        raise _missing(weights, "downloads are switched off")
-    try:
-        _download(weights.url, folder / weights.file)
-    except (OSError, ValueError) as error:
-        raise _missing(weights, f"its download failed, {_first_line(error)}") from error
-    return folder / weights.file
-
-
-def _missing(weights: WeightFile, reason: str) -> UniEmoError:
-    """Return the error that says which file to put where."""
-    return UniEmoError(
-        f"{weights.what} must have its weights on disk; {weights.file} is not in {hub_folder()} ({reason}): "
-        f"copy it there from {weights.url}, or give a path instead of the name"
+    reason = "HF_HUB_OFFLINE is set"
+    if not offline():
+        try:
+            return _download(file.url, folder / file.name)
+        except (OSError, RuntimeError) as error:
+            reason = f"its download failed, {_first_line(error)}"
+    raise UniEmoError(
+        f"{what} must have its weights on disk; {file.name} ({file.size}) is not in {folder} ({reason}): copy it there "
+        f"from {file.url}, or give a path instead of the name"
     )
 
 
-def _download(url: str, path: Path) -> None:
-    """Fetch a file; its name's hash is checked where it has one (``…-7be5be79.pth``: torch hub's convention)."""
+def _download(url: str, path: Path) -> Path:
+    """Download a file; its content must have the hash in its name (``…-7be5be79.pth``), where there is one."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    wanted = re.search(r"-([0-9a-f]{8,})\.pth$", path.name)
+    before = socket.getdefaulttimeout()
     with FileLock(f"{path}.lock"):
-        if path.is_file():  # another rank was faster
-            return
-        with atomic_write(path) as temporary:
-            with urllib.request.urlopen(url, timeout=_TIMEOUT) as answer, temporary.open("wb") as file:
-                shutil.copyfileobj(answer, file)
-            wanted = re.search(r"-([0-9a-f]{8,})\.pth$", path.name)
-            if wanted and not file_hash(temporary).startswith(wanted[1]):
-                raise ValueError("what came has another hash than its name says")
-
-
-def file_hash(path: Path) -> str:
-    """Return the SHA-256 of a file in hex."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
+        if not path.is_file():  # else another process was faster
+            socket.setdefaulttimeout(_TIMEOUT)
+            try:
+                torch.hub.download_url_to_file(url, str(path), wanted[1] if wanted else None)
+            finally:
+                socket.setdefaulttimeout(before)
+    return path
 
 
 def weights_hash(module: nn.Module) -> str:
@@ -113,45 +98,29 @@ def weights_hash(module: nn.Module) -> str:
 
 
 def existing_file(path: str, what: str) -> Path:
-    """Return a path that the user gave.
-
-    Raises:
-        UniEmoError: there is no such file.
-    """
+    """Return a path that the user gave; UniEmoError where there is no such file."""
     file = Path(path).expanduser()
     if not file.is_file():
         raise UniEmoError(f"{what} must be a known name or a file with weights; there is no file {str(file)!r}")
     return file
 
 
-def is_torchscript(path: Path) -> bool:
-    """Return whether a file is a TorchScript archive."""
-    if not zipfile.is_zipfile(path):
-        return False
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return any(name.endswith("/constants.pkl") for name in archive.namelist())
-    except zipfile.BadZipFile:
-        return False
-
-
 def read_weights(path: Path, what: str) -> dict[str, Tensor]:
     """Read a state dict; one inside a checkpoint's ``state_dict`` is taken out, ``module.`` prefixes are dropped.
 
     Args:
-        path: ``.safetensors``, or what ``torch.save`` wrote; nothing but tensors and plain values is unpickled.
+        path: ``.safetensors``, a TorchScript archive, of which nothing is run, or what ``torch.save`` wrote; nothing
+            but tensors and plain values is unpickled.
         what: named in the error.
 
     Raises:
         UniEmoError: the file cannot be read, or holds no tensors.
     """
-    if is_torchscript(path):
-        raise UniEmoError(
-            f"{what} must be a file of weights; {path} cannot be read, it is TorchScript: give another file"
-        )
     try:
         if path.suffix == ".safetensors":
             content = load_file(path)
+        elif is_torchscript(path):
+            content = read_torchscript(path)
         else:
             content = torch.load(path, map_location="cpu", weights_only=True)
     except _UNREADABLE as error:
@@ -165,24 +134,14 @@ def read_weights(path: Path, what: str) -> dict[str, Tensor]:
 
 
 def load_weights(module: nn.Module, state: dict[str, Tensor], path: Path, what: str) -> None:
-    """Load a state dict in full.
-
-    Raises:
-        UniEmoError: names or shapes differ; the first that does is named.
-    """
-    own = module.state_dict()
-    for name, value in own.items():
-        if name not in state and not name.endswith("num_batches_tracked"):  # files older than torch 0.4.1 have none
-            raise UniEmoError(f"{what} must have a weight {name}; {path} has none: it belongs to another network")
-        if name in state and state[name].shape != value.shape:
-            raise UniEmoError(
-                f"{what} must have {name} of shape {tuple(value.shape)}; that in {path} has "
-                f"{tuple(state[name].shape)}: it belongs to another network"
-            )
-    extra = sorted(set(state) - set(own))
-    if extra:
-        raise UniEmoError(f"{what} has no weight {extra[0]}, as in {path}: it belongs to another network")
-    module.load_state_dict({**{k: v for k, v in own.items() if k not in state}, **state})
+    """Load a state dict in full; UniEmoError where names or shapes differ."""
+    own = module.state_dict()  # files older than torch 0.4.1 have no counters
+    counters = {name: value for name, value in own.items() if name.endswith("num_batches_tracked")}
+    try:
+        module.load_state_dict({**counters, **state})
+    except RuntimeError as error:
+        reason = textwrap.shorten(" ".join(str(error).splitlines()[1:]), 200)
+        raise UniEmoError(f"{what} and {path} must be of one architecture ({reason}): give another file") from error
 
 
 def randomise(module: nn.Module, seed: int = 0) -> None:

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from uniemo.metrics.clip_features import cached_features
-from uniemo.metrics.emotion_classifier import emotion_classifier
-from uniemo.metrics.networks import FrozenClip
+from uniemo.metrics.classifier_training import emotion_classifier
+from uniemo.metrics.clip_networks import FrozenClip
+from uniemo.metrics.feature_cache import cached_features
 from uniemo.models.attributes import AttributeBank, tables_from_images, tables_from_text
 
 if TYPE_CHECKING:

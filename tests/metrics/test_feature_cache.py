@@ -7,7 +7,7 @@ from trees import painted_emoset
 
 from uniemo.data import EmoSet
 from uniemo.errors import UniEmoError
-from uniemo.metrics.clip_features import cached_features, collect_features
+from uniemo.metrics.feature_cache import cached_features, view_of
 
 
 class Counted:
@@ -34,6 +34,13 @@ def _loader(root, split="train", **settings):
     return EmoSet(str(root), 32, **{"diffusion_size": 16, "batch_size": 5, **settings}).evaluation_loader(split)
 
 
+def _plain(clip, loader, view="image"):
+    """Features and labels without a cache."""
+    batches = list(loader)
+    features = torch.cat([clip.features(view_of(batch, view)) for batch in batches])
+    return features, torch.cat([batch.emotion for batch in batches])
+
+
 def _files(folder):
     return sorted(folder.glob("*/*.safetensors"))
 
@@ -44,12 +51,13 @@ def clip(networks):
 
 
 def test_once_and_the_same(emoset_root, clip, tmp_path, capsys):
-    plain = collect_features(clip, _loader(emoset_root), ("image", "target"))
+    plain, other = (_plain(clip, _loader(emoset_root), view) for view in ("image", "target"))
     with Counted(clip) as counted:
         found = cached_features(clip, _loader(emoset_root), ("image", "target"), tmp_path, shard=12, progress=True)
     assert counted.seen == 64  # 32 images, two views
-    for mine, theirs in zip(found, plain, strict=True):
-        torch.testing.assert_close(mine, theirs)
+    torch.testing.assert_close(found[0], torch.cat([plain[0], other[0]]))
+    assert torch.equal(found[1], plain[1].repeat(2))
+    assert not torch.allclose(found[0][:32], found[0][32:])
     assert len(_files(tmp_path)) == 6  # 12 + 12 + 8 images of each view
     assert "32/32" in capsys.readouterr().err
     with Counted(clip) as counted:
@@ -62,7 +70,7 @@ def test_once_and_the_same(emoset_root, clip, tmp_path, capsys):
 
 
 def test_goes_on_where_it_stopped(emoset_root, clip, tmp_path):
-    whole = collect_features(clip, _loader(emoset_root))
+    whole = _plain(clip, _loader(emoset_root))
     with Counted(clip, stop=20) as counted, pytest.raises(KeyboardInterrupt):
         cached_features(clip, _loader(emoset_root), folder=tmp_path, shard=8)
     assert counted.seen < 32

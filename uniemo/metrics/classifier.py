@@ -1,12 +1,12 @@
-"""The Emo-A classifier as a network and as a file, and the head that EmoGen published."""
+"""The emotion classifier behind Emo-A as a network and as a file, and the head that EmoGen published."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 from safetensors import safe_open
@@ -16,10 +16,8 @@ from torch import Tensor, nn
 from uniemo.cache import atomic_write
 from uniemo.data.emotions import MIKELS_8
 from uniemo.errors import UniEmoError
-from uniemo.metrics.weights import existing_file, load_weights, read_weights
-
-if TYPE_CHECKING:
-    from uniemo.metrics.networks import FrozenClip
+from uniemo.metrics.feature_network import NetworkInfo
+from uniemo.metrics.weights import existing_file, load_weights, read_weights, weights_hash
 
 _WHAT = "emotion classifier"
 _FORMAT = "uniemo emotion classifier 1"
@@ -27,15 +25,34 @@ _PUBLISHED = {"fc.weight", "fc.bias"}  # EmoGen's weights/Clip_emotion_classifie
 _OPENAI_L14 = ("ViT-L-14", "ViT-L-14-openai", "ViT-L-14-quickgelu", "ViT-L-14-quickgelu-openai")
 
 
+class Backbone(Protocol):
+    """A frozen network whose image features a classifier learns from: a FrozenClip, an EfficientNetLite."""
+
+    name: str
+    image_size: int
+    embed_dim: int
+    mean: Tensor
+    std: Tensor
+
+    @property
+    def hash(self) -> str:
+        """12 hex digits of the SHA-256 of its weights."""
+        ...
+
+    def features(self, images: Tensor) -> Tensor:
+        """Return features (B, E), not normalised, of images (B, 3, H, W) in [0, 1]."""
+        ...
+
+
 @dataclass(frozen=True)
 class ClassifierOrigin:
     """Where a classifier comes from.
 
     Attributes:
-        emotions: names in class order; empty where nobody said.
-        clip: name of the CLIP whose features it reads; empty where nobody said.
-        clip_hash: of that CLIP's weights (:attr:`uniemo.metrics.networks.FrozenClip.hash`); None where it is not known.
-        figures: what was measured of it.
+        emotions: names in class order; empty where they are not known.
+        clip: name of the network whose features it was trained on; empty where it is not known.
+        clip_hash: of that network's weights; None where it is not known.
+        figures: what was measured of it (the files' key).
     """
 
     emotions: tuple[str, ...] = ()
@@ -87,14 +104,10 @@ class EmotionClassifier(nn.Module):
         return self.mean.shape[0]
 
     def forward(self, features: Tensor) -> Tensor:
-        """Return logits (B, C) of image features (B, E), not normalised.
-
-        Raises:
-            UniEmoError: features of another width.
-        """
+        """Return logits (B, C) of image features (B, E), not normalised; UniEmoError for another width."""
         if features.shape[-1] != self.embed_dim:
             raise UniEmoError(
-                f"{_WHAT} must read features of width {self.embed_dim}; got {tuple(features.shape)}: "
+                f"{_WHAT} must get features of width {self.embed_dim}; got {tuple(features.shape)}: "
                 f"take the CLIP that it was trained on{f', {self.origin.clip}' if self.origin.clip else ''}"
             )
         return self.layers((features - self.mean) / self.std) / self.temperature
@@ -104,20 +117,17 @@ class EmotionClassifier(nn.Module):
         """Return probabilities (B, C) of image features (B, E), not normalised."""
         return self(features).softmax(dim=-1)
 
-    def check_clip(self, clip: FrozenClip) -> None:
-        """Raise unless these are the features that the classifier was trained on.
+    def check_clip(self, clip: Backbone) -> None:
+        """Raise UniEmoError unless the classifier was trained on these features.
 
         The published head's file does not say which weights it was trained on; there the width and, where the CLIP goes
         by a name of open_clip's, that name decide.
-
-        Raises:
-            UniEmoError: another CLIP.
         """
         origin = self.origin
         if origin.clip_hash is not None:
             same = clip.hash == origin.clip_hash
         else:
-            named = not Path(clip.source).expanduser().is_dir()
+            named = not Path(getattr(clip, "source", clip.name)).expanduser().is_dir()
             same = clip.embed_dim == self.embed_dim and (
                 clip.name in _OPENAI_L14 or not named or origin.clip not in _OPENAI_L14
             )
@@ -125,20 +135,13 @@ class EmotionClassifier(nn.Module):
             wanted = f"{origin.clip or 'another'} ({origin.clip_hash or f'width {self.embed_dim}'})"
             got = f"{clip.name} ({clip.hash if origin.clip_hash else f'width {clip.embed_dim}'})"
             raise UniEmoError(
-                f"{_WHAT} must read the features of the CLIP that it was trained on, {wanted}; got {got}: take that "
+                f"{_WHAT} must get the features of the CLIP that it was trained on, {wanted}; got {got}: take that "
                 "CLIP, or train a classifier on this one with uniemo train-classifier"
             )
 
     @torch.no_grad()
     def reordered(self, emotions: Sequence[str]) -> EmotionClassifier:
-        """Return a copy whose classes stand in another order; names decide, never positions.
-
-        Args:
-            emotions: the wanted order.
-
-        Raises:
-            UniEmoError: the classifier knows other emotions, or does not say which.
-        """
+        """Return a copy whose classes stand in another order, by name; UniEmoError for other emotions."""
         own = self.origin.emotions
         if set(own) != set(emotions) or len(own) != len(emotions):
             raise UniEmoError(
@@ -146,7 +149,7 @@ class EmotionClassifier(nn.Module):
                 "train one on data with these emotions"
             )
         rows = torch.tensor([own.index(name) for name in emotions], device=self.mean.device)
-        origin = ClassifierOrigin(tuple(emotions), self.origin.clip, self.origin.clip_hash, self.origin.figures)
+        origin = replace(self.origin, emotions=tuple(emotions))
         other = _blank(self.embed_dim, len(own), self.hidden, self.dropout, origin).to(self.mean.device)
         state = self.state_dict()
         last = len(self.layers) - 1
@@ -156,14 +159,10 @@ class EmotionClassifier(nn.Module):
         return other.train(self.training).requires_grad_(False)
 
     def save(self, path: str | Path) -> None:
-        """Write a safetensors file with emotions, CLIP, form, temperature and figures as its metadata.
-
-        Raises:
-            UniEmoError: the classifier does not say what its emotions and its CLIP are.
-        """
+        """Write a safetensors file with emotions, CLIP, form, temperature and metrics as its metadata."""
         origin = self.origin
         if not origin.emotions or not origin.clip or not origin.clip_hash:
-            raise UniEmoError(f"{_WHAT} must say its emotions and its CLIP to be saved; set origin first")
+            raise ValueError(f"{_WHAT} must say its emotions and its CLIP to be saved; set origin first")
         metadata = {
             "format": _FORMAT,
             "emotions": json.dumps(origin.emotions),
@@ -181,7 +180,13 @@ class EmotionClassifier(nn.Module):
 
     @classmethod
     def load(cls, path: str | Path) -> EmotionClassifier:
-        """Read what :meth:`save` wrote, or the published head (:func:`published_head`).
+        """Read what :meth:`save` wrote, or the linear head that EmoGen published.
+
+        That head is for plain features of OpenAI's ViT-L/14; its classes are in the order of ``emotion_list_8`` in
+        EmoGen's training/inference.py: amusement, awe, contentment, excitement, anger, disgust, fear, sadness.
+
+        Args:
+            path: ``.safetensors``; of the published head (``fc.weight``, ``fc.bias``) ``.pth`` and ``.pt``, too.
 
         Returns:
             In eval mode, frozen, on the CPU.
@@ -193,24 +198,56 @@ class EmotionClassifier(nn.Module):
         state = read_weights(file, _WHAT)
         if set(state) == _PUBLISHED:
             return _from_published(state, file)
-        return _from_own(state, file)
+        metadata: dict[str, str] = {}
+        if file.suffix == ".safetensors":
+            with safe_open(file, framework="pt") as opened:
+                metadata = opened.metadata() or {}
+        if metadata.get("format") != _FORMAT:
+            raise UniEmoError(
+                f"{_WHAT} must be a file of uniemo train-classifier or EmoGen's linear head (fc.weight, fc.bias); "
+                f"{path} is another: give another file"
+            )
+        try:
+            emotions = tuple(json.loads(metadata["emotions"]))
+            hidden, dropout = json.loads(metadata["hidden"]), json.loads(metadata["dropout"])
+            figures = json.loads(metadata.get("figures", "{}"))
+            origin = ClassifierOrigin(emotions, metadata["clip"], metadata["clip_hash"], figures)
+            classifier = _blank(state["mean"].shape[0], len(emotions), hidden, dropout, origin)
+        except (KeyError, ValueError, TypeError, IndexError) as error:
+            raise UniEmoError(f"{_WHAT} must have whole metadata; {path} has not ({error}): train it again") from error
+        load_weights(classifier, state, file, _WHAT)
+        return classifier.eval().requires_grad_(False)
 
 
-def published_head(path: str | Path) -> EmotionClassifier:
-    """Read the linear head that EmoGen published, for plain features (not normalised) of OpenAI's ViT-L/14.
-
-    Its classes are in the order of ``emotion_list_8`` in EmoGen's training/inference.py, which scores its images with
-    it: amusement, awe, contentment, excitement, anger, disgust, fear, sadness.
+class EmotionHead(nn.Module):
+    """A classifier as part of a network of the metrics, with a name and a hash.
 
     Args:
-        path: ``fc.weight`` (8, E) and ``fc.bias`` (8,), as ``.pth`` or ``.pt`` (read without unpickling anything but
-            tensors) or ``.safetensors``.
-
-    Raises:
-        UniEmoError: no such file, or another one.
+        classifier: on the features of that network.
+        name: how results call it.
+        source: where its weights came from.
+        emotions: the wanted order of the classes; None leaves the classifier's own.
     """
-    file = existing_file(str(path), "published emotion head")
-    return _from_published(read_weights(file, "published emotion head"), file)
+
+    def __init__(
+        self, classifier: EmotionClassifier, name: str, source: str, emotions: Sequence[str] | None = None
+    ) -> None:
+        super().__init__()
+        self.classifier = classifier if emotions is None else classifier.reordered(emotions)
+        self.info = NetworkInfo("emotion", name, source, weights_hash(classifier))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return probabilities (B, C) of image features (B, E), not normalised."""
+        return self.classifier.probabilities(features)
+
+
+def random_head(embed_dim: int, num_emotions: int) -> EmotionHead:
+    """Return a linear head with seeded random weights, for timing."""
+    classifier = _blank(embed_dim, num_emotions, None, 0.0, ClassifierOrigin())
+    generator = torch.Generator().manual_seed(0)
+    for part in classifier.layers.parameters():
+        nn.init.normal_(part, std=embed_dim**-0.5, generator=generator)
+    return EmotionHead(classifier, "random-linear", "random weights, seed 0")
 
 
 def _blank(
@@ -222,44 +259,14 @@ def _blank(
 
 
 def _from_published(state: dict[str, Tensor], path: Path) -> EmotionClassifier:
-    """Build the published head from its tensors."""
-    if set(state) != _PUBLISHED:
-        raise UniEmoError(
-            f"published emotion head must hold fc.weight and fc.bias and nothing else; {path} holds "
-            f"{', '.join(sorted(state)[:3])}{' …' if len(state) > 3 else ''}: give another file"
-        )
+    """Return the published head."""
     weight, bias = state["fc.weight"].float(), state["fc.bias"].float()
-    if weight.ndim != 2 or len(weight) != len(MIKELS_8) or bias.shape != weight.shape[:1]:
+    classes = len(MIKELS_8)
+    if weight.ndim != 2 or len(weight) != classes or bias.shape != weight.shape[:1]:
         raise UniEmoError(
-            f"published emotion head must hold fc.weight ({len(MIKELS_8)}, E) and fc.bias ({len(MIKELS_8)},); {path} "
-            f"has {tuple(weight.shape)} and {tuple(bias.shape)}: give another file"
+            f"published emotion head must hold fc.weight ({classes}, E) and fc.bias ({classes},); {path} has "
+            f"{tuple(weight.shape)} and {tuple(bias.shape)}: give another file"
         )
-    origin = ClassifierOrigin(MIKELS_8, "ViT-L-14")
-    classifier = _blank(weight.shape[1], len(weight), None, 0.0, origin)
-    own = classifier.state_dict()
-    load_weights(classifier, {**own, "layers.0.weight": weight, "layers.0.bias": bias}, path, "published emotion head")
-    return classifier.eval().requires_grad_(False)
-
-
-def _from_own(state: dict[str, Tensor], path: Path) -> EmotionClassifier:
-    """Build a classifier from tensors and the metadata of their file."""
-    metadata: dict[str, str] = {}
-    if path.suffix == ".safetensors":
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-    if metadata.get("format") != _FORMAT:
-        raise UniEmoError(
-            f"{_WHAT} must be a file of uniemo train-classifier or EmoGen's linear head; {path} is another: "
-            "give another file"
-        )
-    try:
-        emotions = tuple(json.loads(metadata["emotions"]))
-        hidden, dropout = json.loads(metadata["hidden"]), json.loads(metadata["dropout"])
-        origin = ClassifierOrigin(
-            emotions, metadata["clip"], metadata["clip_hash"], json.loads(metadata.get("figures", "{}"))
-        )
-        classifier = _blank(state["mean"].shape[0], len(emotions), hidden, dropout, origin)
-    except (KeyError, ValueError, TypeError, IndexError) as error:
-        raise UniEmoError(f"{_WHAT} must have whole metadata; {path} has not ({error}): train it again") from error
-    load_weights(classifier, state, path, _WHAT)
+    classifier = _blank(weight.shape[1], classes, None, 0.0, ClassifierOrigin(MIKELS_8, "ViT-L-14"))
+    classifier.layers[0].load_state_dict({"weight": weight, "bias": bias})
     return classifier.eval().requires_grad_(False)
