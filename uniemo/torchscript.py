@@ -36,7 +36,7 @@ def is_torchscript(path: Path) -> bool:
 
 
 def read_torchscript(path: Path) -> dict[str, Tensor]:
-    """Return an archive's tensors by the names that ``state_dict`` of the loaded module would have.
+    """Return an archive's tensors, the attributes that are no weights included, by the names of ``state_dict``.
 
     Raises:
         pickle.UnpicklingError: something other than modules, tensors and plain values, or a damaged archive.

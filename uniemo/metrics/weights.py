@@ -12,13 +12,13 @@ from pathlib import Path
 
 import torch
 from filelock import FileLock
+from huggingface_hub import constants
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torchvision.models import get_weight
 
 from uniemo.errors import UniEmoError
-from uniemo.models.hub import offline
 from uniemo.torchscript import is_torchscript, read_torchscript
 
 _TIMEOUT = 20.0  # seconds without an answer after which a download has failed
@@ -62,7 +62,7 @@ def find_weights(file: WeightFile, what: str) -> Path:
         if name and (folder / name).is_file():
             return folder / name
     reason = "HF_HUB_OFFLINE is set"
-    if not offline():
+    if not constants.HF_HUB_OFFLINE:
         try:
             return _download(file.url, folder / file.name)
         except (OSError, RuntimeError) as error:

@@ -19,9 +19,10 @@ from torch import Tensor, nn
 
 from uniemo.errors import UniEmoError
 from uniemo.miniature.paths import MINIATURE, resolve
-from uniemo.models.clip_files import is_openai_archive, read_clip_file
+from uniemo.models.clip_files import read_clip_file
 from uniemo.models.clip_shapes import TOKENIZER, ClipShape, build_shape
 from uniemo.models.hub import RANDOM, hub_folder, is_hub_name
+from uniemo.torchscript import is_torchscript
 
 _SEED = 23372  # of random weights: a checkpoint finds the same ones again
 _CONFIG = "open_clip_config.json"
@@ -158,7 +159,7 @@ def _look_up(name: str) -> tuple[str | None, str, Path | None]:
         file = Path(tag).expanduser()
         if tag and file.is_file():
             quick = f"{architecture}-quickgelu"
-            forced = is_openai_archive(file) and quick in open_clip.list_models()
+            forced = is_torchscript(file) and quick in open_clip.list_models()
             return (quick if forced else architecture), "", None if random else file
         architecture, tag = _variant(architecture, tag or "openai")
         if not random:
@@ -166,7 +167,7 @@ def _look_up(name: str) -> tuple[str | None, str, Path | None]:
         return architecture, tag, None
     place = resolve(wanted)
     if place.is_file() and not random:
-        if not is_openai_archive(place):
+        if not is_torchscript(place):
             raise UniEmoError(
                 f"clip file must be OpenAI's own archive or have its architecture in front; got {wanted!r}: give "
                 f"ViT-L-14-quickgelu/{wanted} for OpenAI's weights, ViT-L-14/{wanted} for weights trained with GELU"
