@@ -35,7 +35,8 @@ class ClassifierBaseline(EmotionModule):
 
     def input_sizes(self) -> dict[str, int]:
         """Return the image size that the CLIP takes, in pixels, where there is one."""
-        return {"clip": self.model.tower.image_size} if hasattr(self.model, "tower") else {}  # type: ignore[union-attr]
+        tower = getattr(self.model, "tower", None)
+        return {} if tower is None else {"clip": tower.image_size}
 
     def losses(self, batch: EmotionBatch) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the cross entropy of the emotions."""

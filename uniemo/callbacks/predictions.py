@@ -27,7 +27,7 @@ class PredictionWriter(BasePredictionWriter):
     def write_on_epoch_end(
         self,
         trainer: L.Trainer,
-        pl_module: EmotionModule,  # type: ignore[override]
+        pl_module: EmotionModule,
         predictions: Sequence[dict[str, Any]],
         batch_indices: Sequence[Any],
     ) -> None:

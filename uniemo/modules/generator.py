@@ -73,7 +73,7 @@ def latent_encoder(module: L.LightningModule) -> LatentEncoder:
     trainer, model = module.trainer, module.model
 
     def posterior(images: Tensor) -> Tensor:  # of the present model: a checkpoint may have had it built again
-        return module.model.diffusion.posterior(images.to(module.device))  # type: ignore[union-attr]
+        return module.model.diffusion.posterior(images.to(module.device))
 
     return LatentEncoder(
         vae_key(model.diffusion, str(trainer.precision)),
