@@ -104,7 +104,7 @@ def test_two_processes_share_the_work(capfd, tmp_path):
     two = ["--trainer.accelerator", "cpu", "--trainer.devices", "2", "--trainer.strategy", "ddp_fork"]
     fit("joint", "--config", "cached_latents.yaml", *two, "--trainer.max_steps", "1", "--run_dir", "run")
     assert capfd.readouterr().out.count("48 to encode") == 1
-    assert len(list((tmp_path / "cache/latents").rglob("*.npy"))) == 48
+    assert len(list((tmp_path / "cache/latents").rglob("*.npz"))) == 48
 
 
 def test_stage_1_has_no_latents(capsys):
