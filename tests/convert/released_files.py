@@ -1,12 +1,15 @@
 """Files as the released code writes them, with random weights, and what it computes from them in plain functions.
 
-Nothing of uniemo or open_clip is used here: the reference reads the raw tensors by the released names.
+Nothing of uniemo or open_clip is in the reference, which reads the raw tensors by the released names.
 """
 
 import argparse
 
 import torch
 import torch.nn.functional as F
+
+from uniemo.convert.released import read_released
+from uniemo.convert.released_model import build_model
 
 
 def released_state(width=64, layers=3, patch=8, image=32, queries=4, embed=32, text=64, vocab=50, context=7, seed=0):
@@ -98,6 +101,10 @@ def whole_file(state, classifier):
         "epoch": 9,
         "config": argparse.Namespace(model_arch="ViT-L/14", query_len=32, output_dir=None, betas=(0.9, 0.98)),
     }
+
+
+def load_released(path, **names):
+    return build_model(read_released(path), **names)
 
 
 def save(path, content, **options):

@@ -90,7 +90,7 @@ def test_mean_condition(checkpoint, exported):
 def test_adapters_are_merged(tmp_path, dtype, adapters):
     """In float32 whatever the checkpoint's precision: bfloat16 would round updates this small away."""
     checkpoint = write(tmp_path / "best.ckpt", lora_rank=2, dtype=dtype, adapters=adapters)
-    export_diffusers(checkpoint, tmp_path / "out", draws=1)
+    export_diffusers(checkpoint, tmp_path / "out", samples=1)
     model, _ = load_model(checkpoint, generation=True, dtype="float32")
     ours = model.generate({2: 1.0}, [0])[0]
     assert torch.allclose(ours, plain(tmp_path / "out", "<anger-0>", "<anger-0>", 0), atol=1e-5)
@@ -114,7 +114,7 @@ def test_readme_runs(exported, tmp_path, monkeypatch):
     from PIL import Image
 
     assert np.asarray(Image.open("awe.png")).shape == (32, 32, 3)
-    assert "| `<anger-1>` | anger | drawn, seed 1 | conditions/anger-1.safetensors |" in text
+    assert "| `<anger-1>` | anger | sampled, seed 1 | conditions/anger-1.safetensors |" in text
 
 
 def test_words(exported):
@@ -125,8 +125,8 @@ def test_words(exported):
 def test_words_that_meet(tmp_path):
     checkpoint = write(tmp_path / "best.ckpt", vocabulary=Vocabulary(("joy", "joy 0"), (), ()))
     with pytest.raises(UniEmoError, match="two give <joy-0>: take --draws 0"):
-        export_diffusers(checkpoint, tmp_path / "out", draws=1)
-    assert export_diffusers(checkpoint, tmp_path / "out", draws=0) == ["<joy>", "<joy-0>"]
+        export_diffusers(checkpoint, tmp_path / "out", samples=1)
+    assert export_diffusers(checkpoint, tmp_path / "out", samples=0) == ["<joy>", "<joy-0>"]
 
 
 def test_overwrite(checkpoint, exported, tmp_path, capsys):

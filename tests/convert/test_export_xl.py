@@ -94,7 +94,7 @@ def test_negative_prompt_and_mean(checkpoint, exported):
     assert psnr(ours, plain(exported, "<awe>", "a <awe> room", 5, negative_prompt="dark sewer")) > 60
     with safe_open(exported / "conditions/awe-1.safetensors", "pt") as file:
         about = file.metadata()
-    assert about == {"format": "pt", "token": "<awe-1>", "emotion": "awe", "condition": "drawn, seed 1"}
+    assert about == {"format": "pt", "token": "<awe-1>", "emotion": "awe", "condition": "sampled, seed 1"}
 
 
 def test_the_empty_prompt_stays_what_it_was(base, tmp_path):
@@ -102,7 +102,7 @@ def test_the_empty_prompt_stays_what_it_was(base, tmp_path):
     other = shutil.copytree(base, tmp_path / "other")
     edit(other / "model_index.json", force_zeros_for_empty_prompt=False)
     checkpoint = write(tmp_path / "best.ckpt", path=str(other))
-    export_diffusers(checkpoint, tmp_path / "out", draws=1)
+    export_diffusers(checkpoint, tmp_path / "out", samples=1)
     assert json.loads((tmp_path / "out/model_index.json").read_text())["force_zeros_for_empty_prompt"] is False
     model, _ = load_model(checkpoint, generation=True)
     ours = model.generate({2: 1.0}, [0])[0]
@@ -124,7 +124,7 @@ def test_readme_runs(base, exported, tmp_path, monkeypatch, dtype):
     folder = exported
     if dtype != "float32":
         folder = tmp_path / "half"
-        export_diffusers(write(tmp_path / "best.ckpt", path=str(base), dtype=dtype), folder, draws=1)
+        export_diffusers(write(tmp_path / "best.ckpt", path=str(base), dtype=dtype), folder, samples=1)
         weights = [load_file(file) for file in folder.glob("*/*.safetensors")]
         assert {value.dtype for state in weights for value in state.values() if value.is_floating_point()} == {
             torch.float32
@@ -142,7 +142,7 @@ def test_readme_runs(base, exported, tmp_path, monkeypatch, dtype):
 def test_half_precision_draws_nearly_the_same(base, tmp_path):
     """The script of a checkpoint in bfloat16 differs by its VAE, which is in bfloat16 there."""
     checkpoint = write(tmp_path / "best.ckpt", path=str(base), dtype="bfloat16")
-    export_diffusers(checkpoint, tmp_path / "half", draws=1)
+    export_diffusers(checkpoint, tmp_path / "half", samples=1)
     model, _ = load_model(checkpoint, generation=True)
     ours = model.generate({0: 1.0}, [0])[0]
     lines = script(tmp_path / "half").replace("half", str(tmp_path / "half")).replace("<awe>", "<awe-0>")

@@ -1,15 +1,15 @@
 """Released checkpoints of stage 1: the numbers, the sizes and what is refused."""
 
-import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from convert.released_files import classifier_state, reference, released_state, save, whole_file
+from convert.released_files import classifier_state, load_released, reference, released_state, save, whole_file
 
-from uniemo.convert import load_released, read_released
+from uniemo.convert.released import ReleasedSizes, read_released
 from uniemo.errors import UniEmoError
+from uniemo.models.clip_shapes import ClipShape
 
 SIZES = [  # width, layers, patch, image, queries, embed, hidden, emotions
     (64, 3, 8, 32, 4, 32, 48, 8),
@@ -30,9 +30,7 @@ def test_equals_the_plain_reference(tmp_path, width, layers, patch, image, queri
     state = released_state(width, layers, patch, image, queries, embed, text=128, vocab=61)
     classifier = classifier_state(width, hidden, emotions)
     path = save(tmp_path / "best.pth", whole_file(state, classifier))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about depths that are no multiple of 3
-        model = load_released(path)
+    model = load_released(path)
     images = torch.randn(3, 3, image, image, generator=torch.Generator().manual_seed(2))
     wanted = reference(state, images, classifier)
     with torch.no_grad():
@@ -70,20 +68,14 @@ def test_every_tensor_of_the_computation_matters(file):
 
 
 def test_stages_are_whole_divisions():
-    assert [read_stages(layers) for layers in (3, 4, 5, 6, 12, 24)] == [(1, 2), (1, 2), (1, 3), (2, 4), (4, 8), (8, 16)]
+    sizes = [ReleasedSizes(ClipShape(64, layers, 8, 32, 16), 4, 8, 8, None, None) for layers in (3, 4, 5, 6, 12, 24)]
+    assert [own.stages for own in sizes] == [(1, 2), (1, 2), (1, 3), (2, 4), (4, 8), (8, 16)]
 
 
-def read_stages(layers):
-    from uniemo.convert.layout import ReleasedSizes
-    from uniemo.models.clip_shapes import ClipShape
-
-    return ReleasedSizes(ClipShape(64, layers, 8, 32, 16), 1, 4, 8, 8, None, None).stages
-
-
-def test_other_depths_are_said(tmp_path):
+def test_other_depths_are_noted(tmp_path):
     path = save(tmp_path / "x.pth", {"model": released_state(layers=4), "Emo_classifier": classifier_state()})
-    with pytest.warns(UserWarning, match="no multiple of 3: the queries interact after layers 1 and 2"):
-        load_released(path)
+    (note,) = read_released(path).notes()
+    assert "no multiple of 3: the queries interact after layers 1 and 2" in note
 
 
 @pytest.mark.parametrize("prefix", ["module.", "module.module."])
@@ -136,8 +128,8 @@ def test_plain_values_of_other_kinds(tmp_path):
 def test_model_alone(tmp_path, bare):
     state = released_state()
     path = save(tmp_path / "x.pth", state if bare else {"model": state})
-    with pytest.warns(UserWarning, match="no Emo_classifier: the emotion head is untrained"):
-        model = load_released(path)
+    assert "no Emo_classifier: the emotion head is untrained" in read_released(path).notes()[0]
+    model = load_released(path)
     images = torch.randn(2, 3, 32, 32)
     with torch.no_grad():
         features = model.encoder(images)
@@ -155,9 +147,9 @@ def test_without_text_tower(tmp_path):
 def test_extra_tensors_are_reported(tmp_path):
     state = released_state() | {"visual.something.weight": torch.ones(2)}
     path = save(tmp_path / "x.pth", whole_file(state, classifier_state()))
-    with pytest.warns(UserWarning, match=r"1 tensors that are not used, first 'visual.something.weight'"):
-        load_released(path)
-    assert read_released(path).unknown == ("visual.something.weight",)
+    file = read_released(path)
+    assert "1 tensors that are not used, first 'visual.something.weight'" in file.notes()[0]
+    assert file.unknown == ("visual.something.weight",)
 
 
 def test_random_numbers_of_the_caller_stay(file):

@@ -11,7 +11,7 @@ from convert.released_files import classifier_state, reference, released_state, 
 
 from uniemo.checkpoint import load_model, read_checkpoint
 from uniemo.cli import main
-from uniemo.convert import convert_released
+from uniemo.convert.stages import convert_released
 from uniemo.data.emotions import MIKELS_8
 from uniemo.data.transforms import CLIP_MEAN, CLIP_STD
 from uniemo.errors import UniEmoError

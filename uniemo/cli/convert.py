@@ -37,62 +37,52 @@ _EXAMPLES = """examples:
   uniemo convert --to diffusers runs/joint/best.ckpt --output emotions/
 """
 
-_FROM, _TO = ("released", "coefficients"), ("safetensors", "diffusers")
-_ONLY = {  # options that not every conversion takes
-    "emotions": "released and coefficients",
-    "scenes": "released",
-    "objects": "released",
-    "pixels": "released",
-    "space": "released folder",
-    "diffusion": "released folder",
-    "draws": "diffusers",
+# Options that not every conversion takes: which do, argparse's settings.
+_OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {
+    "emotions": (
+        "released and coefficients",
+        {
+            "metavar": "A,B,…",
+            "help": "names of the classifier's classes in its order, or of a table's (EmoSet's eight)",
+        },
+    ),
+    "scenes": ("released", {"type": Path, "metavar": "FILE", "help": "released: coefficient table of scenes"}),
+    "objects": ("released", {"type": Path, "metavar": "FILE", "help": "released: coefficient table of objects"}),
+    "pixels": (
+        "released",
+        {
+            "choices": ("clip", "imagenet", "half"),
+            "help": "released: what pixels were normalised with in training, worked into the tower; the authors' code "
+            "has imagenet in stage 1 and half in stage 2 (clip: the weights as they are)",
+        },
+    ),
+    "space": (
+        "released folder",
+        {"type": Path, "metavar": "FOLDER", "help": "released folder: emotion space (its UniEmo_space)"},
+    ),
+    "diffusion": (
+        "released folder",
+        {"metavar": "NAME", "help": "released folder: Stable Diffusion that it generates with (Stable Diffusion 1.5)"},
+    ),
+    "draws": ("diffusers", {"type": natural, "help": "diffusers: sampled conditions per emotion beside its mean (4)"}),
 }
-
-
-def _parser() -> Parser:
-    """Return the options."""
-    parser = Parser("uniemo convert", _DESCRIPTION, _EXAMPLES)
-    way = parser.add_mutually_exclusive_group(required=True)
-    way.add_argument("--from", dest="kind", choices=_FROM, help="what is read")
-    way.add_argument("--to", dest="target", choices=_TO, help="what is written")
-    parser.add_argument("source", type=Path, metavar="SOURCE", help="file or folder to convert")
-    parser.add_argument("--output", required=True, type=Path, help="file or folder to write")
-    parser.add_argument("--overwrite", action="store_true", help="replace an existing output")
-    parser.add_argument(
-        "--emotions",
-        metavar="A,B,…",
-        help="names of the classifier's classes in its order, or those of a table (EmoSet's eight)",
-    )
-    parser.add_argument("--scenes", type=Path, metavar="FILE", help="released: coefficient table of scenes")
-    parser.add_argument("--objects", type=Path, metavar="FILE", help="released: coefficient table of objects")
-    parser.add_argument(
-        "--pixels",
-        choices=("clip", "imagenet", "half"),
-        help="released: what pixels were normalised with in training, worked into the tower; the authors' code has "
-        "imagenet in stage 1 and half in stage 2 (clip: the weights as they are)",
-    )
-    parser.add_argument(
-        "--space", type=Path, metavar="FOLDER", help="released folder: emotion space (its UniEmo_space)"
-    )
-    parser.add_argument(
-        "--diffusion",
-        metavar="NAME",
-        help="released folder: Stable Diffusion that it draws with (Stable Diffusion 1.5)",
-    )
-    parser.add_argument("--draws", type=natural, help="diffusers: drawn conditions per emotion beside its mean (4)")
-    return parser
 
 
 def run(words: list[str]) -> int:
     """Convert; ``words`` begin with the command."""
-    options = _parser().parse_words(words[1:])
+    parser = Parser("uniemo convert", _DESCRIPTION, _EXAMPLES)
+    way = parser.add_mutually_exclusive_group(required=True)
+    way.add_argument("--from", dest="kind", choices=("released", "coefficients"), help="what is read")
+    way.add_argument("--to", dest="target", choices=("safetensors", "diffusers"), help="what is written")
+    parser.add_argument("source", type=Path, metavar="SOURCE", help="file or folder to convert")
+    parser.add_argument("--output", required=True, type=Path, help="file or folder to write")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing output")
+    for name, (_, settings) in _OPTIONS.items():
+        parser.add_argument(f"--{name}", **settings)
+    options = parser.parse_words(words[1:])
     _check(options)
-    if options.target is not None:
-        print(_export(options))
-    elif options.kind == "coefficients":
-        print(_coefficients(options))
-    else:
-        print(_released(options))
+    convert = {"released": _released, "coefficients": _coefficients, "safetensors": _safetensors}
+    print(convert.get(options.kind or options.target, _diffusers)(options))
     return 0
 
 
@@ -102,7 +92,7 @@ def _check(options: argparse.Namespace) -> None:
     options.source, options.output = source, output
     folder = options.kind == "released" and source.is_dir()
     chosen = "released folder" if folder else options.kind or options.target
-    for name, where in _ONLY.items():
+    for name, (where, _) in _OPTIONS.items():
         if getattr(options, name) is not None and not any(chosen.startswith(word) for word in where.split(" and ")):
             raise UniEmoError(f"--{name} must come with {where}; got {chosen}: leave it out")
     if not source.exists():
@@ -125,33 +115,30 @@ def _check(options: argparse.Namespace) -> None:
 def _released(options: argparse.Namespace) -> str:
     """Convert stage 1 or 2 of the released code."""
     from uniemo.convert.coefficients import read_coefficients
-    from uniemo.convert.released import emotion_names, notes, read_released
-    from uniemo.convert.stages import convert_folder, convert_released, find_space
+    from uniemo.convert.released import read_released
+    from uniemo.convert.released_model import emotion_names
+    from uniemo.convert.stages import convert_released, find_space
     from uniemo.data.emotions import MIKELS_8
 
     names = _names(options)
     file = read_released(options.source)
     emotions = emotion_names(file.sizes, names)
-    tables: dict[str, Any] = {}
-    for option, kind in (("scenes", "scene"), ("objects", "object")):
-        path = getattr(options, option)
-        if path is not None:
-            tables[option] = next(iter(read_coefficients(path, emotions, kind).values()))  # type: ignore[arg-type]
-    common: dict[str, Any] = {"emotions": names, "pixels": options.pixels or "clip", **tables}
-    if options.source.is_dir():
-        if options.diffusion is not None:
-            common["diffusion"] = options.diffusion
-        convert_folder(options.source, options.output, space=options.space, **common)
-    else:
-        convert_released(options.source, options.output, **common)
+    common: dict[str, Any] = {"emotions": names, "pixels": options.pixels or "clip"}
+    if options.scenes is not None:
+        (common["scenes"],) = read_coefficients(options.scenes, emotions, "scene").values()
+    if options.objects is not None:
+        (common["objects"],) = read_coefficients(options.objects, emotions, "object").values()
     lines = [f"{file.path}: {file.sizes.describe()}"]
     if {"epoch", "max_accuracy"} <= set(file.about):
         lines.append(f"trained {file.about['epoch']} epochs, best accuracy {file.about['max_accuracy']}")
-    lines += [f"note: {note}" for note in notes(file)]
+    lines += [f"note: {note}" for note in file.notes()]
     if names is None and emotions != MIKELS_8:
         lines.append(f"note: its classes are called {emotions[0]} and on: name all {len(emotions)} with --emotions")
+    if options.diffusion is not None:
+        common["diffusion"] = options.diffusion
+    convert_released(options.source, options.output, space=options.space, **common)
     if options.source.is_dir() and find_space(options.source, options.space) is None:
-        lines.append("note: no UniEmo_space there: the checkpoint cannot draw images, convert again with --space")
+        lines.append("note: no UniEmo_space there: the checkpoint cannot generate, convert again with --space")
     return "\n".join([*lines, f"wrote {options.output}"])
 
 
@@ -166,13 +153,17 @@ def _coefficients(options: argparse.Namespace) -> str:
     return f"wrote {counts} to {options.output}"
 
 
-def _export(options: argparse.Namespace) -> str:
-    """Write safetensors or a diffusers folder."""
-    from uniemo.convert.export import check_replaceable, export_diffusers, export_safetensors
+def _safetensors(options: argparse.Namespace) -> str:
+    """Write a checkpoint's weights."""
+    from uniemo.convert.export import export_safetensors
 
-    if options.target == "safetensors":
-        return f"wrote {export_safetensors(options.source, options.output)} tensors to {options.output}"
-    check_replaceable(options.output)
+    return f"wrote {export_safetensors(options.source, options.output)} tensors to {options.output}"
+
+
+def _diffusers(options: argparse.Namespace) -> str:
+    """Write a folder for diffusers."""
+    from uniemo.convert.export import export_diffusers
+
     words = export_diffusers(options.source, options.output, 4 if options.draws is None else options.draws)
     return f"wrote a pipeline and {len(words)} words ({', '.join(words[:3])} …) to {options.output}"
 

@@ -11,7 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from uniemo.cache import atomic_write
-from uniemo.convert.reading import check_file, read_arrays
+from uniemo.convert.pickles import check_file, read_arrays
 from uniemo.errors import UniEmoError
 
 Rows = dict[str, list[float]]  # C numbers by attribute
@@ -40,29 +40,27 @@ def read_coefficients(
     """
     path = check_file(path, _WHAT)
     content = _plain(read_arrays(path, _WHAT) if path.suffix in (".pkl", ".pickle") else _read_json(path))
-    wrong = f"{_WHAT} must map attributes to {len(emotions)} numbers from 0"
-    order = list(emotions)
+    order: Any = list(emotions)
     if isinstance(content, dict) and "coefficients" in content:
         order = content.get("emotions", order)
         content = content["coefficients"]
     if not isinstance(order, list) or sorted(map(str, order)) != sorted(emotions):
         raise UniEmoError(f"{_WHAT} must be about {', '.join(emotions)}; {path} is about {order}: give another")
+    wrong = f"{_WHAT} must map attributes to {len(emotions)} numbers from 0"
     if not isinstance(content, dict) or not content:
         raise UniEmoError(f"{wrong}; {path} holds no such map: give another file")
+    tables = {kind or "attributes": content}
     if set(content) <= set(_KINDS) and all(isinstance(part, dict) for part in content.values()):
         tables = {name: content[name] for name in _KINDS if name in content and kind in (None, name)}
-    else:
-        tables = {kind or "attributes": content}
     if not tables:
         raise UniEmoError(f"{_WHAT} must be about {kind}s; {path} is not: give another file")
     places = [order.index(emotion) for emotion in emotions]
-    result: dict[str, Rows] = {}
-    for name, rows in tables.items():
+    for rows in tables.values():
         for attribute, row in rows.items():
             if not _is_row(attribute, row, len(emotions)):
                 raise UniEmoError(f"{wrong}; {attribute!r} of {path} has {str(row)[:80]}: mend the file")
-        result[name] = {attribute: [float(row[place]) for place in places] for attribute, row in rows.items()}
-    return result
+            rows[attribute] = [float(row[place]) for place in places]
+    return tables
 
 
 def write_coefficients(path: str | Path, tables: dict[str, Rows]) -> None:

@@ -1,8 +1,9 @@
-"""Checkpoints of the authors' released code, stage 1: what is in one, and our model with its weights."""
+"""Checkpoints of the authors' released code: what is in one, its sizes and names."""
 
 from __future__ import annotations
 
-import warnings
+import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,34 +12,68 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from uniemo.convert.coefficients import Rows
-from uniemo.convert.layout import (
-    LATER,
-    MARK,
-    TEXT_BLOCKS,
-    UNUSED,
-    WHAT,
-    ReleasedSizes,
-    check_blocks,
-    count_layers,
-    encoder_names,
-    head_names,
-    is_text,
-    read_sizes,
-    text_names,
-)
-from uniemo.convert.reading import check_complete, pick, read_torch, tensors
+from uniemo.convert.pickles import check_complete, check_shapes, fill, read_torch, tensors
 from uniemo.data.emotions import MIKELS_8
 from uniemo.errors import UniEmoError
-from uniemo.models.attributes import AttributeBank, AttributeConfig
-from uniemo.models.clip import RANDOM, TextEncoder, take_apart
-from uniemo.models.clip_shapes import CONTEXT, TOKENIZER, VOCABULARY, build_shape
-from uniemo.models.encoder import EncoderConfig, ExpertQueryEncoder
-from uniemo.models.head import EmotionHead, HeadConfig
-from uniemo.models.uniemo import UniEmoModel
-from uniemo.vocabulary import Vocabulary
+from uniemo.models.clip import TextEncoder
+from uniemo.models.clip_shapes import CONTEXT, HEAD_WIDTH, TOKENIZER, VOCABULARY, ClipShape, build_shape
 
 STAGE2_WEIGHTS = "VIT_query.pth"  # encoder and classifier in a folder of stage 2
+_WHAT = "released checkpoint"
+_PATCHES, _QUERIES = "visual.conv1.weight", "visual.visual_query_scene.weight"
+_BLOCKS, _INTERACT = "visual.transformer.resblocks.", "visual.transformer.visual_query_interact."
+_LATER = re.compile(rf"{re.escape(_INTERACT)}(?:[2-9]|\d+\.query_decoder\.[1-9])")  # more blocks or layers than known
+_TEXT_BLOCKS, _TOKENS = "transformer.resblocks.", "token_embedding.weight"
+_TEXT_ALONE = ("positional_embedding", "text_projection")
+_UNUSED = {  # belong to the released class, take no part in what it computes from an image
+    *(f"logit_scale{kind}{end}" for kind in ("", "_object") for end in ("", "_last")),
+    *(f"visual_query_{kind}{end}_proj" for kind in ("scene", "object") for end in ("", "_last")),
+    *(f"{_INTERACT}{i}.query_alpha" for i in (0, 1)),
+    "visual.proj",
+}
+_PAIR = ("weight", "bias")
+HEAD_NAMES = {f"{layer}.{end}": f"{layer}.{end}" for layer in ("fc0", "fc1") for end in _PAIR}  # as ours
+
+
+@dataclass(frozen=True)
+class ReleasedSizes:
+    """Sizes of a released checkpoint, read off its tensors.
+
+    Attributes:
+        shape: of CLIP's image tower: width D, layers N, patch and image size, embedding size E.
+        query_length: Q.
+        hidden: hidden units of the emotion classifier; 768 where the file has none.
+        num_emotions: its classes; 8 where the file has none.
+        text_width: width of CLIP's text tower; None, as the next, where the file has none.
+        vocab_size: tokens that it knows.
+    """
+
+    shape: ClipShape
+    query_length: int
+    hidden: int
+    num_emotions: int
+    text_width: int | None
+    vocab_size: int | None
+
+    @property
+    def heads(self) -> int:
+        """Attention heads of the image tower."""
+        return self.shape.width // HEAD_WIDTH
+
+    @property
+    def stages(self) -> tuple[int, int]:
+        """Layers after which the scene and the object queries interact: N/3 and 2N/3, rounded down."""
+        return self.shape.layers // 3, 2 * self.shape.layers // 3
+
+    def describe(self) -> str:
+        """Return one line."""
+        shape, (first, second) = self.shape, self.stages
+        text = f", text width {self.text_width}, {self.vocab_size} tokens" if self.text_width else ""
+        return (
+            f"{shape.layers} layers of width {shape.width} with {self.heads} heads, patches of {shape.patch} in "
+            f"{shape.image_size} pixels, embedding {shape.embed_dim}{text}; {self.query_length} queries, interaction "
+            f"after layers {first} and {second}; {self.hidden} hidden units, {self.num_emotions} emotions"
+        )
 
 
 @dataclass(frozen=True)
@@ -61,14 +96,29 @@ class ReleasedFile:
     unknown: tuple[str, ...]
     about: dict[str, Any]
 
+    def notes(self) -> list[str]:
+        """Return one line for each thing that a user should know."""
+        found = []
+        if self.unknown:
+            found.append(f"{self.path} has {len(self.unknown)} tensors that are not used, first {self.unknown[0]!r}")
+        if self.classifier is None:
+            found.append(f"{self.path} has no Emo_classifier: the emotion head is untrained, its logits are all zero")
+        if self.sizes.shape.layers % 3:
+            first, second = self.sizes.stages
+            found.append(
+                f"{self.path} has {self.sizes.shape.layers} layers, no multiple of 3: the queries interact after "
+                f"layers {first} and {second}"
+            )
+        return found
+
     def text_encoder(self) -> Callable[[Sequence[str]], Tensor]:
         """Return the file's text tower as a function from N strings to (N, E).
 
         Raises:
             UniEmoError: it has none, or not one for OpenAI's tokenizer.
         """
-        shape, state = self.sizes.shape, {name: value for name, value in self.model.items() if is_text(name)}
-        depth = count_layers(state, TEXT_BLOCKS)
+        state = {name: value for name, value in self.model.items() if _is_text(name)}
+        depth = _count_layers(state, _TEXT_BLOCKS)
         position = state.get("positional_embedding", torch.empty(0))
         if not depth or (self.sizes.vocab_size, *position.shape[:1]) != (VOCABULARY, CONTEXT):
             raise UniEmoError(
@@ -76,12 +126,12 @@ class ReleasedFile:
                 f"{self.path} has none: leave --scenes and --objects out"
             )
         width = int(self.sizes.text_width or 0)
-        check_complete(state, text_names(depth), self.path)
-        check_blocks(state, TEXT_BLOCKS, depth, width, self.path)
-        model = build_shape(shape, width, depth)
-        own = {name: value for name, value in model.state_dict().items() if is_text(name)}
-        shapes = {name: value.shape for name, value in own.items()}
-        model.load_state_dict(pick(state, {name: name for name in own}, shapes, self.path), strict=False)
+        names = [f"{_TEXT_BLOCKS}{i}.{name}" for i in range(depth) for name in _block_names()]
+        names += [_TOKENS, "ln_final.weight", "ln_final.bias", *_TEXT_ALONE]
+        check_complete(state, names, self.path)
+        check_shapes(state, _block_shapes(_TEXT_BLOCKS, depth, width), self.path)
+        model = build_shape(self.sizes.shape, width, depth)
+        fill(model, state, {name: name for name in names}, self.path)
         return TextEncoder(model, TOKENIZER)
 
 
@@ -96,140 +146,105 @@ def read_released(path: str | Path) -> ReleasedFile:
     """
     path = Path(path).expanduser()
     path = path / STAGE2_WEIGHTS if path.is_dir() else path
-    content = read_torch(path, WHAT)
-    if not isinstance(content, dict) or not ("model" in content or any(str(name).endswith(MARK) for name in content)):
-        raise UniEmoError(f"{WHAT} must have the key model; {path} has not: give a best.pth or VIT_query.pth")
-    bare = "model" not in content  # a state dict alone
-    model = tensors(content if bare else content["model"], path, WHAT)
-    classifier = None
-    if not bare and content.get("Emo_classifier") is not None:
-        classifier = tensors(content["Emo_classifier"], path, WHAT)
-    later = next((name for name in sorted(model) if LATER.match(name)), None)
+    content = read_torch(path, _WHAT)
+    if not isinstance(content, dict) or not (
+        "model" in content or any(str(name).endswith(_PATCHES) for name in content)
+    ):
+        raise UniEmoError(f"{_WHAT} must have the key model; {path} has not: give a best.pth or VIT_query.pth")
+    if "model" not in content:  # a state dict alone
+        content = {"model": content}
+    model = tensors(content["model"], path, _WHAT)
+    classifier = content.get("Emo_classifier")
+    classifier = None if classifier is None else tensors(classifier, path, _WHAT)
+    later = next((name for name in sorted(model) if _LATER.match(name)), None)
     if later is not None:
         raise UniEmoError(
-            f"{WHAT} must have two interactive blocks of one layer; {path} has {later!r}: it is of another version"
+            f"{_WHAT} must have two interactive blocks of one layer; {path} has {later!r}: it is of another version"
         )
-    about = {} if bare else {name: content[name] for name in ("epoch", "max_accuracy") if name in content}
-    if not bare and "config" in content:
+    sizes = _read_sizes(model, classifier, path)
+    known = set(encoder_names(sizes.shape.layers).values()) | _UNUSED
+    unknown = {name for name in model if name not in known and not _is_text(name)}
+    unknown |= set(classifier or ()) - set(HEAD_NAMES)
+    about = {name: content[name] for name in ("epoch", "max_accuracy") if name in content}
+    if "config" in content:
         about["config"] = dict(getattr(content["config"], "__dict__", {}))
-    sizes = read_sizes(model, classifier, path)
-    known = set(encoder_names(sizes).values()) | UNUSED
-    unknown = {name for name in model if name not in known and not is_text(name)}
-    unknown |= set(classifier or ()) - set(head_names().values())
     return ReleasedFile(path, model, classifier, sizes, tuple(sorted(unknown)), about)
 
 
-def load_released(
-    path: str | Path,
-    emotions: Sequence[str] | None = None,
-    scenes: Rows | None = None,
-    objects: Rows | None = None,
-) -> UniEmoModel:
-    """Build our model with the weights of a released checkpoint; it computes what the released code computes.
+# sizes and names
 
-    Args:
-        path: ``best.pth``, or a folder of stage 2 with ``VIT_query.pth``, whose encoder and head are loaded.
-        emotions: their names in the classifier's order; None is EmoSet's eight, or ``emotion 0`` and on where the
-            classifier has another number.
-        scenes: P(emotion | scene), a row for each scene; gives the model an attribute bank, embedded by the file's
-            text tower, and the file's projection into text space.
-        objects: the same of objects.
 
-    Returns:
-        The model in eval mode on the CPU. Without a classifier in the file the head's logits are all zero.
+def _read_sizes(model: dict[str, Tensor], classifier: dict[str, Tensor] | None, path: Path) -> ReleasedSizes:
+    """Read sizes off a file's tensors; no network is built that is larger than these.
 
     Raises:
-        UniEmoError: see :func:`read_released`; tensors that are missing or do not fit each other.
+        UniEmoError: a tensor is missing or of another size than the rest, or it is no ViT that the encoder can run.
     """
-    file = read_released(path)
-    model = build_model(file, emotions, scenes, objects)
-    for note in notes(file):
-        warnings.warn(note, stacklevel=2)
-    return model
 
+    def shape(state: dict[str, Tensor], name: str, dimensions: int) -> torch.Size:
+        check_complete(state, [name], path)
+        found = state[name].shape
+        if len(found) != dimensions or 0 in found:
+            raise UniEmoError(f"{name} of {path} must have {dimensions} dimensions from 1; got {tuple(found)}")
+        return found
 
-def notes(file: ReleasedFile) -> list[str]:
-    """Return one line for each thing about a file that a user should know."""
-    found = []
-    if file.unknown:
-        found.append(f"{file.path} has {len(file.unknown)} tensors that are not used, first {file.unknown[0]!r}")
-    if file.classifier is None:
-        found.append(f"{file.path} has no Emo_classifier: the emotion head is untrained, its logits are all zero")
-    if file.sizes.shape.layers % 3:
-        first, second = file.sizes.stages
-        found.append(
-            f"{file.path} has {file.sizes.shape.layers} layers, no multiple of 3: the queries interact after layers "
-            f"{first} and {second}"
+    width, _, patch, _ = shape(model, _PATCHES, 4)
+    tokens, _ = shape(model, "visual.positional_embedding", 2)
+    grid = math.isqrt(tokens - 1)
+    layers = _count_layers(model, _BLOCKS)
+    if width % HEAD_WIDTH or grid**2 != tokens - 1 or grid == 0 or layers < 3:
+        raise UniEmoError(
+            f"{_WHAT} must be a ViT of at least 3 layers with heads of {HEAD_WIDTH} channels and square images; "
+            f"{path} has {layers} layers, width {width} and {tokens - 1} patches"
         )
-    return found
+    embeds = [name for name in ("visual.proj", "visual_query_scene_proj", "text_projection") if name in model]
+    queries = shape(model, _QUERIES, 2)[0]
+    check_complete(model, encoder_names(layers).values(), path)
+    bounds = {_PATCHES: (width, 3, patch, patch), _QUERIES: (queries, width)}
+    check_shapes(model, bounds | _block_shapes(_BLOCKS, layers, width), path)
+    hidden, num_emotions = 768, len(MIKELS_8)
+    if classifier is not None:
+        hidden, num_emotions = shape(classifier, "fc0.weight", 2)[0], shape(classifier, "fc1.weight", 2)[0]
+        check_complete(classifier, HEAD_NAMES, path)
+        check_shapes(classifier, {"fc0.weight": (hidden, width), "fc1.weight": (num_emotions, hidden)}, path)
+    vocab_size, text_width = shape(model, _TOKENS, 2) if _TOKENS in model else (None, None)
+    embed_dim = shape(model, embeds[0] if embeds else "visual.proj", 2)[1]
+    tower = ClipShape(width, layers, patch, grid * patch, embed_dim)
+    return ReleasedSizes(tower, queries, hidden, num_emotions, text_width, vocab_size)
 
 
-def configs(sizes: ReleasedSizes) -> tuple[EncoderConfig, HeadConfig]:
-    """Return the configurations that build a model of these sizes."""
-    encoder = EncoderConfig(
-        clip=RANDOM + sizes.shape.name,
-        query_length=sizes.query_length,
-        interactive="released",
-        num_layers=1,
-        stages=sizes.stages,
-    )
-    return encoder, HeadConfig(hidden=sizes.hidden)
-
-
-def build_model(
-    file: ReleasedFile, emotions: Sequence[str] | None = None, scenes: Rows | None = None, objects: Rows | None = None
-) -> UniEmoModel:
-    """Return the model of :func:`load_released` from a file that has been read."""
-    sizes = file.sizes
-    encoder_config = configs(sizes)[0]
-    vocabulary = Vocabulary(emotion_names(sizes, emotions), tuple(scenes or ()), tuple(objects or ()))
-    with torch.random.fork_rng(devices=[]):  # the caller's random numbers do not depend on how much is drawn here
-        clip = take_apart(build_shape(sizes.shape), TOKENIZER, encoder_config.clip)
-        names = [*vocabulary.scenes, *vocabulary.objects]
-        bank = AttributeBank.empty(0, 0, sizes.shape.embed_dim, sizes.num_emotions)
-        if names:
-            bank = AttributeBank.from_names(
-                vocabulary.scenes, vocabulary.objects, file.text_encoder(), sizes.num_emotions
-            )
-            rows = [torch.tensor(list((table or {}).values())) for table in (scenes, objects)]
-            bank.set_tables(*(row.reshape(-1, sizes.num_emotions) for row in rows))
-        model = UniEmoModel(
-            vocabulary,
-            ExpertQueryEncoder(encoder_config, clip),
-            EmotionHead(sizes.shape.width, sizes.num_emotions, sizes.hidden),
-            bank,
-            AttributeConfig(),
-        )
-    model.encoder.load_state_dict(_pick(file.model, encoder_names(sizes), model.encoder, file.path))
-    if file.classifier is not None:
-        model.head.load_state_dict(_pick(file.classifier, head_names(), model.head, file.path))
-    else:
-        for parameter in model.head.parameters():
-            torch.nn.init.zeros_(parameter)
-    for kind, projection in (("scene", model.scene_projection), ("object", model.object_projection)):
-        if projection is not None:
-            name = f"visual_query_{kind}_proj"  # (D, E), applied from the right
-            shape = torch.Size((sizes.shape.width, sizes.shape.embed_dim))
-            found = pick(file.model, {"weight": name}, {"weight": shape}, file.path)["weight"]
-            projection.load_state_dict({"weight": found.T.contiguous(), "bias": torch.zeros(sizes.shape.embed_dim)})
-    return model.eval()
-
-
-def emotion_names(sizes: ReleasedSizes, given: Sequence[str] | None) -> tuple[str, ...]:
-    """Return the names of a classifier's classes.
-
-    Raises:
-        UniEmoError: another number of names than classes, or the same name twice.
-    """
-    count = sizes.num_emotions
-    if given is None:
-        return MIKELS_8 if count == len(MIKELS_8) else tuple(f"emotion {index}" for index in range(count))
-    names = tuple(name.strip().lower() for name in given)
-    if len(names) != count or len(set(names)) != count or not all(names):
-        raise UniEmoError(f"emotions must be {count} different names, as many as the classifier's classes; got {names}")
+def encoder_names(layers: int) -> dict[str, str]:
+    """Return the released name of each of our encoder's tensors."""
+    names = {"scene_query": _QUERIES, "object_query": "visual.visual_query_object.weight"}
+    tower = ["conv1.weight", "class_embedding", "positional_embedding"]
+    tower += [f"{norm}.{end}" for norm in ("ln_pre", "ln_post") for end in _PAIR]
+    names |= {f"visual.{name}": f"visual.{name}" for name in tower}
+    names |= {f"visual.resblocks.{i}.{name}": f"{_BLOCKS}{i}.{name}" for i in range(layers) for name in _block_names()}
+    decoder = [f"cross_attn.{letter}_proj.weight" for letter in "qkv"]
+    decoder += [f"{layer}.{end}" for layer in ("cross_attn.proj", "norm1", "norm3", "mlp.0", "mlp.3") for end in _PAIR]
+    for index, block in enumerate(("scene_block", "object_block")):
+        names |= {f"{block}.norm.{end}": f"{_INTERACT}{index}.norm.{end}" for end in _PAIR}
+        names |= {f"{block}.{name}": f"{_INTERACT}{index}.query_decoder.0.{name}" for name in decoder}
     return names
 
 
-def _pick(state: dict[str, Tensor], names: dict[str, str], module: torch.nn.Module, path: Path) -> dict[str, Tensor]:
-    """Return a module's state dict out of the file's tensors."""
-    return pick(state, names, {name: value.shape for name, value in module.state_dict().items()}, path)
+def _block_names() -> list[str]:
+    """Return the names inside one of OpenAI's transformer blocks."""
+    layers = ("attn.out_proj", "ln_1", "mlp.c_fc", "mlp.c_proj", "ln_2")
+    return ["attn.in_proj_weight", "attn.in_proj_bias", *(f"{layer}.{end}" for layer in layers for end in _PAIR)]
+
+
+def _block_shapes(prefix: str, layers: int, width: int) -> dict[str, tuple[int, ...]]:
+    """Return the shape by which a block's width is known, for each block."""
+    return {f"{prefix}{layer}.attn.in_proj_weight": (3 * width, width) for layer in range(layers)}
+
+
+def _is_text(name: str) -> bool:
+    """Whether a tensor belongs to CLIP's text tower."""
+    return name.startswith(("transformer.", "token_embedding.", "ln_final.")) or name in _TEXT_ALONE
+
+
+def _count_layers(state: dict[str, Tensor], prefix: str) -> int:
+    """Return how many numbered layers follow a prefix; a number beyond the tensors' number is none of a layer."""
+    numbers = {name[len(prefix) :].partition(".")[0] for name in state if name.startswith(prefix)}
+    return max((layer + 1 for layer in range(len(state)) if str(layer) in numbers), default=0)
