@@ -133,16 +133,3 @@ def test_the_key_is_the_encoders(tmp_path):
         again.vae.encoder.conv_in.weight[0, 0, 0, 0] += 1e-6
     assert vae_key(again) != key
     assert vae_key(first.to(torch.bfloat16)) != key
-
-
-def test_posterior_and_draw_are_encode():
-    diffusion = load_diffusion(DiffusionConfig(path=str(assets() / "diffusion")))
-    images, noise = torch.rand(2, 3, 32, 32) * 2 - 1, torch.randn(2, *diffusion.latent_shape)
-    posterior = diffusion.posterior(images)
-    assert posterior.shape == (2, 2, *diffusion.latent_shape)
-    assert posterior.dtype == torch.float32
-    found = diffusion.vae.encode(images).latent_dist
-    scale = diffusion.vae.config.scaling_factor
-    torch.testing.assert_close(diffusion.sample_posterior(posterior), found.mean * scale)
-    torch.testing.assert_close(diffusion.sample_posterior(posterior, noise), (found.mean + found.std * noise) * scale)
-    assert torch.equal(diffusion.encode(images, noise), diffusion.sample_posterior(posterior, noise))

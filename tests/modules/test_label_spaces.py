@@ -12,7 +12,7 @@ from uniemo import UniEmoError
 from uniemo.checkpoint import load_model, read_checkpoint
 from uniemo.cli import main
 from uniemo.data import FI, EmotionROI
-from uniemo.data.emotions import EIGHT_TO_SIX, MIKELS_8
+from uniemo.data.emotions import MIKELS_8
 from uniemo.models.encoder import EncoderConfig
 from uniemo.models.head import HeadConfig
 from uniemo.modules import UnderstandingModule
@@ -34,15 +34,6 @@ def lines(file):
     return [json.loads(line) for line in open(file, encoding="utf-8")]
 
 
-def expected(dataset):
-    """Labels by name and the model's own probabilities by name, of the whole test split, without the modules."""
-    model, _ = load_model(best())
-    batch = list(dataset.evaluation_loader("test"))
-    names = [dataset.vocabulary.emotions[i] for part in batch for i in part.emotion.tolist()]
-    rows = torch.cat([model.classify(part.images) for part in batch])
-    return names, [dict(zip(model.vocabulary.emotions, row.tolist(), strict=True)) for row in rows]
-
-
 @pytest.mark.parametrize(
     ("dataset", "said"),
     [
@@ -62,6 +53,8 @@ def test_a_model_of_emoset_tests_on(tmp_path, capsys, dataset, said):
     assert metrics["test/balanced_accuracy"] == pytest.approx(recall.nanmean())
     for name, value in zip(confusion["emotions"], recall.tolist(), strict=True):
         assert metrics[f"test/accuracy/{name}"] == pytest.approx(value)
+    coverage = {f"test/coverage/{name}" for name in ("object", "scene", "area")}
+    assert coverage <= set(metrics) or dataset != "EmotionROI"  # the only one with masks
     out = capsys.readouterr().out
     if said is None:
         assert "label_map" not in metrics
@@ -69,21 +62,6 @@ def test_a_model_of_emoset_tests_on(tmp_path, capsys, dataset, said):
         assert said in out
         assert said in metrics["label_map"]
         assert "→" in confusion["label_map"]
-
-
-def test_sums_and_names_are_right(tmp_path):
-    data = EmotionROI(painted("EmotionROI"), image_size=32, diffusion_size=None)
-    names, rows = expected(data)
-    right = 0
-    for name, row in zip(names, rows, strict=True):
-        sums = dict.fromkeys(data.vocabulary.emotions, 0.0)
-        for emotion, probability in row.items():
-            sums[EIGHT_TO_SIX[emotion]] += probability
-        right += max(sums, key=sums.get) == name
-    assert main(["test", "--ckpt", best(), *on("EmotionROI"), "--run_dir", "run"]) == 0
-    metrics = json.loads((tmp_path / "run/test.json").read_text())
-    assert metrics["test/accuracy"] == pytest.approx(right / len(names))
-    assert {"test/coverage/object", "test/coverage/scene", "test/coverage/area"} <= set(metrics)
 
 
 class Backwards(FI):
