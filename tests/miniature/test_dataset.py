@@ -135,7 +135,7 @@ def test_nothing_half_written_remains(tmp_path: Path, monkeypatch: pytest.Monkey
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(dataset, "_annotation", interrupt)
+    monkeypatch.setattr(dataset, "annotation", interrupt)
     with pytest.raises(KeyboardInterrupt):
         dataset.synthesize_emoset(tmp_path / "tree", progress=False)
     assert not list(tmp_path.iterdir())
@@ -146,16 +146,3 @@ def test_arguments_outside_their_range_are_named(tmp_path: Path, name: str, valu
     with pytest.raises(UniEmoError, match=f"{name} must .*got {value}"):
         dataset.synthesize_emoset(tmp_path / "tree", **{name: value})  # type: ignore[arg-type]
     assert not list(tmp_path.iterdir())
-
-
-def test_iterate_paintings_covers_all_names() -> None:
-    drawn = list(dataset.iterate_paintings(400, np.random.default_rng(0), size=16))
-    assert {scene for _, scene, _ in drawn} == set(table.SCENES)
-    assert {obj for _, _, obj in drawn} == set(table.OBJECTS)
-    assert drawn[0][0].image.size == (16, 16)
-
-
-def test_contact_sheet(tmp_path: Path) -> None:
-    path = dataset.contact_sheet(tmp_path / "sheet.png", size=16, zoom=1)
-    with Image.open(path) as sheet:
-        assert sheet.size == (96 + 17 * 16, 16 + 8 * 16)

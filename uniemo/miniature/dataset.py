@@ -1,20 +1,18 @@
-"""Paintings as datasets: a tree in EmoSet's own layout, and streams of paintings for pre-training."""
+"""The miniature's dataset: paintings in EmoSet's own layout."""
 
 import json
-import os
-import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 from tqdm import tqdm
 
+from uniemo.cache import atomic_write
 from uniemo.errors import UniEmoError
-
-from .painter import Painting, paint
-from .table import (
+from uniemo.miniature.painter import paint
+from uniemo.miniature.table import (
     EMOTIONS,
     OBJECTS,
     SCENES,
@@ -54,11 +52,11 @@ class Label:
 
 
 def sample_labels(n: int, rng: np.random.Generator) -> list[Label]:
-    """Draw labels from the table with balanced emotions.
+    """Sample labels from the table with balanced emotions.
 
     Label ``i`` has emotion ``i % 8``; its (scene, object) comes from P(scene, object | emotion). As all emotions are
     equally likely under the table, this is the joint distribution for which ``table.best_accuracy()`` holds. Brightness
-    and colorfulness follow a second emotion, drawn independently from the same (scene, object): they look cheerful or
+    and colorfulness follow a second emotion, sampled independently from the same (scene, object): they look cheerful or
     gloomy as the cell does, but tell nothing about the label beyond what scene and object tell.
     """
     table = emotion_table()
@@ -78,27 +76,6 @@ def sample_labels(n: int, rng: np.random.Generator) -> list[Label]:
 def object_label(name: str) -> str:
     """An object's name as EmoSet spells it: "balloon" becomes "Balloon"."""
     return name.replace("_", " ").capitalize()
-
-
-def iterate_paintings(
-    n: int, rng: np.random.Generator, size: int = 64, uniform: bool = True
-) -> Iterator[tuple[Painting, str, str]]:
-    """Yield ``n`` paintings with the names of their scene and object, for pre-training; emotions play no part.
-
-    Args:
-        n: number of paintings.
-        rng: the only source of chance.
-        size: side in pixels.
-        uniform: every (scene, object) equally likely; otherwise as in ``table.cell_weights()``.
-
-    Yields:
-        (painting, scene, object); brightness and colorfulness are uniform in 0.3, 0.4, …, 0.7.
-    """
-    weights = None if uniform else cell_weights().ravel()
-    for _ in range(n):
-        scene, obj = divmod(int(rng.choice(len(SCENES) * len(OBJECTS), p=weights)), len(OBJECTS))
-        brightness, colorfulness = (rng.integers(3, 8, size=2) / 10).tolist()
-        yield paint(SCENES[scene], OBJECTS[obj], rng, size, brightness, colorfulness), SCENES[scene], OBJECTS[obj]
 
 
 def synthesize_emoset(
@@ -147,48 +124,16 @@ def synthesize_emoset(
     if root.exists() and not (root.is_dir() and not any(root.iterdir())):
         raise UniEmoError(f"root must be a new or an empty folder; {root} is not: choose another or remove it")
 
-    root.parent.mkdir(parents=True, exist_ok=True)
-    partial = root.with_name(f".{root.name}.partial-{os.getpid()}")
-    try:
+    with atomic_write(root) as partial:
         _write_tree(partial, splits, seed, size, missing, progress)
-        if root.exists():
-            root.rmdir()
-        partial.rename(root)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)  # Ctrl-C included; gone already after success
     return root
-
-
-def contact_sheet(path: Path | str, size: int = 64, zoom: int = 2, seed: int = 0) -> Path:
-    """Save a PNG with every scene (rows) and every object (columns; the first column is the empty scene).
-
-    Args:
-        path: file to write.
-        size: side of each painting in pixels.
-        zoom: whole factor by which each painting is enlarged, without smoothing.
-        seed: seed of the paintings.
-    """
-    cell, left, top = size * zoom, 96, 16
-    columns = (None, *OBJECTS)
-    sheet = Image.new("RGB", (left + cell * len(columns), top + cell * len(SCENES)), "white")
-    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default()
-    for column, obj in enumerate(columns):
-        pen.text((left + column * cell + 4, 2), obj or "(none)", fill="black", font=font)
-    for row, scene in enumerate(SCENES):
-        pen.text((4, top + row * cell + cell // 2 - 6), scene.replace("_", " "), fill="black", font=font)
-        for column, obj in enumerate(columns):
-            painting = paint(scene, obj, np.random.default_rng([seed, row, column]), size)
-            enlarged = painting.image.resize((cell, cell), Image.Resampling.NEAREST)
-            sheet.paste(enlarged, (left + column * cell, top + row * cell))
-    sheet.save(path)
-    return Path(path)
 
 
 def _write_tree(root: Path, splits: dict[str, int], seed: int, size: int, missing: float, progress: bool) -> None:
     for kind in ("image", "annotation", "mask"):
         for emotion in EMOTIONS:
             (root / kind / emotion).mkdir(parents=True)
-    _write_json(root / "info.json", _info())
+    _write_json(root / "info.json", info())
     numbers = dict.fromkeys(EMOTIONS, 0)  # running number of each emotion's images, over all splits
     truth: dict[str, dict[str, str]] = {}
     with tqdm(total=sum(splits.values()), desc="painting", unit="image", disable=not progress) as bar:
@@ -203,7 +148,7 @@ def _write_tree(root: Path, splits: dict[str, int], seed: int, size: int, missin
                 painting.image.save(root / f"image/{stem}.jpg", quality=95, subsampling=0)  # 4:4:4 keeps small colours
                 Image.fromarray(painting.object_mask.astype(np.uint8) * 255).save(root / f"mask/{stem}.png")
                 has_scene, has_object = (rng.random(2) >= missing).tolist()
-                _write_json(root / f"annotation/{stem}.json", _annotation(label, image_id, has_scene, has_object))
+                _write_json(root / f"annotation/{stem}.json", annotation(label, image_id, has_scene, has_object))
                 truth[image_id] = {"split": split, "scene": label.scene, "object": object_label(label.object)}
                 entries.append([label.emotion, f"image/{stem}.jpg", f"annotation/{stem}.json"])
                 bar.update()
@@ -217,7 +162,8 @@ def _write_tree(root: Path, splits: dict[str, int], seed: int, size: int, missin
     _write_json(root / "truth.json", {"seed": seed, "size": size, "missing": missing, **accuracies, "images": truth})
 
 
-def _annotation(label: Label, image_id: str, has_scene: bool, has_object: bool) -> dict[str, object]:
+def annotation(label: Label, image_id: str, has_scene: bool, has_object: bool) -> dict[str, object]:
+    """Return an image's annotation."""
     annotation: dict[str, object] = {
         "image_id": image_id,
         "emotion": label.emotion,
@@ -231,8 +177,8 @@ def _annotation(label: Label, image_id: str, has_scene: bool, has_object: bool) 
     return annotation
 
 
-def _info() -> dict[str, dict[str, dict[str, object]]]:
-    """EmoSet's index in its full form: emotions in EmoSet's order, attributes in alphabetical order."""
+def info() -> dict[str, dict[str, dict[str, object]]]:
+    """Return EmoSet's index in its full form: emotions in EmoSet's order, attributes in alphabetical order."""
     vocabularies: dict[str, Sequence[object]] = {
         "emotion": EMOTIONS,
         "brightness": _LEVELS,

@@ -9,6 +9,7 @@ from uniemo.errors import UniEmoError
 
 MINIATURE = "miniature:"
 _HERE = Path(__file__).parent
+_PAINTER = ("dataset", "objects", "painter", "pen", "scenes", "table")  # files that decide the pixels
 
 
 def miniature_tree() -> Path:
@@ -18,7 +19,7 @@ def miniature_tree() -> Path:
     """
     from uniemo.miniature.dataset import synthesize_emoset
 
-    painter = [file.read_bytes() for file in sorted(_HERE.glob("*.py"))]
+    painter = [(_HERE / f"{name}.py").read_bytes() for name in _PAINTER]
     return cache.get("miniature", f"emoset-{cache.digest(*painter)}", synthesize_emoset)
 
 
