@@ -232,7 +232,7 @@ BAD = {
     "unknown key in a file": in_file("model: {init_args: {fusion: {hiden: 3}}}", "model.fusion.hidden"),
     "unknown section in a file": in_file("generation_metric: {steps: 3}", "generation_metrics"),
     "empty unknown section": in_file("model: {encodr: {}}", "did you mean model.encoder?"),
-    "empty section": in_file("data:\n  init_args:\n", "data must be a section of keys; got nothing"),
+    "empty section": in_file("data:\n  init_args:\n", "data must be a section of keys"),
     "no section": in_file("trainer: 3", "trainer must be a section of keys; got 3"),
     "no section of the model": in_file(
         "model: {init_args: {encoder: 3}}", "model.encoder must be a section of keys; got 3"

@@ -4,7 +4,7 @@ import gc
 
 import pytest
 
-from uniemo.cli.imports import collecting_later
+from uniemo.cli import collecting_later
 
 
 def test_collector_is_off_inside_and_as_before_afterwards():

@@ -6,7 +6,9 @@ import pytest
 import yaml
 
 from uniemo.cli import main
-from uniemo.cli.configs import PACKAGED, find_config, packaged
+from uniemo.cli.arguments import find_config
+from uniemo.configurations import CONFIGURATIONS as PACKAGED
+from uniemo.configurations import packaged_recipes as packaged
 from uniemo.errors import UniEmoError
 
 RECIPES = ("understanding.yaml", "joint.yaml", "feedback.yaml")

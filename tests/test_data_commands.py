@@ -252,7 +252,7 @@ def test_a_fold_that_stopped_goes_on(roots, monkeypatch):
         return 130 if stops else 0
 
     monkeypatch.setattr(command, "run_command", run)
-    monkeypatch.setattr(command, "rehearse", lambda job: None)
+    monkeypatch.setattr(command, "check_folds", lambda job: None)
     words = words_for(roots["twitter"], "--folds", "2", "--run_dir", "cv")
     assert main(words) == 130
     assert main(words) == 0

@@ -11,7 +11,7 @@ import uniemo
 
 PACKAGE = Path(uniemo.__file__).parent
 BASE = {"errors", "vocabulary", "cache", "configurations", "launch", "distributed", ""}
-LOW = {"data", "models", "metrics", "feedback", "miniature", "checkpoint", "convert"}
+LOW = {"data", "models", "metrics", "generation", "miniature", "checkpoint", "stored_config", "convert"}
 MAY_IMPORT = {
     "errors": BASE,
     "vocabulary": BASE,
@@ -20,16 +20,17 @@ MAY_IMPORT = {
     "launch": {"errors"},
     "distributed": {"launch"},
     "checkpoint": BASE | {"miniature", "models", "checkpoint"},
+    "stored_config": BASE | {"checkpoint"},
     "convert": BASE | {"miniature", "data", "models", "checkpoint", "convert"},
     "models": BASE | {"miniature", "models"},
     "data": BASE | {"miniature", "data"},
     "metrics": BASE | {"metrics", "models", "data"},
-    "feedback": BASE | {"feedback", "data", "metrics", "models"},
+    "generation": BASE | {"generation", "data", "metrics", "models"},
     "miniature": BASE | {"miniature", "data", "models", "metrics"},
     "evaluation": BASE | LOW | {"evaluation"},
     "modules": BASE | LOW | {"modules"},
     "baselines": BASE | LOW | {"modules", "baselines"},
-    "callbacks": BASE | LOW | {"callbacks"},
+    "callbacks": BASE | LOW | {"modules", "callbacks"},
     "studies": BASE | {"studies"},  # starts commands and reads files
     "report": BASE | {"report", "studies"},
     "cli": BASE | LOW | {"modules", "baselines", "callbacks", "evaluation", "studies", "report", "cli"},

@@ -18,11 +18,16 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import pickle
+import types
+import typing
 import warnings
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+from uniemo.cache import hash_file
 from uniemo.errors import UniEmoError
 from uniemo.miniature.paths import resolve
 from uniemo.vocabulary import Vocabulary
@@ -30,12 +35,23 @@ from uniemo.vocabulary import Vocabulary
 if TYPE_CHECKING:
     from uniemo.models.uniemo import UniEmoModel
 
+T = TypeVar("T")
 PREFIX = "model."  # of the state dict's keys: the modules keep their UniEmoModel as ``model``
 UNDERSTANDING, JOINT, FEEDBACK = "understanding", "joint", "feedback"
 STAGES = (UNDERSTANDING, JOINT, FEEDBACK)
 BASELINE = "baseline"  # trained for comparison, by another method
-GENERATING = (JOINT, FEEDBACK)  # stages whose checkpoints can draw images
+GENERATING = (JOINT, FEEDBACK)  # stages whose checkpoints can generate images
 _HEAD_BYTES = 2**20
+_UNREADABLE = (pickle.UnpicklingError, RuntimeError, EOFError, LookupError, TypeError, ValueError)
+_TYPES: dict[str, type] = {  # of Lightning's entries and of ours
+    **{"state_dict": dict, "uniemo": dict, "loops": dict, "callbacks": dict, "hyper_parameters": dict},
+    **{"optimizer_states": list, "lr_schedulers": list, "epoch": int, "global_step": int},
+}
+_ABOUT_TYPES: dict[str, type] = {
+    **{"version": str, "stage": str, "method": str, "config": str, "vocabulary": dict, "model": dict},
+    **{"backbones": dict, "epoch_step": int, "complete": bool},
+}
+_REQUIRED = ("version", "stage", "vocabulary", "model", "backbones", "config")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,11 +70,7 @@ class CheckpointInfo:
 
     def digest(self) -> str:
         """Return the first 12 hex digits of the file's SHA-256."""
-        sha = hashlib.sha256()
-        with self.path.open("rb") as file:
-            while block := file.read(2**22):
-                sha.update(block)
-        return sha.hexdigest()[:12]
+        return hash_file(self.path, 12)
 
 
 def read_checkpoint(path: str | Path, stages: tuple[str, ...] = ()) -> tuple[dict[str, Any], CheckpointInfo]:
@@ -72,7 +84,7 @@ def read_checkpoint(path: str | Path, stages: tuple[str, ...] = ()) -> tuple[dic
         The file's content on the CPU, and what it says about itself.
 
     Raises:
-        UniEmoError: no such file, no checkpoint, or one of another stage.
+        UniEmoError: no such file, no checkpoint, a damaged one, or one of another stage.
     """
     import torch
 
@@ -84,12 +96,24 @@ def read_checkpoint(path: str | Path, stages: tuple[str, ...] = ()) -> tuple[dic
     if not zipfile.is_zipfile(path):  # torch.save writes zip archives
         raise UniEmoError(f"{wrong}: {way_out}")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()  # torch.load does not compare checksums
+        content = None if damaged else torch.load(path, map_location="cpu", weights_only=True)
+    except (*_UNREADABLE, zipfile.BadZipFile) as error:
         raise UniEmoError(f"{wrong}, or it is damaged: {way_out}") from error
+    if damaged:
+        raise UniEmoError(f"checkpoint must be as it was written; {path} is damaged: copy it anew, or take another")
     if not isinstance(content, dict) or "uniemo" not in content or "state_dict" not in content:
         raise UniEmoError(f"{wrong} but a torch file of another program: {way_out}")
+    _check_types(path, content, _TYPES)
     about = content["uniemo"]
+    _check_types(path, about, _ABOUT_TYPES, _REQUIRED)
+    if about["stage"] in STAGES:
+        _check_types(path, about["model"], {}, ("encoder", "head", "attributes"))
+    for kind in ("emotions", "scenes", "objects"):
+        names = about["vocabulary"].get(kind)
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise UniEmoError(f"checkpoint must name its {kind}; {path} does not, it is damaged: take another")
     info = CheckpointInfo(
         path=path,
         version=about["version"],
@@ -98,11 +122,24 @@ def read_checkpoint(path: str | Path, stages: tuple[str, ...] = ()) -> tuple[dic
         model=about["model"],
         backbones=about["backbones"],
         config=about["config"],
-        step=int(content.get("global_step", 0)),
+        step=content.get("global_step", 0),
         method=about.get("method", ""),
     )
     check_stage(info, stages)
     return content, info
+
+
+def _check_types(path: Path, values: dict[str, Any], kinds: dict[str, type], required: tuple[str, ...] = ()) -> None:
+    """Raise UniEmoError where an entry of a checkpoint has another type than it was written with."""
+    for name, kind in kinds.items():
+        if name in values and not isinstance(values[name], kind):
+            raise UniEmoError(
+                f"checkpoint entry {name} must be of type {kind.__name__}; in {path} it is "
+                f"{type(values[name]).__name__}: the file is damaged, take another"
+            )
+    missing = [name for name in required if name not in values]
+    if missing:
+        raise UniEmoError(f"checkpoint must hold {missing[0]}; {path} does not: the file is damaged, take another")
 
 
 def check_stage(info: CheckpointInfo, stages: tuple[str, ...]) -> None:
@@ -160,20 +197,53 @@ def check_backbones(info: CheckpointInfo, names: dict[str, str]) -> None:
             )
 
 
-def make_config(kind: type[Any], values: dict[str, Any]) -> Any:  # noqa: ANN401
+def make_config(kind: type[T], values: dict[str, Any]) -> T:
     """Build a configuration dataclass from plain values, lists where the class has tuples.
 
     Raises:
-        UniEmoError: a value that the class does not know: the checkpoint comes from another version.
+        UniEmoError: a value that the class does not know, or one of another type: the checkpoint comes from another
+            version.
     """
-    known = {field.name for field in dataclasses.fields(kind)}
-    unknown = sorted(set(values) - known)
-    if unknown:
+    hints = typing.get_type_hints(kind)
+    plain = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+    wrong = [name for name in values if name not in hints or not _fits(plain[name], hints[name])]
+    if wrong:
         raise UniEmoError(
-            f"checkpoint must fit this version of uniemo; {kind.__name__} has no {', '.join(unknown)}: "
+            f"checkpoint must fit this version of uniemo; {kind.__name__} has no {wrong[0]} {values[wrong[0]]!r}: "
             "use the version named in it"
         )
-    return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+    return kind(**plain)
+
+
+def _fits(value: Any, hint: Any) -> bool:  # noqa: ANN401
+    """Whether a plain value is of a type, as far as unions, literals and simple types go."""
+    origin = typing.get_origin(hint)
+    if origin in (typing.Union, types.UnionType):
+        return any(_fits(value, part) for part in typing.get_args(hint))
+    if origin is Literal:
+        return value in typing.get_args(hint)
+    kind = origin or hint
+    if not isinstance(kind, type):
+        return True
+    return isinstance(value, (int, float)) if kind is float else isinstance(value, kind)
+
+
+@contextmanager
+def fitting(path: str | Path) -> Iterator[None]:
+    """Say in one line that a checkpoint does not fit, where building a network from its content fails.
+
+    Raises:
+        UniEmoError: names, types or shapes in it are not those of this version.
+    """
+    try:
+        yield
+    except UniEmoError:
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UniEmoError(
+            f"checkpoint must fit this version of uniemo; {path} does not ({reason}): use the version named in it"
+        ) from error
 
 
 def plain_config(config: Any) -> dict[str, Any]:  # noqa: ANN401
@@ -200,6 +270,13 @@ def load_model(
     Raises:
         UniEmoError: see :func:`read_checkpoint`; a backbone that cannot be loaded.
     """
+    content, info = read_checkpoint(path, stages or STAGES)
+    with fitting(path):
+        return _build(content, info, generation, dtype), info
+
+
+def _build(content: dict[str, Any], info: CheckpointInfo, generation: bool, dtype: str | None) -> UniEmoModel:
+    """Build the model that a checkpoint describes and load its weights."""
     from uniemo.models.attributes import AttributeConfig
     from uniemo.models.diffusion import DiffusionConfig
     from uniemo.models.emotion_space import EmotionSpaceConfig
@@ -209,7 +286,6 @@ def load_model(
     from uniemo.models.losses import ConditionLossConfig
     from uniemo.models.uniemo import GenerationParts, UniEmoModel
 
-    content, info = read_checkpoint(path, stages or STAGES)
     config = info.model
     encoder = make_config(EncoderConfig, config["encoder"])
     parts = None
@@ -235,4 +311,4 @@ def load_model(
     )
     state = {name.removeprefix(PREFIX): value for name, value in content["state_dict"].items()}
     model.load_trained_state_dict(state, shared_only=not generation)
-    return model.eval(), info
+    return model.eval()

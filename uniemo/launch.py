@@ -16,7 +16,7 @@ from contextlib import closing, contextmanager
 from datetime import timedelta
 from typing import Any
 
-from uniemo.errors import UniEmoError
+from uniemo.errors import UniEmoError, one_line
 
 PERIOD, GRACE = 1.0, 10.0  # seconds between two looks at the parent, and to end in an orderly way when it is gone
 LOST = (
@@ -119,9 +119,10 @@ def _work(rank: int, work: Callable[..., None], arguments: tuple[Any, ...], proc
         try:
             work(*arguments)
         except OSError as error:
-            if error.filename is None:
+            line = one_line(error)
+            if line is None:
                 raise
-            raise UniEmoError(f"{error.strerror or error}: {error.filename}") from error
+            raise UniEmoError(line) from error
 
 
 @contextmanager

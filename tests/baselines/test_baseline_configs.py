@@ -11,7 +11,7 @@ from uniemo import UniEmoError
 from uniemo.baselines.loading import find_baseline
 from uniemo.checkpoint import read_checkpoint
 from uniemo.cli import main
-from uniemo.cli.configs import PACKAGED
+from uniemo.configurations import CONFIGURATIONS as PACKAGED
 
 
 def resolved(capsys, *names):
@@ -79,8 +79,10 @@ def test_every_recipe_is_one_file_of_its_name():
 def test_unknown_baselines(name):
     with pytest.raises(UniEmoError, match="a baseline that can be imported"):
         find_baseline(info(method=name))
-    with pytest.raises(UniEmoError, match="a baseline that can be imported"):
+    with pytest.raises(UniEmoError, match=r"classes of uniemo alone.*--trust"):
         find_baseline(info(config=f"model: {{class_path: {name or 'os'}.getcwd}}"))
+    with pytest.raises(UniEmoError, match="of kind EmotionModule"):
+        find_baseline(info(config=f"model: {{class_path: {name or 'os'}.getcwd}}"), trust=True)
 
 
 OWN = """
@@ -119,5 +121,7 @@ def test_a_baseline_outside_the_package(tmp_path, monkeypatch):
     (tmp_path / "own.yaml").write_text(yaml.safe_dump(config))
     assert main(["fit", "--config", "own.yaml", "--run_dir", "run"]) == 0
     assert read_checkpoint("run/best.ckpt")[1].method == "mean_colour"
-    assert main(["test", "--ckpt", "run/best.ckpt"]) == 0
-    assert main(["classify", "--ckpt", "run/best.ckpt", f"{data['root']}/image", "--output", "out.jsonl"]) == 0
+    assert main(["test", "--ckpt", "run/best.ckpt"]) == 2
+    assert main(["test", "--ckpt", "run/best.ckpt", "--trust"]) == 0
+    photos = f"{data['root']}/image"
+    assert main(["classify", "--trust", "--ckpt", "run/best.ckpt", photos, "--output", "out.jsonl"]) == 0

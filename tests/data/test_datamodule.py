@@ -182,7 +182,7 @@ def test_bad_arguments(name, value):
 
 def test_reading_pictures_needs_no_lightning():
     code = (
-        "import sys, uniemo.data, uniemo.feedback.filtering, uniemo.metrics; "
+        "import sys, uniemo.data, uniemo.generation.filtering, uniemo.metrics; "
         "assert 'lightning' not in sys.modules and 'diffusers' not in sys.modules; "
         "from uniemo.data import EmoSet"
     )

@@ -6,7 +6,7 @@ from uniemo.data import EmoSet
 from uniemo.data.generated import read_index
 from uniemo.data.images import load_images
 from uniemo.errors import UniEmoError
-from uniemo.feedback import filter_index, score_index
+from uniemo.generation import filter_index, score_index
 from uniemo.metrics import (
     ClarityReader,
     EmotionAccuracy,

@@ -15,7 +15,7 @@ import torch
 import yaml
 
 from uniemo.checkpoint import make_config
-from uniemo.cli.configs import PACKAGED
+from uniemo.configurations import CONFIGURATIONS as PACKAGED
 from uniemo.data.batch import EmotionBatch
 from uniemo.data.emotions import MIKELS_8
 from uniemo.models.attributes import AttributeConfig

@@ -20,8 +20,8 @@ from uniemo.callbacks.protocol import Generates, names_for_clarity
 from uniemo.data.base import EmotionDataModule
 from uniemo.distributed import broadcast, gather, is_first
 from uniemo.errors import UniEmoError
-from uniemo.feedback.drawing import draw_images, first_images, plan_images
-from uniemo.feedback.filtering import Criteria, check_band, filter_index, score_index
+from uniemo.generation.filtering import Criteria, check_band, filter_index, score_index
+from uniemo.generation.sampling import first_images, generate_images, plan_images
 from uniemo.metrics.classifier_training import emotion_classifier
 from uniemo.metrics.clip_networks import EvaluationNetworks
 
@@ -178,5 +178,5 @@ class ExplicitFeedback(L.Callback):
         if first:
             shutil.rmtree(folder, ignore_errors=True)  # of a run that was stopped here
         with atomic_write(folder) if first else nullcontext(folder) as temporary:
-            draw_images(broadcast(temporary, 0), rows, generate, self.batch_size, progress)
+            generate_images(broadcast(temporary, 0), rows, generate, self.batch_size, progress)
         gather(None)  # the folder is in its place

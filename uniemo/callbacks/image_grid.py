@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from uniemo.cache import atomic_write
-from uniemo.feedback.grid import image_grid, to_pil
+from uniemo.generation.grids import image_grid, to_pil
 
 __all__ = ["image_grid", "log_picture", "to_pil"]
 

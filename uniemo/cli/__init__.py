@@ -1,26 +1,29 @@
-"""The ``uniemo`` command: dispatch on the first word.
+"""The ``uniemo`` command: a table of commands, one file each.
 
 Nothing heavy is imported here, so that ``uniemo --help`` answers at once; each command imports what it needs.
 """
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from uniemo import __version__
-from uniemo.cli.imports import collecting_later
-from uniemo.errors import UniEmoError
+from uniemo.errors import UniEmoError, one_line
+from uniemo.launch import launched_rank
 
 # command: (module with ``run(args) -> int``, one line of help)
 COMMANDS: dict[str, tuple[str, str]] = {
     "fit": ("uniemo.cli.training", "train a stage: understanding.yaml, joint.yaml or feedback.yaml"),
-    "validate": ("uniemo.cli.training", "measure a checkpoint on the validation split"),
-    "test": ("uniemo.cli.training", "measure a checkpoint on the test split; needs nothing but --ckpt"),
+    "validate": ("uniemo.cli.training", "evaluate a checkpoint on the validation split"),
+    "test": ("uniemo.cli.training", "evaluate a checkpoint on the test split; needs nothing but --ckpt"),
     "predict": ("uniemo.cli.training", "write the test split's emotion probabilities to predictions.jsonl"),
-    "generate": ("uniemo.cli.generate", "draw images for an emotion or a mixture, plain or inside a prompt"),
-    "classify": ("uniemo.cli.classify", "tell the emotions of photos and folders of photos"),
+    "generate": ("uniemo.cli.generate", "generate images for an emotion or a mixture, plain or inside a prompt"),
+    "classify": ("uniemo.cli.classify", "classify the emotions of photos and folders of photos"),
     "filter": ("uniemo.cli.filter", "keep generated images whose two scores lie inside the band (Algorithm 1)"),
     "evaluate": ("uniemo.cli.evaluate", "FID, LPIPS, Emo-A, Sem-C and Sem-D of generated images, by two protocols"),
     "train-classifier": ("uniemo.cli.train_classifier", "train Emo-A's classifier on a frozen CLIP's features"),
@@ -33,7 +36,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
 
 _HELP = """usage: uniemo <command> [options]
 
-Visual emotion: tell which emotion an image evokes, generate images that evoke one, let each teach the other.
+Visual emotion: classify which emotion an image evokes, generate images that evoke one, let each teach the other.
 
 commands:
 {commands}
@@ -50,7 +53,7 @@ Configurations are looked for in the working directory, then among those that co
   {configs}
 
 options:
-  -h, --help     this text; "uniemo <command> --help" tells about a command
+  -h, --help     this text; "uniemo <command> --help" explains a command
   --version      the version
 """
 
@@ -59,64 +62,61 @@ def main(args: list[str] | None = None) -> int:
     """Run a command.
 
     Args:
-        args: words after ``uniemo``; None takes them from the command line.
+        args: arguments after ``uniemo``; None takes them from the command line.
 
     Returns:
         0 on success, 2 after an error that the user can mend (one line on stderr), 130 after Ctrl-C.
     """
-    words = list(sys.argv[1:] if args is None else args)
     try:
-        return _dispatch(words)
+        return _dispatch(list(sys.argv[1:] if args is None else args))
     except (UniEmoError, OSError) as error:
-        line = mistake(error)
+        line = one_line(error)
         if line is None:
             raise
-        rank = _rank()
+        rank = launched_rank()
         print(f"error (rank {rank}): {line}" if rank else f"error: {line}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        if not _rank():
+        if not launched_rank():
             print("stopped", file=sys.stderr)
         return 130
     except SystemExit as stop:  # argparse ends --help this way, Lightning an interrupted run
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
 
 
-def _rank() -> int:
-    """Return this process's number, as launchers of several processes say it; 0 without one."""
-    return next((int(os.environ[name]) for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK") if name in os.environ), 0)
-
-
-def mistake(error: Exception) -> str | None:
-    """Return the line that tells an error which the user can mend; None for any other."""
-    if isinstance(error, UniEmoError):
-        return " ".join(str(error).split())
-    if isinstance(error, OSError) and error.filename is not None:  # about a path of the user's
-        return f"{error.strerror or error}: {error.filename}"
-    return None
-
-
-def _dispatch(words: list[str]) -> int:
-    """Run the command that the first word names."""
-    if not words or words[0] in ("-h", "--help", "help"):
+def _dispatch(args: list[str]) -> int:
+    """Run the command that the first argument names."""
+    if not args or args[0] in ("-h", "--help", "help"):
         print(_help(), end="")
         return 0
-    if words[0] == "--version":
+    if args[0] == "--version":
         print(f"uniemo {__version__}")
         return 0
-    if words[0] not in COMMANDS:
-        from uniemo.cli.parsing import near
+    if args[0] not in COMMANDS:
+        from uniemo.cli.errors import near
 
-        raise UniEmoError(f"command must be one of {', '.join(COMMANDS)}; got {words[0]!r}{near(words[0], COMMANDS)}")
+        raise UniEmoError(f"command must be one of {', '.join(COMMANDS)}; got {args[0]!r}{near(args[0], COMMANDS)}")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # else a warning each time loaders fork
     with collecting_later():
-        module = importlib.import_module(COMMANDS[words[0]][0])
-    return module.run(words)
+        module = importlib.import_module(COMMANDS[args[0]][0])
+    return module.run(args)
+
+
+@contextmanager
+def collecting_later() -> Iterator[None]:
+    """Keep the garbage collector still while large libraries are imported; nearly all that they make stays."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def _help() -> str:
     """Return the text of ``uniemo --help``."""
-    from uniemo.cli.configs import packaged
+    from uniemo.configurations import packaged_recipes
 
     commands = "\n".join(f"  {name:<16} {text}" for name, (_, text) in COMMANDS.items())
-    return _HELP.format(commands=commands, configs=" ".join(packaged()))
+    return _HELP.format(commands=commands, configs=" ".join(packaged_recipes()))

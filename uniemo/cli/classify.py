@@ -2,71 +2,97 @@
 
 from __future__ import annotations
 
+import argparse
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from uniemo.cli.imports import collecting_later
-from uniemo.cli.parsing import Parser, add_device, check_new_file, pick_device, positive
+from uniemo.cli import collecting_later
+from uniemo.cli.parsing import Parser, add_device, add_trust, check_new_file, pick_device, positive
 from uniemo.errors import UniEmoError
 
-_DESCRIPTION = """Tell which emotion each photo evokes.
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_DESCRIPTION = """Classify which emotion each photo evokes.
 
 A table on screen shows the two likeliest emotions of each photo; --output writes the probability of every emotion as
 JSON Lines. Folders are searched with everything below them. A checkpoint of any stage will do, or of a baseline that
-tells emotions."""
+classifies emotions."""
 
 _EXAMPLES = """example:
   uniemo classify --ckpt runs/understanding/best.ckpt photo.jpg holidays/ --output emotions.jsonl
 """
 
 
-def run(words: list[str]) -> int:
-    """Classify; ``words`` begin with the command."""
+def run(args: list[str]) -> int:
+    """Classify; ``args`` begin with the command."""
     parser = Parser("uniemo classify", _DESCRIPTION, _EXAMPLES)
     parser.add_argument("photos", nargs="+", type=Path, metavar="PHOTO", help="image files and folders of them")
     parser.add_argument("--ckpt", required=True, type=Path, help="checkpoint of any stage or baseline")
     parser.add_argument("--output", type=Path, help="JSON Lines file to write")
     parser.add_argument("--batch_size", type=positive, default=32, help="photos at a time (32)")
     add_device(parser)
-    options = parser.parse_words(words[1:])
+    add_trust(parser)
+    options = parser.parse_args(args[1:])
     if options.output is not None:
         check_new_file(options.output, "--output")
     with collecting_later():
-        import numpy as np
-        import torch
-
-        from uniemo.cache import atomic_write
-        from uniemo.checkpoint import BASELINE, load_model, read_checkpoint
-        from uniemo.data.images import read_image
-        from uniemo.data.transforms import PairedTransform
-
         files = find_photos(options.photos)
-        device = pick_device(options.device)
-        _, info = read_checkpoint(options.ckpt)
-        if info.stage == BASELINE:
-            from uniemo.baselines.loading import load_classifier
+        classify, size, emotions = _load(options)
+    rows = _classify(files, classify, size, options)
+    print(table([str(file) for file in files], rows, emotions))
+    if options.output is not None:
+        _write(options.output, files, rows, emotions)
+    return 0
 
-            model, size = load_classifier(options.ckpt)
-            classify = model.to(device).classify
-        else:
-            staged, _ = load_model(options.ckpt)
-            size, classify = staged.encoder.image_size, staged.to(device).classify
-    transform, rng = PairedTransform(size), np.random.default_rng()  # evaluation draws nothing
+
+def _load(options: argparse.Namespace) -> tuple[Callable[[Tensor], Tensor], int, tuple[str, ...]]:
+    """Return the classifier of a checkpoint, the image size that it takes, and its emotions."""
+    from uniemo.checkpoint import BASELINE, load_model, read_checkpoint
+
+    device = pick_device(options.device)
+    _, info = read_checkpoint(options.ckpt)
+    if info.stage == BASELINE:
+        from uniemo.baselines.loading import load_classifier
+
+        baseline, size = load_classifier(options.ckpt, options.trust)
+        return baseline.to(device).classify, size, info.vocabulary.emotions
+    model, _ = load_model(options.ckpt)
+    return model.to(device).classify, model.encoder.image_size, info.vocabulary.emotions
+
+
+def _classify(
+    files: list[Path], classify: Callable[[Tensor], Tensor], size: int, options: argparse.Namespace
+) -> list[list[float]]:
+    """Return the probabilities of each photo."""
+    import numpy as np
+    import torch
+
+    from uniemo.data.images import read_image
+    from uniemo.data.transforms import PairedTransform
+
+    device = pick_device(options.device)
+    transform, rng = PairedTransform(size), np.random.default_rng()  # evaluation is not random
     rows: list[list[float]] = []
     for start in range(0, len(files), options.batch_size):
         part = files[start : start + options.batch_size]
         images = torch.stack([transform(read_image(file), rng)[0] for file in part])
         rows += classify(images.to(device)).cpu().tolist()
-    emotions = info.vocabulary.emotions
-    print(table([str(file) for file in files], rows, emotions))
-    if options.output is not None:
-        with atomic_write(options.output) as path, path.open("w", encoding="utf-8") as stream:
-            for file, row in zip(files, rows, strict=True):
-                probabilities = dict(zip(emotions, (round(value, 6) for value in row), strict=True))
-                best = emotions[row.index(max(row))]
-                line = {"file": str(file), "emotion": best, "probabilities": probabilities}
-                stream.write(json.dumps(line, ensure_ascii=False) + "\n")
-    return 0
+    return rows
+
+
+def _write(path: Path, files: list[Path], rows: list[list[float]], emotions: tuple[str, ...]) -> None:
+    """Write the probabilities as JSON Lines."""
+    from uniemo.cache import atomic_write
+
+    with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8") as stream:
+        for file, row in zip(files, rows, strict=True):
+            probabilities = dict(zip(emotions, (round(value, 6) for value in row), strict=True))
+            best = emotions[row.index(max(row))]
+            line = {"file": str(file), "emotion": best, "probabilities": probabilities}
+            stream.write(json.dumps(line, ensure_ascii=False) + "\n")
 
 
 def find_photos(given: list[Path]) -> list[Path]:

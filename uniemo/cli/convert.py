@@ -79,7 +79,7 @@ def run(words: list[str]) -> int:
     parser.add_argument("--overwrite", action="store_true", help="replace an existing output")
     for name, (_, settings) in _OPTIONS.items():
         parser.add_argument(f"--{name}", **settings)
-    options = parser.parse_words(words[1:])
+    options = parser.parse_args(words[1:])
     _check(options)
     convert = {"released": _released, "coefficients": _coefficients, "safetensors": _safetensors}
     print(convert.get(options.kind or options.target, _diffusers)(options))

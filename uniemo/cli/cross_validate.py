@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
-import hashlib
 import json
 import shutil
 import statistics
@@ -15,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from uniemo import __version__
-from uniemo.cache import atomic_write
-from uniemo.cli.configs import find_config
-from uniemo.cli.parsing import Parser, positive
+from uniemo.cache import atomic_write, hash_file
+from uniemo.cli.arguments import find_config
+from uniemo.cli.parsing import Parser, at_least
 from uniemo.errors import UniEmoError
 
-_HEADLINES = ("test/accuracy", "test/balanced_accuracy")  # the figures on screen, as far as they are there
+_HEADLINES = ("test/accuracy", "test/balanced_accuracy")  # the metrics on screen, as far as they are there
 _STATE, _RESULTS = "cross_validate.json", "results.json"
 _DESCRIPTION = """Train and test on every fold of Twitter I or II, and report mean and standard deviation over folds.
 
@@ -40,23 +38,22 @@ _TAKEN = {
 }
 
 
-def run(words: list[str]) -> int:
-    """Cross-validate; ``words`` begin with the command."""
-    own, rest = _divide(words[1:])
+def run(args: list[str]) -> int:
+    """Cross-validate; ``args`` begin with the command."""
     parser = Parser("uniemo cross-validate", _DESCRIPTION, _EXAMPLES)
     parser.add_argument("--folds", type=_folds, default=5, help="how many (5)")
     parser.add_argument("--run_dir", type=Path, default=Path("runs/cv"), help="folder of the folds' runs (runs/cv)")
     parser.add_argument("--overwrite", action="store_true", help="start again in a folder that holds another one")
-    options = parser.parse_words(own)
-    for word in rest:
-        name = word.partition("=")[0]
+    options, rest = parser.parse_known_args(args[1:])
+    for arg in rest:
+        name = arg.partition("=")[0]
         if name in _TAKEN:
             raise UniEmoError(f"uniemo cross-validate takes no {name}; {_TAKEN[name]}")
     job = Job(options.run_dir.expanduser(), options.folds, rest)
     job.settle(options.overwrite)
-    left = [fold for fold in range(1, job.folds + 1) if options.overwrite or not job.figures_file(fold).is_file()]
+    left = [fold for fold in range(1, job.folds + 1) if options.overwrite or not job.metrics_file(fold).is_file()]
     if left:
-        rehearse(job)
+        check_folds(job)
         job.start(options.overwrite)
     for fold in left:
         code = _run_fold(job, fold)
@@ -65,28 +62,9 @@ def run(words: list[str]) -> int:
     return _close(job)
 
 
-def _divide(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Return the words for this command and those for ``uniemo fit``."""
-    own: list[str] = []
-    rest: list[str] = []
-    position = 0
-    while position < len(words):
-        word = words[position]
-        name, equals, _ = word.partition("=")
-        length = 2 if name in ("--folds", "--run_dir") and not equals else 1
-        (own if name in ("--folds", "--run_dir", "--overwrite", "-h", "--help") else rest).extend(
-            words[position : position + length]
-        )
-        position += length
-    return own, rest
-
-
 def _folds(text: str) -> int:
     """Read a number of folds (an argparse type)."""
-    value = positive(text)
-    if value < 2:
-        raise argparse.ArgumentTypeError(f"must be at least 2; got {text}")
-    return value
+    return at_least(2, text)
 
 
 @dataclass
@@ -96,37 +74,35 @@ class Job:
     Attributes:
         run_dir: its folder.
         folds: how many.
-        words: options for ``uniemo fit``.
+        args: options for ``uniemo fit``.
         fitted: folds that are trained.
     """
 
     run_dir: Path
     folds: int
-    words: list[str]
+    args: list[str]
     fitted: list[int] = field(default_factory=list)
 
     def folder(self, fold: int) -> Path:
         """Return the run folder of a fold."""
         return self.run_dir / f"fold{fold}"
 
-    def figures_file(self, fold: int) -> Path:
+    def metrics_file(self, fold: int) -> Path:
         """Return the file that the test of a fold writes at its end."""
         return self.folder(fold) / "test.json"
 
-    def fit_words(self, fold: int, run_dir: Path | None = None) -> list[str]:
-        """Return the words of ``uniemo fit`` for a fold."""
+    def fit_args(self, fold: int, run_dir: Path | None = None) -> list[str]:
+        """Return the arguments of ``uniemo fit`` for a fold."""
         folder = self.folder(fold) if run_dir is None else run_dir
-        return ["fit", *self.words, f"--data.fold={fold}", f"--data.folds={self.folds}", f"--run_dir={folder}"]
+        return ["fit", *self.args, f"--data.fold={fold}", f"--data.folds={self.folds}", f"--run_dir={folder}"]
 
     def about(self) -> dict[str, Any]:
         """Return what must be the same for a cross-validation to go on: options and configuration files."""
-        names = []
-        for position, word in enumerate(self.words):
-            name, equals, value = word.partition("=")
-            if name in ("-c", "--config"):
-                names.append(value if equals else "".join(self.words[position + 1 : position + 2]))
-        digests = {name: hashlib.sha256(find_config(name).read_bytes()).hexdigest()[:12] for name in names}
-        return {"folds": self.folds, "words": self.words, "configs": digests}
+        parser = Parser("uniemo fit", "")
+        parser.add_argument("-c", "--config", action="append", default=[])
+        names = parser.parse_known_args(self.args)[0].config
+        digests = {name: hash_file(find_config(name), 12) for name in names}
+        return {"folds": self.folds, "words": self.args, "configs": digests}
 
     def settle(self, overwrite: bool) -> None:
         """Find out what is done already; refuse a folder that holds something else.
@@ -178,7 +154,7 @@ def _short(value: object) -> str:
     return text if len(text) <= 120 else f"{text[:119]}…"
 
 
-def rehearse(job: Job) -> None:
+def check_folds(job: Job) -> None:
     """Build everything and look at the data of every fold, so that mistakes show before the first one starts.
 
     Raises:
@@ -186,14 +162,26 @@ def rehearse(job: Job) -> None:
     """
     import gc
 
-    from uniemo.cli.rehearsal import Rehearsal
-    from uniemo.cli.training import quiet
-    from uniemo.cli.words import prepare
+    from uniemo.cli.arguments import prepare
+    from uniemo.cli.training import TrainingCLI, quiet
+    from uniemo.data.base import SPLITS
+
+    class SmokeTest(TrainingCLI):
+        """Build model, data and trainer of fold 1 and check the data of all folds; train nothing and write nothing."""
+
+        def after_instantiate_classes(self) -> None:
+            super().after_instantiate_classes()
+            arguments = self.config.fit.data.init_args.as_dict()
+            for fold in range(1, job.folds + 1):
+                type(self.datamodule)(**{**arguments, "fold": fold}).check(SPLITS)
+
+        def _run_subcommand(self, subcommand: str) -> None:
+            pass
 
     quiet()
-    words, checkpoint = prepare(job.fit_words(1, job.run_dir / "rehearsal"))
+    args, checkpoint = prepare(job.fit_args(1, job.run_dir / "smoke_test"))
     try:
-        Rehearsal(words, checkpoint, job.folds)
+        SmokeTest(args, checkpoint)
     except UniEmoError as error:
         if "'data.fold'" not in str(error) and "'data.folds'" not in str(error):
             raise
@@ -210,12 +198,12 @@ def _run_fold(job: Job, fold: int) -> int:
     print(f"\nfold {fold} of {job.folds}, {folder}", flush=True)
     best = folder / "best.ckpt"
     if fold not in job.fitted or not best.is_file():
-        words = job.fit_words(fold)
+        args = job.fit_args(fold)
         if (folder / "last.ckpt").is_file() and fold not in job.fitted:
-            words.append("--resume=true")
+            args.append("--resume=true")
         elif folder.exists():
-            words.append("--overwrite=true")  # it stopped before it wrote a checkpoint
-        code = run_command(words)
+            args.append("--overwrite=true")  # it stopped before it wrote a checkpoint
+        code = run_command(args)
         if code != 0:
             return code
         if not best.is_file():
@@ -225,9 +213,9 @@ def _run_fold(job: Job, fold: int) -> int:
     return run_command(["test", "--ckpt", str(best)])
 
 
-def run_command(words: list[str]) -> int:
+def run_command(args: list[str]) -> int:
     """Run ``uniemo`` in a process of its own, which leaves nothing behind for the next fold; return its exit code."""
-    with subprocess.Popen([sys.executable, "-m", "uniemo", *words]) as process:
+    with subprocess.Popen([sys.executable, "-m", "uniemo", *args]) as process:
         try:
             return process.wait()
         except KeyboardInterrupt:
@@ -237,15 +225,15 @@ def run_command(words: list[str]) -> int:
 
 def _close(job: Job) -> int:
     """Print the table and write the results."""
-    by_fold = [json.loads(job.figures_file(fold).read_bytes()) for fold in range(1, job.folds + 1)]
+    by_fold = [json.loads(job.metrics_file(fold).read_bytes()) for fold in range(1, job.folds + 1)]
     summary = summarise(by_fold)
     results = {
         **job.about(),
         "version": __version__,
         "figures": summary,
         "by_fold": [
-            {"fold": number, "run_dir": str(job.folder(number)), "figures": figures}
-            for number, figures in enumerate(by_fold, 1)
+            {"fold": number, "run_dir": str(job.folder(number)), "figures": metrics}
+            for number, metrics in enumerate(by_fold, 1)
         ],
     }
     _write_json(job.run_dir / _RESULTS, results)
@@ -254,23 +242,23 @@ def _close(job: Job) -> int:
 
 
 def summarise(by_fold: Sequence[Mapping[str, float | None]]) -> dict[str, dict[str, float]]:
-    """Return mean and sample standard deviation over folds of each figure that every fold has."""
-    shared = [name for name in by_fold[0] if all(figures.get(name) is not None for figures in by_fold)]
+    """Return mean and sample standard deviation over folds of each metric that every fold has."""
+    shared = [name for name in by_fold[0] if all(metrics.get(name) is not None for metrics in by_fold)]
     summary = {}
     for name in shared:
-        values = [float(figures[name] or 0.0) for figures in by_fold]
+        values = [float(metrics[name] or 0.0) for metrics in by_fold]
         summary[name] = {"mean": statistics.mean(values), "std": statistics.stdev(values)}
     return summary
 
 
 def table(by_fold: Sequence[Mapping[str, float | None]], summary: Mapping[str, Mapping[str, float]]) -> str:
-    """Lay out the headline figures, a line for each fold and one for mean ± standard deviation."""
+    """Lay out the headline metrics, a line for each fold and one for mean ± standard deviation."""
     names = [name for name in _HEADLINES if name in summary]
     titles = [name.partition("/")[2].replace("_", " ") for name in names]
     widths = [max(len(title), 15) for title in titles]
     lines = ["fold  " + "  ".join(f"{title:>{width}}" for title, width in zip(titles, widths, strict=True))]
-    for number, figures in enumerate(by_fold, 1):
-        cells = (f"{figures[name]:>{width}.4f}" for name, width in zip(names, widths, strict=True))
+    for number, metrics in enumerate(by_fold, 1):
+        cells = (f"{metrics[name]:>{width}.4f}" for name, width in zip(names, widths, strict=True))
         lines.append(f"{number:<4}  " + "  ".join(cells))
     spreads = (f"{summary[name]['mean']:.4f} ± {summary[name]['std']:.4f}" for name in names)
     cells = (f"{text:>{width}}" for text, width in zip(spreads, widths, strict=True))

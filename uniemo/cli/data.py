@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import importlib
 
-from uniemo.cli.parsing import near
+from uniemo.cli.errors import near
 from uniemo.errors import UniEmoError
 
-# tool: (module with ``run(words) -> int``, one line of help); words are those behind the tool's name
+# tool: (module with ``run(args) -> int``, one line of help); args are those behind the tool's name
 TOOLS: dict[str, tuple[str, str]] = {
     "check": ("uniemo.cli.data_check", "look at every file of a dataset and report what is wrong with it"),
     "split": ("uniemo.cli.data_split", "write a seeded, stratified split, or five folds, without duplicates across"),
@@ -27,16 +27,16 @@ examples:
   uniemo data split /data/FI --out fi_split.json --seed 1
   uniemo data synthesize --layout fi-zip --out painted/
 
-"uniemo data <tool> --help" tells more.
+"uniemo data <tool> --help" explains a tool.
 """
 
 
-def run(words: list[str]) -> int:
-    """Run a tool; ``words`` begin with "data"."""
-    if len(words) < 2 or words[1] in ("-h", "--help", "help"):
+def run(args: list[str]) -> int:
+    """Run a tool; ``args`` begin with "data"."""
+    if len(args) < 2 or args[1] in ("-h", "--help", "help"):
         width = max(map(len, TOOLS))
         print(_HELP.format(tools="\n".join(f"  {name:<{width}}  {text}" for name, (_, text) in TOOLS.items())), end="")
         return 0
-    if words[1] not in TOOLS:
-        raise UniEmoError(f"uniemo data has the tools {', '.join(TOOLS)}; got {words[1]!r}{near(words[1], TOOLS)}")
-    return importlib.import_module(TOOLS[words[1]][0]).run(words[2:])
+    if args[1] not in TOOLS:
+        raise UniEmoError(f"uniemo data has the tools {', '.join(TOOLS)}; got {args[1]!r}{near(args[1], TOOLS)}")
+    return importlib.import_module(TOOLS[args[1]][0]).run(args[2:])

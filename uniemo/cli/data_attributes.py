@@ -19,7 +19,7 @@ def run(words: list[str]) -> int:
     parser.add_argument("--out", required=True, type=Path, help="new or empty folder")
     parser.add_argument("--kind", choices=("scene", "object", "both"), default="both", help="which attributes (both)")
     parser.add_argument("--copy", action="store_true", help="copy the images; default: relative links to them")
-    options = parser.parse_words(words)
+    options = parser.parse_args(words)
     check_new_folder(options.out, "--out")
 
     from uniemo.data.attribute_folders import KINDS, build_attribute_folders

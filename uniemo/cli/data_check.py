@@ -38,7 +38,7 @@ def run(words: list[str]) -> int:
     parser.add_argument(
         "--split-file", "--split_file", type=Path, metavar="FILE", help="look for leaks across the splits of this file"
     )
-    options = parser.parse_words(words)
+    options = parser.parse_args(words)
     if options.output is not None:
         check_new_file(options.output, "--output")
 

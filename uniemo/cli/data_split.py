@@ -46,7 +46,7 @@ def run(words: list[str]) -> int:
     parser.add_argument("--dataset", help="EmoSet, FI, EmotionROI, TwitterI or TwitterII (recognised when left out)")
     parser.add_argument("--agreement", choices=("three", "four", "five"), help="Twitter I: how many agree (five)")
     parser.add_argument("--workers", type=positive, help="threads that compare files (as many as cores)")
-    options = parser.parse_words(words)
+    options = parser.parse_args(words)
     check_new_file(options.out, "--out")
     if options.fractions is not None and options.folds is not None:
         raise UniEmoError("--fractions and --folds must not be given together; leave one out")

@@ -13,8 +13,8 @@ _MISSING = 0.1
 _IMAGES = 200
 
 
-def run(words: list[str]) -> int:
-    """Paint; ``words`` are the options."""
+def run(args: list[str]) -> int:
+    """Paint; ``args`` are the options."""
     from uniemo.miniature.layouts import FAULTS, LAYOUT_NAMES
 
     parser = Parser(
@@ -51,7 +51,7 @@ def run(words: list[str]) -> int:
         metavar="NAME",
         help=f"what goes wrong on real disks; may be repeated; all: whatever the layout can have; {', '.join(FAULTS)}",
     )
-    options = parser.parse_words(words)
+    options = parser.parse_args(args)
     check_new_folder(options.out, "--out")
     by_split = [name for name in (*_SPLITS, "missing") if getattr(options, name) is not None]
     if options.layout == "emoset" and options.images is None and not options.fault:

@@ -8,8 +8,16 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from uniemo.cli.devices import add_devices, processes_to_start
-from uniemo.cli.parsing import Parser, add_device, check_new_file, natural, pick_device, positive
+from uniemo.cli.parsing import (
+    Parser,
+    add_device,
+    add_devices,
+    check_new_file,
+    natural,
+    pick_device,
+    positive,
+    processes_to_start,
+)
 from uniemo.errors import UniEmoError
 from uniemo.launch import launch, launched_rank, process_group
 
@@ -89,7 +97,7 @@ def _parser() -> Parser:
 
 def run(words: list[str]) -> int:
     """Evaluate; ``words`` begin with the command."""
-    options = _parser().parse_words(words[1:])
+    options = _parser().parse_args(words[1:])
     _check_output(options.output, options.overwrite)
     if options.real is None and options.ckpt is None:
         raise UniEmoError(

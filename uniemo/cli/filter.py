@@ -6,8 +6,16 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from uniemo.cli.devices import add_devices, processes_to_start
-from uniemo.cli.parsing import Parser, add_device, check_new_folder, natural, pick_device, positive
+from uniemo.cli.parsing import (
+    Parser,
+    add_device,
+    add_devices,
+    check_new_folder,
+    natural,
+    pick_device,
+    positive,
+    processes_to_start,
+)
 from uniemo.errors import UniEmoError
 from uniemo.launch import launch, launched_rank, process_group
 
@@ -51,12 +59,12 @@ def _parser() -> Parser:
     return parser
 
 
-def run(words: list[str]) -> int:
-    """Filter; ``words`` begin with the command."""
-    options = _parser().parse_words(words[1:])
+def run(args: list[str]) -> int:
+    """Filter; ``args`` begin with the command."""
+    options = _parser().parse_args(args[1:])
 
     from uniemo.data.generated import intended_emotion, read_index
-    from uniemo.feedback.filtering import check_band
+    from uniemo.generation.filtering import check_band
 
     check_band(options.low, options.high)
     check_new_folder(options.out, "--out")
@@ -81,7 +89,7 @@ def run(words: list[str]) -> int:
 def _score(options: argparse.Namespace) -> None:
     """Score this rank's share of the images; the first rank writes all scores into the index."""
     from uniemo.data.generated import find_index, read_index
-    from uniemo.feedback.filtering import score_index
+    from uniemo.generation.filtering import score_index
     from uniemo.metrics.classifier_training import emotion_classifier
     from uniemo.metrics.clip_networks import EvaluationNetworks
     from uniemo.metrics.feature_cache import View
@@ -99,18 +107,10 @@ def _score(options: argparse.Namespace) -> None:
 
 def _keep(options: argparse.Namespace, total: int) -> None:
     """Write what lies in the band and say how much that is."""
-    from uniemo.feedback.filtering import filter_index
+    from uniemo.generation.filtering import filter_index
 
-    counts = filter_index(
-        options.generated,
-        options.out,
-        options.low,
-        options.high,
-        options.scope,
-        options.criteria,
-        options.num,
-        options.seed,
-    )
+    band = (options.low, options.high, options.scope, options.criteria)
+    counts = filter_index(options.generated, options.out, *band, options.num, options.seed)
     print(_counts(counts, total))
     if not sum(counts.values()):
         print("no image lies in the band, nothing was written: widen --low and --high or generate more")

@@ -8,8 +8,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from uniemo.cli.devices import add_devices, processes_to_start
-from uniemo.cli.parsing import Parser, add_device, check_new_folder, natural, near, pick_device, positive
+from uniemo.cli.parsing import (
+    Parser,
+    add_device,
+    add_devices,
+    add_trust,
+    check_new_folder,
+    natural,
+    near,
+    pick_device,
+    positive,
+    processes_to_start,
+)
 from uniemo.errors import UniEmoError
 from uniemo.launch import launch, launched_rank, process_group
 from uniemo.vocabulary import Vocabulary
@@ -17,7 +27,7 @@ from uniemo.vocabulary import Vocabulary
 if TYPE_CHECKING:
     from torch import Tensor
 
-_DESCRIPTION = """Draw images that evoke an emotion or a mixture of emotions.
+_DESCRIPTION = """Generate images that evoke an emotion or a mixture of emotions.
 
 The output folder gets a folder of PNGs per emotion, index.jsonl (how each image was made) and grid.png. It appears when
 all is done: until then images gather in OUT.partial beside it, which goes when a run fails or is stopped, unless it was
@@ -38,14 +48,14 @@ def _parser() -> Parser:
     """Return the options."""
     parser = Parser("uniemo generate", _DESCRIPTION, _EXAMPLES)
     parser.add_argument(
-        "--ckpt", required=True, type=Path, help="checkpoint of the joint or feedback stage, or of a drawing baseline"
+        "--ckpt", required=True, type=Path, help="checkpoint of the joint or feedback stage or of a generating baseline"
     )
     parser.add_argument(
         "--emotion",
         required=True,
         action="append",
         metavar="NAME[=WEIGHT]",
-        help='an emotion; several make a mixture, weights are free; "all" draws --num images of each',
+        help='an emotion; several make a mixture, weights are free; "all" generates --num images of each',
     )
     parser.add_argument("--out", required=True, type=Path, help="new or empty folder")
     parser.add_argument("--prompt", help='text with {} where the emotion goes, for example "a {} room"')
@@ -54,7 +64,7 @@ def _parser() -> Parser:
     parser.add_argument(
         "--space",
         choices=("bank", "gaussian"),
-        help="draw features of single training images, or from their mean and spread (the checkpoint's choice)",
+        help="sample features of single training images, or from their mean and deviation (the checkpoint's choice)",
     )
     parser.add_argument("--steps", type=positive, help="denoising steps (the checkpoint's choice)")
     parser.add_argument("--guidance", type=float, help="scale of classifier-free guidance (the checkpoint's choice)")
@@ -63,11 +73,12 @@ def _parser() -> Parser:
     parser.add_argument(
         "--resume",
         action="store_true",
-        help="keep what is drawn when the run is stopped or fails, and go on from there when it is started again; what "
-        "a killed run has left too",
+        help="keep what is generated when the run is stopped or fails, and go on from there when it is started again; "
+        "also what a killed run has left",
     )
     add_device(parser)
     add_devices(parser)
+    add_trust(parser)
     return parser
 
 
@@ -105,23 +116,23 @@ def parse_emotions(given: list[str], vocabulary: Vocabulary) -> dict[str, float]
     return weights
 
 
-def run(words: list[str]) -> int:
-    """Generate; ``words`` begin with the command."""
-    options = _parser().parse_words(words[1:])
+def run(args: list[str]) -> int:
+    """Generate; ``args`` begin with the command."""
+    options = _parser().parse_args(args[1:])
     _check(options)
     processes = processes_to_start(options.devices, options.device)
     rows = _plan(options)
 
-    from uniemo.feedback.unfinished import unfinished_folder
+    from uniemo.generation.partial import partial_folder
 
     if launched_rank():  # of torchrun's
-        _draw(options, rows)
+        _generate(options, rows)
         return 0
-    with unfinished_folder(options.out, rows, options.resume):
+    with partial_folder(options.out, rows, options.resume):
         if processes > 1:
-            launch(_draw, (options, rows), processes)
+            launch(_generate, (options, rows), processes)
         else:
-            _draw(options, rows)
+            _generate(options, rows)
     print(f"wrote {len(rows)} images, index.jsonl and grid.png to {options.out}")
     return 0
 
@@ -148,13 +159,13 @@ def _check(options: argparse.Namespace) -> None:
 def _plan(options: argparse.Namespace) -> list[dict[str, Any]]:
     """Return the rows of the index that is going to be written; nothing large is loaded yet."""
     from uniemo.checkpoint import BASELINE, GENERATING, make_config, read_checkpoint
-    from uniemo.feedback.drawing import plan_images
+    from uniemo.generation.sampling import plan_images
     from uniemo.models.diffusion import DiffusionConfig
 
     _, info = read_checkpoint(options.ckpt, (*GENERATING, BASELINE))
     if "diffusion" not in info.model:
         raise UniEmoError(
-            f"--ckpt must be of a method that draws images; {options.ckpt} is of {info.method}: take uniemo classify"
+            f"--ckpt must be of a method that generates images; {options.ckpt} is of {info.method}: take classify"
         )
     if [text.strip().lower() for text in options.emotion] == [ALL]:
         mixtures = [{name: 1.0} for name in info.vocabulary.emotions]
@@ -175,7 +186,7 @@ def _plan(options: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def _space(options: argparse.Namespace, model: dict[str, Any]) -> str | None:
-    """Return how features are drawn; None for a baseline that draws none."""
+    """Return how features are sampled; None for a baseline that samples none."""
     from uniemo.checkpoint import make_config
     from uniemo.models.emotion_space import EmotionSpaceConfig
 
@@ -188,36 +199,36 @@ def _space(options: argparse.Namespace, model: dict[str, Any]) -> str | None:
     return None
 
 
-def _load(path: Path, baseline: bool) -> Any:  # noqa: ANN401 - a UniEmoModel, or an EmotionDiffusion
-    """Load what draws."""
+def _load(path: Path, baseline: bool, trust: bool) -> Any:  # noqa: ANN401 - a UniEmoModel, or an EmotionDiffusion
+    """Load what generates."""
     if baseline:
         from uniemo.baselines.loading import load_baseline
 
-        return load_baseline(path).model
+        return load_baseline(path, trust).model
     from uniemo.checkpoint import GENERATING, load_model
 
     return load_model(path, GENERATING, generation=True)[0]
 
 
-def _draw(options: argparse.Namespace, rows: list[dict[str, Any]]) -> None:
-    """Draw this rank's share of the rows into the unfinished folder."""
-    from uniemo.feedback.drawing import draw_images, first_images
-    from uniemo.feedback.grid import image_grid
-    from uniemo.feedback.unfinished import unfinished_name
+def _generate(options: argparse.Namespace, rows: list[dict[str, Any]]) -> None:
+    """Generate this rank's share of the rows into the partial folder."""
+    from uniemo.generation.grids import image_grid
+    from uniemo.generation.partial import partial_path
+    from uniemo.generation.sampling import first_images, generate_images
 
-    settings, folder, baseline = rows[0], unfinished_name(options.out), "method" in rows[0]
+    settings, folder, baseline = rows[0], partial_path(options.out), "method" in rows[0]
     with process_group(pick_device(options.device)) as device:
-        model = _load(options.ckpt, baseline).to(device)
+        model = _load(options.ckpt, baseline, options.trust).to(device)
 
         def mix(row: dict[str, Any]) -> dict[int, float]:
             return {model.vocabulary.emotion_index(name): weight for name, weight in row["weights"].items()}
 
         # a prompt that is cut off before its place for the emotion is found before any work
         prompt, first = settings["prompt"], mix(rows[0])
-        told = model.texts([first], [0], prompt) if baseline else ([prompt], model.sample_condition(first, [0]))
-        model.diffusion.embed(*told)
+        texts = model.texts([first], [0], prompt) if baseline else ([prompt], model.sample_condition(first, [0]))
+        model.diffusion.embed(*texts)
 
-        def draw(part: Sequence[dict[str, Any]]) -> Tensor:
+        def generate(part: Sequence[dict[str, Any]]) -> Tensor:
             return model.generate(
                 [mix(row) for row in part],
                 [row["seed"] for row in part],
@@ -229,6 +240,6 @@ def _draw(options: argparse.Namespace, rows: list[dict[str, Any]]) -> None:
                 batch_size=options.batch_size,
             )
 
-        draw_images(folder, rows, draw, options.batch_size)
+        generate_images(folder, rows, generate, options.batch_size)
         if launched_rank() == 0:
             image_grid(first_images(folder, rows)).save(folder / "grid.png")

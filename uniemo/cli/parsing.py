@@ -1,20 +1,15 @@
-"""Command-line pieces that the commands share."""
+"""Options that the commands share; nothing large is imported."""
 
 from __future__ import annotations
 
 import argparse
-import difflib
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
+from uniemo.cli.errors import near
 from uniemo.errors import UniEmoError
-
-
-def near(word: str, known: Iterable[str]) -> str:
-    """Return ``": did you mean a or b?"`` for the known words like ``word``, or nothing."""
-    matches = difflib.get_close_matches(word, list(known), n=3, cutoff=0.6)
-    return f": did you mean {' or '.join(matches)}?" if matches else ""
+from uniemo.launch import cpu_cores, launched_world_size
 
 
 class Parser(argparse.ArgumentParser):
@@ -33,16 +28,14 @@ class Parser(argparse.ArgumentParser):
         """Raise the mistake as UniEmoError."""
         raise UniEmoError(f"{message} (see {self.prog} --help)")
 
-    def parse_words(self, words: list[str]) -> argparse.Namespace:
+    def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> argparse.Namespace:  # type: ignore[override]  # noqa: ANN401
         """Parse, naming an unknown option's near matches."""
-        namespace, unknown = self.parse_known_args(words)
+        options, unknown = self.parse_known_args(args, namespace)
         if unknown:
-            options = [option for action in self._actions for option in action.option_strings]
+            known = [option for action in self._actions for option in action.option_strings]
             wrong = unknown[0].split("=")[0]
-            raise UniEmoError(
-                f"{self.prog} has no option {wrong}{near(wrong, options) or f' (see {self.prog} --help)'}"
-            )
-        return namespace
+            raise UniEmoError(f"{self.prog} has no option {wrong}{near(wrong, known) or f' (see {self.prog} --help)'}")
+        return options
 
 
 def check_new_folder(path: Path, option: str) -> None:
@@ -59,31 +52,48 @@ def check_new_file(path: Path, option: str) -> None:
         raise UniEmoError(f"{option} must be a file; {path} is a folder: give a file name in it")
 
 
-def positive(text: str) -> int:
-    """Read a whole number of at least 1 (an argparse type)."""
+def at_least(low: int, text: str) -> int:
+    """Read a whole number that is not below ``low``."""
     try:
         value = int(text)
     except ValueError:
-        value = 0
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1; got {text!r}")
+        value = low - 1
+    if value < low:
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least {low}; got {text!r}")
     return value
+
+
+def positive(text: str) -> int:
+    """Read a whole number of at least 1 (an argparse type)."""
+    return at_least(1, text)
 
 
 def natural(text: str) -> int:
     """Read a whole number of at least 0 (an argparse type)."""
-    try:
-        value = int(text)
-    except ValueError:
-        value = -1
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"must be a whole number of at least 0; got {text!r}")
-    return value
+    return at_least(0, text)
 
 
 def add_device(parser: argparse.ArgumentParser) -> None:
     """Add ``--device``."""
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, mps …; auto takes a GPU if there is one")
+
+
+def add_devices(parser: argparse.ArgumentParser) -> None:
+    """Add ``--devices``."""
+    parser.add_argument(
+        "--devices",
+        type=positive,
+        default=1,
+        metavar="N",
+        help="processes that share the work: one for each GPU, or on a CPU at most one for each core (1)",
+    )
+
+
+def add_trust(parser: argparse.ArgumentParser) -> None:
+    """Add ``--trust``."""
+    parser.add_argument(
+        "--trust", action="store_true", help="import classes that the checkpoint names and that are not uniemo's"
+    )
 
 
 def pick_device(name: str) -> str:
@@ -102,3 +112,36 @@ def pick_device(name: str) -> str:
         reason = str(error).splitlines()[0]
         raise UniEmoError(f"--device must be one that works here; {name!r} does not ({reason}): take cpu") from error
     return name
+
+
+def processes_to_start(devices: int, device: str) -> int:
+    """Return how many processes a command has to start: 1 where it does its work itself.
+
+    Args:
+        devices: of the command line.
+        device: likewise; auto takes GPUs if there are any.
+
+    Raises:
+        UniEmoError: more than there are GPUs or cores, or several processes for a single device.
+    """
+    if devices == 1 or launched_world_size() > 1:
+        return 1
+    import torch
+
+    kind = pick_device(device)
+    if kind == "cpu":
+        check_cores(devices, "--devices")
+    elif kind != "cuda":
+        raise UniEmoError(f"--device must be cpu, cuda or auto with --devices {devices}; got {device}: leave it out")
+    elif devices > (count := torch.cuda.device_count()):
+        raise UniEmoError(f"--devices must not exceed the {count} GPUs here; got {devices}: set {count} or less")
+    return devices
+
+
+def check_cores(processes: int, option: str) -> None:
+    """Raise for more processes than cores on a CPU, which would only wait for each other."""
+    if processes > (cores := cpu_cores()):
+        raise UniEmoError(
+            f"{option} must not exceed the {cores} CPU cores here, each takes a process of its own; "
+            f"got {processes}: set {option} {cores} or less"
+        )

@@ -35,7 +35,7 @@ def run(words: list[str]) -> int:
     parser.add_argument("--scale", choices=("miniature", "paper"), default="miniature", help="of a study (miniature)")
     parser.add_argument("--data", type=Path, help="of a study at paper scale: the folder that it was run with")
     parser.add_argument("--quick", action="store_true", help="a study's results of uniemo reproduce --quick")
-    options = parser.parse_words(words[1:])
+    options = parser.parse_args(words[1:])
     folder = Path(options.target).expanduser()
     if options.output is not None:
         _check_output(options.output)

@@ -66,7 +66,7 @@ def _parser() -> Parser:
 
 def run(words: list[str]) -> int:
     """Reproduce; ``words`` begin with the command. Returns 1 when a cell has failed."""
-    options = _parser().parse_words(words[1:])
+    options = _parser().parse_args(words[1:])
 
     from uniemo.studies.cells import Setting, cells_of
     from uniemo.studies.work import WorkFolder

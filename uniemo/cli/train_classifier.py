@@ -75,7 +75,7 @@ def _parser() -> Parser:
 
 def run(words: list[str]) -> int:
     """Train; ``words`` begin with the command."""
-    options = _parser().parse_words(words[1:])
+    options = _parser().parse_args(words[1:])
     _check_files(options)
     if not options.root.startswith(MINIATURE):  # the miniature's is painted where it is missing
         _check_root(options)

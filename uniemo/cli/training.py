@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, NoReturn
 
 import lightning as L
-import yaml
-from jsonargparse import Namespace
+from jsonargparse import Namespace, set_parsing_settings
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
@@ -26,33 +25,26 @@ from uniemo.callbacks.generation_metrics import GenerationMetrics
 from uniemo.callbacks.predictions import PredictionWriter
 from uniemo.callbacks.progress import LossProgressBar
 from uniemo.callbacks.summary import Summary
-from uniemo.checkpoint import CheckpointInfo, check_stage, read_checkpoint
-from uniemo.cli.devices import check_devices, check_strategy, on_cpu
-from uniemo.cli.keys import check_values, explain, values
-from uniemo.cli.weights import settle_weights
-from uniemo.cli.words import prepare
+from uniemo.checkpoint import CheckpointInfo, check_stage
+from uniemo.cli.arguments import prepare, read_config
+from uniemo.cli.errors import check_keys, check_sections, explain
+from uniemo.cli.preflight import check_devices, check_strategy, check_weights
+from uniemo.cli.run_folder import checkpoint_to_resume, folder_of_results, remove_results, use_splits_of
 from uniemo.data.base import EmotionDataModule
-from uniemo.data.tree import SPLIT_FILE
 from uniemo.distributed import is_first
 from uniemo.errors import UniEmoError
-from uniemo.launch import LOST, cpu_cores, ending_with_parent, lost_contact
+from uniemo.launch import LOST, ending_with_parent, lost_contact
 from uniemo.modules.base import EmotionModule
 from uniemo.modules.transfer import check_names
 
 _RUN_KEYS = ("run_dir", "resume", "overwrite", "weights", "ckpt_path", "weights_only", "verbose", "return_predictions")
-_WRITTEN = (
-    *("*.ckpt", "events.out.tfevents.*", "images/*.png", "images/*/*", "test*.json", "validate*.json"),
-    *("predictions.jsonl", SPLIT_FILE, "skipped.jsonl"),
-)
-_SAME_DATA = ("root", "layout", "fold", "folds", "val_fraction", "agreement")  # with the seed, what decides splits
 # checkpoints do not remember the machines that they were made on
 _ANY_MACHINE = {"accelerator": "auto", "devices": "auto", "num_nodes": 1, "strategy": "auto"}
-# what a run that never wrote a checkpoint may leave, beside events and half-written files, whose names begin with a dot
-_LEFTOVERS = ("config.yaml", "hparams.yaml", "images", SPLIT_FILE, "skipped.jsonl")
+_SPLITS = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",), "predict": ("test",)}
 _DESCRIPTIONS = {
     "fit": "Train a stage. Each recipe runs on the embedded miniature from an empty folder; overlays stack.",
-    "validate": "Measure a checkpoint on the validation split; its own configuration is used, options win over it.",
-    "test": "Measure a checkpoint on the test split; its own configuration is used, options win over it.",
+    "validate": "Evaluate a checkpoint on the validation split; its own configuration is used, options win over it.",
+    "test": "Evaluate a checkpoint on the test split; its own configuration is used, options win over it.",
     "predict": "Write the test split's emotion probabilities to predictions.jsonl beside the checkpoint.",
 }
 _EXAMPLES = """examples:
@@ -67,7 +59,20 @@ _EXAMPLES = """examples:
   uniemo test --ckpt runs/joint/best.ckpt --data.root /data/EmoSet
   uniemo test --ckpt runs/joint/best.ckpt --data FI --data.root /data/FI
 what can be set: --model.help JointModule, --data.help EmoSet, and below
+--ckpt FILE brings model, data and numbers of the configuration in a checkpoint, and with --trust classes of your own
 """
+_EXPECTED_WARNINGS = (
+    r".*does not have many workers which may be a bottleneck.*",  # the miniature is decoded once, in memory
+    r".*is smaller than the logging interval.*",
+    r".*Checkpoint directory .* exists and is not empty.*",  # the run folder is checked before
+    r".*module\(s\) in eval mode at the start of training.*",  # frozen networks are meant to be
+    r".*isinstance\(treespec, LeafSpec\).*",  # Lightning 2.6 on a newer torch
+    r".*sync_dist=True\)` when logging on epoch level.*",  # metrics are the same on all ranks
+    r".*Using `DistributedSampler` with the dataloaders.*",  # repeated samples are counted once, by their ids
+    r".*The `srun` command is available.*",
+    r".*this fit will run with no optimizer.*",  # of a baseline that has nothing to train
+    r".*lr_scheduler\.step\(\)` before `optimizer\.step\(\)`.*",  # on resume, by Lightning's own order
+)
 
 
 class _Parser(LightningArgumentParser):
@@ -82,14 +87,13 @@ class TrainingCLI(LightningCLI):
     """Lightning's command line with run folders, one-line errors and configurations out of checkpoints.
 
     Args:
-        words: the command and its options, as :func:`uniemo.cli.words.prepare` leaves them.
+        args: the command and its options, as :func:`uniemo.cli.arguments.prepare` leaves them.
         checkpoint: what ``--ckpt`` says about itself, None without one.
     """
 
-    def __init__(self, words: list[str], checkpoint: CheckpointInfo | None) -> None:
+    def __init__(self, args: list[str], checkpoint: CheckpointInfo | None) -> None:
         self.checkpoint = checkpoint
-        common: dict[str, Any] = {"prog": "uniemo", "allow_abbrev": False}
-        parser_kwargs: dict[str, Any] = dict(common)
+        parser_kwargs: dict[str, Any] = {"prog": "uniemo", "allow_abbrev": False}
         for command, text in _DESCRIPTIONS.items():
             parser_kwargs[command] = {"description": text, "allow_abbrev": False}
         super().__init__(
@@ -102,25 +106,27 @@ class TrainingCLI(LightningCLI):
             subclass_mode_model=True,
             subclass_mode_data=True,
             auto_configure_optimizers=False,
-            args=words,
+            args=args,
         )
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:  # noqa: ANN401
-        """Parse; the warning about both ``args`` and ``sys.argv`` does not concern a console script."""
-        for word in args:
-            path = word.removeprefix("--config=")
-            if path != word and "\n" not in path:  # a file, not what a checkpoint holds
-                check_values(yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}, parser)
-        check_values(values(args), parser)
+        """Parse, then check the files for what jsonargparse passes over."""
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="LightningCLI's args parameter")
             super().parse_arguments(parser, args)
+        parsed = self.config[self.config.subcommand]
+        check_sections(parsed, parser)
+        for arg in args:
+            path = arg.removeprefix("--config=")
+            if path != arg and "\n" not in path:  # a file, not what a checkpoint holds
+                check_keys(read_config(Path(path)), parsed.as_dict())
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the run folder, the configurable callbacks and one seed for all."""
+        flag: dict[str, Any] = {"type": bool, "nargs": "?", "const": True, "default": False}
         parser.add_argument("--run_dir", type=str | None, default=None, help="run folder (default runs/<stage>)")
-        parser.add_argument("--resume", type=bool, default=False, help="go on from last.ckpt of the run folder")
-        parser.add_argument("--overwrite", type=bool, default=False, help="train into a folder that holds a run")
+        parser.add_argument("--resume", **flag, help="go on from last.ckpt of the run folder")
+        parser.add_argument("--overwrite", **flag, help="train into a folder that holds a run")
         parser.add_argument(
             "--weights",
             type=Literal["pretrained", "random"],
@@ -141,69 +147,30 @@ class TrainingCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Settle the run folder and the checkpoint before anything is built."""
         config = self.config[self.config.subcommand]
-        check_devices(config.trainer.devices, on_cpu(str(config.trainer.accelerator)), cpu_cores())
+        check_devices(config.trainer.devices, str(config.trainer.accelerator))
         kind = _class_of(config.model)
-        stage = kind.method or kind.stage
         strategy = config.trainer.strategy
         name = strategy if isinstance(strategy, str) else str(strategy.class_path)
-        check_strategy(name, stage, draws="diffusion" in config.model.init_args)
-        given = config.run_dir or config.trainer.default_root_dir
+        check_strategy(name, kind.method or kind.stage, generates="diffusion" in config.model.init_args)
         if self.config.subcommand == "fit":
-            self.run_dir = Path(given or f"runs/{stage}").expanduser()
-            self._settle_fit(config)
+            given = config.run_dir or config.trainer.default_root_dir
+            self.run_dir = Path(given or f"runs/{kind.method or kind.stage}").expanduser()
+            resume = bool(config.resume or config.ckpt_path == "last")
+            self.checkpoint = self.checkpoint or checkpoint_to_resume(self.run_dir, resume, config.overwrite)
         else:
             if self.checkpoint is None:
                 raise UniEmoError(f"uniemo {self.config.subcommand} needs --ckpt; give runs/<stage>/best.ckpt")
-            self.run_dir = Path(config.run_dir or self._folder_beside(self.checkpoint, config)).expanduser()
+            self.run_dir = Path(config.run_dir or folder_of_results(self.checkpoint, config.data)).expanduser()
             if "init_from" in config.model.init_args:
                 config.model.init_args.init_from = None  # the checkpoint holds the weights
-        settle_weights(config)
+        check_weights(config)
         if not kind.trains:
             config.trainer.max_epochs, config.trainer.max_steps = 0, -1
         if self.checkpoint is not None:
             check_stage(self.checkpoint, (kind.stage,))
-            config.ckpt_path = str(self.checkpoint.path)
-            self._take_splits(self.checkpoint, config)
+            config.ckpt_path, config.weights_only = str(self.checkpoint.path), True
+            use_splits_of(self.checkpoint, config.data)
         config.trainer.default_root_dir = str(self.run_dir)
-
-    @staticmethod
-    def _take_splits(checkpoint: CheckpointInfo, config: Namespace) -> None:
-        """Use the splits that the checkpoint was trained with, where they lie beside it and the data is the same."""
-        stored = (yaml.safe_load(checkpoint.config) or {}).get("data", {})
-        before, now = stored.get("init_args", {}), config.data.init_args
-        same = stored.get("class_path") == config.data.class_path
-        same = same and all(before.get(name) == now.get(name) for name in _SAME_DATA)
-        beside = checkpoint.path.parent / SPLIT_FILE
-        if same and now.get("split_file") is None and beside.is_file():
-            now.split_file = str(beside)
-
-    @staticmethod
-    def _folder_beside(checkpoint: CheckpointInfo, config: Namespace) -> Path:
-        """Return the checkpoint's folder; for another dataset one in it, so that no figures are overwritten."""
-        stored = (yaml.safe_load(checkpoint.config) or {}).get("data", {}).get("class_path", "")
-        trained, given = (str(name).rpartition(".")[2] for name in (stored, config.data.class_path))
-        return checkpoint.path.parent if trained in ("", given) else checkpoint.path.parent / given
-
-    def _settle_fit(self, config: Namespace) -> None:
-        """Refuse a folder that holds a run, unless it is to go on."""
-        last = self.run_dir / "last.ckpt"
-        if (config.resume or config.ckpt_path == "last") and self.checkpoint is None:
-            if not last.is_file():
-                raise UniEmoError(f"--resume needs {last}; there is none: leave --resume out or give --run_dir")
-            _, self.checkpoint = read_checkpoint(last)
-        if self.checkpoint is not None or config.overwrite or not self.run_dir.is_dir():
-            return
-        taken = [
-            path.name
-            for path in sorted(self.run_dir.iterdir())
-            if path.name not in _LEFTOVERS and not path.name.startswith((".", "events.out."))
-        ]
-        if taken:
-            go_on = "add --resume to go on, " if last.is_file() else "add "
-            raise UniEmoError(
-                f"--run_dir must be new or empty; {self.run_dir} holds {taken[0]}: {go_on}--overwrite to start again, "
-                "or another --run_dir"
-            )
 
     def instantiate_classes(self) -> None:
         """Build module, data and trainer; what a constructor says about its arguments comes through in one line."""
@@ -212,7 +179,7 @@ class TrainingCLI(LightningCLI):
         except (ValueError, MisconfigurationException) as error:
             cause: BaseException | None = error
             while cause is not None and not isinstance(cause, UniEmoError):
-                cause = cause.__cause__  # jsonargparse wraps it in its own words
+                cause = cause.__cause__  # jsonargparse wraps it
             raise UniEmoError(str(cause or error)) from error
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:  # noqa: ANN401
@@ -238,8 +205,7 @@ class TrainingCLI(LightningCLI):
     def after_instantiate_classes(self) -> None:
         """Look for mistakes before any work; hand the module its resolved configuration."""
         command = str(self.subcommand)
-        splits = {"fit": ("train", "val"), "validate": ("val",)}.get(command, ("test",))
-        self.datamodule.check(splits)
+        self.datamodule.check(_SPLITS[command])
         starting = command == "fit" and self.checkpoint is None
         if starting:
             self.model.check()
@@ -260,7 +226,7 @@ class TrainingCLI(LightningCLI):
             vocabulary=None if self.checkpoint is None else self.checkpoint.vocabulary,
         )
         if command in ("validate", "test"):
-            self.model.label_map()  # or there is nothing to measure
+            self.model.label_map()  # or there is nothing to evaluate
         if command == "fit":
             check_names(self.model.vocabulary, self.datamodule.vocabulary)
         for callback in self.trainer.callbacks:
@@ -268,18 +234,16 @@ class TrainingCLI(LightningCLI):
                 callback.check(self.model, self.datamodule)
 
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
-        """Leave Lightning's own table out: the closing table is ours."""
+        """Leave Lightning's own table out: Summary prints one."""
         arguments = super()._prepare_subcommand_kwargs(subcommand)
         if "verbose" in arguments:
             arguments["verbose"] = False
         return arguments
 
     def _run_subcommand(self, subcommand: str) -> None:
-        """Run, with the libraries' notes off the screen."""
-        if subcommand == "fit" and self.config.fit.overwrite and self.checkpoint is None:
-            for pattern in _WRITTEN if is_first() else ():
-                for path in self.run_dir.glob(pattern):
-                    path.unlink()
+        """Run, and end as the command line does after Ctrl-C and SIGTERM."""
+        if subcommand == "fit" and self.config.fit.overwrite and self.checkpoint is None and is_first():
+            remove_results(self.run_dir)
         try:
             super()._run_subcommand(subcommand)
         except SIGTERMException:
@@ -297,18 +261,18 @@ def _class_of(model: Namespace) -> type[EmotionModule]:
     return kind
 
 
-def run(words: list[str]) -> int:
-    """Run fit, validate, test or predict; ``words`` begin with the command."""
+def run(args: list[str]) -> int:
+    """Run fit, validate, test or predict; ``args`` begin with the command."""
     quiet()
-    if "-h" in words or "--help" in words:
+    if "-h" in args or "--help" in args:
         print(_EXAMPLES)
         checkpoint = None
     else:
-        words, checkpoint = prepare(words)
-    started = "LOCAL_RANK" in os.environ  # by a launcher, for a run of several processes
+        args, checkpoint = prepare(args)
+    launched = "LOCAL_RANK" in os.environ  # by a launcher, for a run of several processes
     try:
-        with ending_with_parent() if started else nullcontext():
-            TrainingCLI(words, checkpoint)
+        with ending_with_parent() if launched else nullcontext():
+            TrainingCLI(args, checkpoint)
     except RuntimeError as error:
         if lost_contact(error):
             raise UniEmoError(LOST) from error
@@ -317,21 +281,11 @@ def run(words: list[str]) -> int:
 
 
 def quiet() -> None:
-    """Keep known-harmless notes of the libraries off the screen."""
+    """Keep expected notes of the libraries off the screen; let jsonargparse put no class in place of a plain value."""
     for name in ("lightning.pytorch", "lightning.fabric"):  # devices, seeds, tips; warnings stay
         logging.getLogger(name).setLevel(logging.WARNING)
     launcher = "lightning.fabric.strategies.launchers.subprocess_script"
     logging.getLogger(launcher).setLevel(logging.INFO)  # why it ends a run: a process has died
-    for message in (
-        r".*does not have many workers which may be a bottleneck.*",  # the miniature is decoded once, in memory
-        r".*is smaller than the logging interval.*",
-        r".*Checkpoint directory .* exists and is not empty.*",  # the run folder is checked before
-        r".*module\(s\) in eval mode at the start of training.*",  # frozen networks are meant to be
-        r".*isinstance\(treespec, LeafSpec\).*",  # Lightning 2.6 on a newer torch
-        r".*sync_dist=True\)` when logging on epoch level.*",  # figures are the same on all ranks
-        r".*Using `DistributedSampler` with the dataloaders.*",  # repeated samples are counted once, by their ids
-        r".*The `srun` command is available.*",
-        r".*this fit will run with no optimizer.*",  # of a baseline that has nothing to train
-        r".*lr_scheduler\.step\(\)` before `optimizer\.step\(\)`.*",  # on resume, by Lightning's own order
-    ):
+    for message in _EXPECTED_WARNINGS:
         warnings.filterwarnings("ignore", message=message)
+    set_parsing_settings(instantiate_subclass_spec_in_any=False, import_path_allowlist=["uniemo"])

@@ -1,4 +1,4 @@
-"""Pictures of what a model draws, one row per emotion."""
+"""Grids of generated images, one row per emotion."""
 
 from __future__ import annotations
 
@@ -37,6 +37,6 @@ def image_grid(rows: Mapping[str, Tensor], zoom_to: int = 64) -> Image.Image:
 
 
 def to_pil(image: Tensor) -> Image.Image:
-    """Turn one image (3, H, W) in [0, 1] into a picture of 8 bits per channel, rounded."""
+    """Return an image (3, H, W) in [0, 1] as a picture of 8 bits per channel, rounded."""
     pixels = image.detach().float().clamp(0, 1).mul(255).round().to(torch.uint8)
     return Image.fromarray(pixels.permute(1, 2, 0).cpu().numpy())  # (H, W, 3)

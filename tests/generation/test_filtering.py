@@ -6,7 +6,7 @@ from trees import drawn_index
 
 from uniemo.data.generated import read_index
 from uniemo.errors import UniEmoError
-from uniemo.feedback.filtering import dual_metric_filter, filter_index
+from uniemo.generation.filtering import dual_metric_filter, filter_index
 
 
 def _reference(emo, sem, low, high, groups=None, criteria="both"):

@@ -1,4 +1,4 @@
-"""The folder in which images gather until all are there, and what becomes of it when a run is stopped."""
+"""The folder in which images gather until all are generated, and what becomes of it when a run is stopped."""
 
 from __future__ import annotations
 
@@ -20,29 +20,29 @@ from uniemo.errors import UniEmoError
 _PLAN = "plan.jsonl"  # the index that the folder will have
 
 
-def unfinished_name(out: Path) -> Path:
+def partial_path(out: Path) -> Path:
     """Return the folder in which the images of ``out`` gather: ``<out>.partial`` beside it."""
     out = Path(os.path.abspath(out))
     return out.with_name(f"{out.name}.partial")
 
 
 @contextmanager
-def unfinished_folder(out: Path, rows: Sequence[dict[str, Any]], resume: bool) -> Iterator[Path]:
+def partial_folder(out: Path, rows: Sequence[dict[str, Any]], resume: bool) -> Iterator[Path]:
     """Yield ``<out>.partial``, which becomes ``out`` when the block ends without an error.
 
     Args:
         out: new or empty folder.
-        rows: of the images that are going to be drawn.
+        rows: of the images to generate.
         resume: go on with the images of a run that was stopped, and keep those of this one when it is: after an error,
-            Ctrl-C or SIGTERM. Without, nothing is left then. Only a process that is killed outright always leaves them.
+            Ctrl-C or SIGTERM. Otherwise nothing is left then. Only a killed process always leaves them.
 
     Raises:
         UniEmoError: there is such a folder, and ``resume`` is not set or it was begun with other images or settings.
     """
-    folder = unfinished_name(out)
+    folder = partial_path(out)
     if folder.exists() and not resume:
         raise UniEmoError(
-            f"--out must have no unfinished images beside it; {folder} holds {_count(folder)} of a run that was "
+            f"--out must have no partial images beside it; {folder} holds {_count(folder)} of a run that was "
             "killed: add --resume to go on with them, or remove it"
         )
     plan = folder / _PLAN
@@ -64,13 +64,13 @@ def unfinished_folder(out: Path, rows: Sequence[dict[str, Any]], resume: bool) -
         else:
             shutil.rmtree(folder, ignore_errors=True)
             for parent in new_parents:
-                with suppress(OSError):  # somebody else's by now
+                with suppress(OSError):  # another process has written there
                     parent.rmdir()
         raise
 
 
 def _compare(folder: Path, before: Sequence[dict[str, Any]], rows: Sequence[dict[str, Any]]) -> None:
-    """Raise UniEmoError unless the rows are those that an unfinished folder was begun with."""
+    """Raise UniEmoError unless the rows are those that a partial folder was begun with."""
     if len(before) != len(rows):
         raise UniEmoError(
             f"--resume must go on as {folder} was begun, with {len(before)} images; got {len(rows)}: set the same "
@@ -87,13 +87,13 @@ def _compare(folder: Path, before: Sequence[dict[str, Any]], rows: Sequence[dict
 
 
 def _count(folder: Path) -> int:
-    """Return how many images are in an unfinished folder."""
+    """Return how many images are in a partial folder."""
     return sum(1 for _ in folder.glob("*/*.png"))
 
 
 @contextmanager
 def _stoppable() -> Iterator[None]:
-    """Let SIGTERM end a block as Ctrl-C does, so that what has to be cleaned up is."""
+    """Let SIGTERM end a block as Ctrl-C does, so that it cleans up."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -1,10 +1,12 @@
-import types
+"""Which splits a command uses for a checkpoint."""
 
 import pytest
 import yaml
 from jsonargparse import Namespace
 
-from uniemo.cli.training import TrainingCLI
+from uniemo.checkpoint import CheckpointInfo
+from uniemo.cli.run_folder import use_splits_of
+from uniemo.vocabulary import Vocabulary
 
 
 def settled(folder, stored, given, write=True):
@@ -12,10 +14,11 @@ def settled(folder, stored, given, write=True):
     if write:
         (folder / "split.json").write_text("{}")
     section = {"data": {"class_path": "uniemo.data.FI", "init_args": stored}}
-    checkpoint = types.SimpleNamespace(path=folder / "best.ckpt", config=yaml.safe_dump(section))
-    config = Namespace(data=Namespace(class_path="uniemo.data.FI", init_args=Namespace(**given)))
-    TrainingCLI._take_splits(checkpoint, config)
-    return config.data.init_args.get("split_file")
+    names = Vocabulary(("awe", "fear"))
+    checkpoint = CheckpointInfo(folder / "best.ckpt", "1", "understanding", names, {}, {}, yaml.safe_dump(section))
+    data = Namespace(class_path="uniemo.data.FI", init_args=Namespace(**given))
+    use_splits_of(checkpoint, data)
+    return data.init_args.get("split_file")
 
 
 def test_the_splits_of_the_run_are_used_on_the_same_data(tmp_path):

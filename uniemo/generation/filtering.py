@@ -35,10 +35,10 @@ if TYPE_CHECKING:
     from uniemo.metrics.clip_networks import EvaluationNetworks
 
 Criteria = Literal["both", "emo_a", "sem_c"]
-_READERS = 4  # threads that decode images while the batch before is scored
+_DECODERS = 4  # threads that decode images while the batch before is scored
 
 
-def _scores(name: str, values: ArrayLike) -> NDArray[np.float64]:
+def _checked(name: str, values: ArrayLike) -> NDArray[np.float64]:
     """Return scores as (N,) float64; UniEmoError for another shape or NaN."""
     scores = np.asarray(values, dtype=np.float64)
     if scores.ndim != 1:
@@ -94,7 +94,7 @@ def dual_metric_filter(
     check_band(low, high)
     if criteria not in get_args(Criteria):
         raise UniEmoError(f"filter criteria must be one of {', '.join(get_args(Criteria))}; got {criteria!r}")
-    scores = {"emo_a": _scores("emotion_score", emotion_score), "sem_c": _scores("clarity_score", clarity_score)}
+    scores = {"emo_a": _checked("emotion_score", emotion_score), "sem_c": _checked("clarity_score", clarity_score)}
     count = len(scores["emo_a"])
     labels = np.zeros(count, dtype=np.int64) if groups is None else np.asarray(groups)
     if len(scores["sem_c"]) != count or labels.shape != (count,):
@@ -122,12 +122,12 @@ def score_index(
 ) -> list[dict[str, Any]]:
     """Score every image of an index and write the scores into it.
 
-    Of several ranks each scores every R-th batch, so that a score does not depend on their number; every rank calls
-    this and gets all rows. Only two batches of images are in memory.
+    Of R ranks each scores every R-th batch, so that a score does not depend on their number; every rank calls this and
+    gets all rows. Only two batches of images are in memory.
 
     Args:
         index: ``.jsonl`` file or its folder.
-        networks: the frozen CLIP that reads the images.
+        networks: the frozen CLIP that the images are scored with.
         classifier: Emo-A on that CLIP's features.
         vocabulary: emotions, scenes and objects; without the latter two ``sem_c`` is null.
         batch_size: images at a time.
@@ -149,8 +149,8 @@ def score_index(
     mine = batches[rank::ranks]
     files = [index.parent / rows[number]["file"] for part in mine for number in part]
     scores: dict[int, tuple[float, float | None]] = {}
-    for part, pictures in zip(mine, read_batches(files, batch_size, _READERS), strict=True):
-        features = networks.clip.features(_stack(pictures, [rows[number]["file"] for number in part]))
+    for part, images in zip(mine, read_batches(files, batch_size, _DECODERS), strict=True):
+        features = networks.clip.features(_stack(images, [rows[number]["file"] for number in part]))
         intended = emotion[part.start : part.stop].to(features.device)
         probability = classifier.probabilities(features).gather(1, intended[:, None]).squeeze(1)  # (n,)
         clarity = [None] * len(part) if reader is None else reader(features).tolist()
@@ -165,24 +165,24 @@ def score_index(
     return scored
 
 
-def _stack(pictures: Sequence[Tensor], names: Sequence[str]) -> Tensor:
-    """Return (n, 3, H, W) in [0, 1] of pictures (3, H, W) in bytes; UniEmoError when their sizes differ."""
-    for name, picture in zip(names, pictures, strict=True):
-        if picture.shape != pictures[0].shape:
+def _stack(images: Sequence[Tensor], names: Sequence[str]) -> Tensor:
+    """Return (n, 3, H, W) in [0, 1] of images (3, H, W) in bytes; UniEmoError when their sizes differ."""
+    for name, image in zip(names, images, strict=True):
+        if image.shape != images[0].shape:
             raise UniEmoError(f"images must all have one size; {name} has not that of {names[0]}: generate again")
-    return to_unit(torch.stack(list(pictures)))
+    return to_unit(torch.stack(list(images)))
 
 
-def _target(output: str | Path) -> Path:
-    """Return the file to write; UniEmoError when something is there already."""
+def _new_file(output: str | Path) -> Path:
+    """Return the file to write; UniEmoError where it or its folder is not new or empty."""
     output = Path(output).expanduser()
     if output.suffix == ".jsonl":
-        if output.exists() and output.stat().st_size:
-            raise UniEmoError(f"filter output must be new or empty; {output} is not: choose another or delete it")
-        return output
-    if output.is_file() or (output.is_dir() and next(output.iterdir(), None) is not None):
-        raise UniEmoError(f"filter output folder must be new or empty; {output} is not: choose another or delete it")
-    return output / "kept.jsonl"
+        target, taken = output, output.exists() and output.stat().st_size > 0
+    else:
+        target, taken = output / "kept.jsonl", output.is_file() or (output.is_dir() and any(output.iterdir()))
+    if taken:
+        raise UniEmoError(f"filter output must be new or empty; {output} is not: choose another or delete it")
+    return target
 
 
 def filter_index(
@@ -216,7 +216,7 @@ def filter_index(
     check_band(low, high)
     if num is not None and num < 1:
         raise UniEmoError(f"filter num must be at least 1; got {num}")
-    target = _target(output)
+    target = _new_file(output)
     index = find_index(index)
     rows = read_index(index)
     bare = [row["file"] for row in rows if not {"emo_a", "sem_c"} <= row.keys()]
@@ -228,7 +228,7 @@ def filter_index(
     names = [intended_emotion(row) for row in rows]
     emotions = sorted(set(names))
     labels = np.array([emotions.index(name) for name in names], dtype=np.int64)
-    emo_a, sem_c = (  # a score that does not decide may be null
+    emo_a, sem_c = (  # a score that is not a criterion may be null
         [_number(row[key]) if criteria in ("both", key) else 0.0 for row in rows] for key in ("emo_a", "sem_c")
     )
     kept = dual_metric_filter(emo_a, sem_c, low, high, labels if ranking == "emotion" else None, criteria)

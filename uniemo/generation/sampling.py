@@ -1,4 +1,4 @@
-"""Writing generated images with an index that says how each was made, by one process or by several."""
+"""Generate folders of images with an index of how each was made, in one process or in several."""
 
 from __future__ import annotations
 
@@ -7,18 +7,15 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
 from uniemo.data.generated import write_index
 from uniemo.data.images import load_images, verify_image
 from uniemo.distributed import broadcast, even_batches, gather, get_rank, get_world_size
+from uniemo.generation.grids import to_pil
 
-_WRITERS = 4  # threads that compress PNGs while the next batch is drawn
+_WRITERS = 4  # threads that compress PNGs while the next batch is generated
 
 
 def plan_images(weights: dict[str, float], num: int, seed: int) -> list[dict[str, Any]]:
@@ -46,49 +43,47 @@ def plan_images(weights: dict[str, float], num: int, seed: int) -> list[dict[str
     ]
 
 
-def draw_images(
+def generate_images(
     folder: Path,
     rows: Sequence[dict[str, Any]],
-    draw: Callable[[Sequence[dict[str, Any]]], Tensor],
+    generate: Callable[[Sequence[dict[str, Any]]], Tensor],
     batch_size: int,
     progress: bool = True,
 ) -> None:
-    """Draw the images of index rows and write PNGs and, at the end, ``index.jsonl`` into a folder.
+    """Generate the images of index rows and write PNGs and, at the end, ``index.jsonl`` into a folder.
 
-    Of several ranks each draws its share, into a folder that all of them see; every rank calls this with the same rows.
-    Images that are in the folder already are left as they are. Only one batch of images is in memory.
+    Of several ranks each generates its share, into a folder that all of them see; every rank calls this with the same
+    rows. Whole images that are in the folder already are kept. Only one batch of images is in memory.
 
     Args:
-        folder: existing or new; callers make it appear at once (:func:`uniemo.feedback.unfinished.unfinished_folder`,
+        folder: existing or new; callers make it appear at once (:func:`uniemo.generation.partial.partial_folder`,
             :func:`uniemo.cache.atomic_write`).
         rows: see :func:`plan_images`.
-        draw: returns (n, 3, H, W) in [0, 1] for n rows, each image by its own row alone.
+        generate: returns (n, 3, H, W) in [0, 1] for n rows, each image by its own row alone.
         batch_size: most rows at a time.
         progress: show a progress bar; the first rank's moves as if all were as quick.
     """
     rank, ranks = get_rank(), get_world_size()
     missing = [number for number, row in enumerate(rows) if verify_image(folder / row["file"])] if rank == 0 else []
-    missing = broadcast(missing, 0)  # before anybody writes
+    missing = broadcast(missing)  # before anybody writes
     for name in {str(Path(row["file"]).parent) for row in rows}:
         (folder / name).mkdir(parents=True, exist_ok=True)
     mine = [rows[number] for number in missing[rank::ranks]]
-    with (
-        ThreadPoolExecutor(_WRITERS) as pool,
-        tqdm(
-            total=len(rows),
-            initial=len(rows) - len(missing),
-            desc="drawing",
-            unit="image",
-            disable=not progress or rank > 0,
-        ) as bar,
-    ):
+    bar = tqdm(
+        total=len(rows),
+        initial=len(rows) - len(missing),
+        desc="generating",
+        unit="image",
+        disable=not progress or rank > 0,
+    )
+    with ThreadPoolExecutor(_WRITERS) as pool, bar:
         writing: list[Future[None]] = []
         for part in even_batches(mine, len(missing), batch_size):
-            pixels = _bytes(draw(part))
+            images = generate(part).cpu()
             for written in writing:
                 written.result()
             writing = [
-                pool.submit(_write, folder / row["file"], image) for row, image in zip(part, pixels, strict=True)
+                pool.submit(_write, folder / row["file"], image) for row, image in zip(part, images, strict=True)
             ]
             bar.update(min(len(part) * ranks, len(rows) - bar.n))
         for written in writing:
@@ -109,13 +104,8 @@ def first_images(folder: Path, rows: Sequence[dict[str, Any]], count: int = 8) -
     return {name: load_images(paths) for name, paths in files.items()}
 
 
-def _bytes(images: Tensor) -> NDArray[np.uint8]:
-    """Return (n, H, W, 3) bytes, rounded, of images (n, 3, H, W) in [0, 1]."""
-    return images.clamp(0, 1).mul(255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
-
-
-def _write(path: Path, pixels: NDArray[np.uint8]) -> None:
-    """Write a PNG, whole or not at all."""
+def _write(path: Path, image: Tensor) -> None:
+    """Write an image (3, H, W) in [0, 1] as PNG, whole or not at all."""
     temporary = path.with_suffix(".tmp")
-    Image.fromarray(pixels).save(temporary, format="PNG")
+    to_pil(image).save(temporary, format="PNG")
     temporary.replace(path)

@@ -19,13 +19,13 @@ from tests.forked import needs_two_cores, two_ranks
 from tests.tiny_runs import assets, trained
 from uniemo.checkpoint import load_model
 from uniemo.cli import main
-from uniemo.cli.devices import processes_to_start
+from uniemo.cli.parsing import processes_to_start
 from uniemo.data.generated import read_index
 from uniemo.distributed import even_batches
 from uniemo.errors import UniEmoError
-from uniemo.feedback.drawing import draw_images, first_images, plan_images
-from uniemo.feedback.filtering import filter_index, score_index
-from uniemo.feedback.unfinished import unfinished_folder
+from uniemo.generation.filtering import filter_index, score_index
+from uniemo.generation.partial import partial_folder
+from uniemo.generation.sampling import first_images, generate_images, plan_images
 from uniemo.launch import cpu_cores, launch
 from uniemo.metrics.classifier import EmotionClassifier
 from uniemo.metrics.clip_networks import EvaluationNetworks
@@ -106,11 +106,11 @@ def test_the_miniatures_images_do_not_depend_on_the_batch():
 
 def test_a_batch_holds_several_emotions(model, tmp_path):
     rows, seen = rows_of(), []
-    draw_images(tmp_path / "one", rows, drawing_of(model, seen), 16, progress=False)
+    generate_images(tmp_path / "one", rows, drawing_of(model, seen), 16, progress=False)
     assert seen == [9]  # three emotions, one batch
     assert read_index(tmp_path / "one") == rows
     for size in (1, 4):
-        draw_images(tmp_path / str(size), rows, drawing_of(model), size, progress=False)
+        generate_images(tmp_path / str(size), rows, drawing_of(model), size, progress=False)
         assert_same_images(pixels(tmp_path / "one"), pixels(tmp_path / str(size)))
     # each is the image of its own emotion and seed
     mixed = {model.vocabulary.emotion_index("awe"): 0.7, model.vocabulary.emotion_index("fear"): 0.3}
@@ -129,14 +129,14 @@ def test_weights_must_be_as_many_as_seeds(model):
 
 def _draw_on_rank(rank, model, rows, folder):
     seen = []
-    draw_images(folder / "two", rows, drawing_of(model, seen), 3, progress=False)
+    generate_images(folder / "two", rows, drawing_of(model, seen), 3, progress=False)
     (folder / f"seen{rank}.json").write_text(json.dumps(seen))
 
 
 @needs_two_cores
 def test_two_ranks_draw_what_one_draws(model, tmp_path):
     rows = rows_of()
-    draw_images(tmp_path / "one", rows, drawing_of(model), 3, progress=False)
+    generate_images(tmp_path / "one", rows, drawing_of(model), 3, progress=False)
     two_ranks(_draw_on_rank, tmp_path, model, rows, tmp_path)
     shares = [json.loads((tmp_path / f"seen{rank}.json").read_text()) for rank in range(2)]
     assert [sum(share) for share in shares] == [5, 4]
@@ -198,7 +198,7 @@ def test_generate_on_two_devices(tmp_path, capfd):
     out, err = capfd.readouterr()
     assert out == "wrote 16 images, index.jsonl and grid.png to two\n"
     assert "16/16" in err
-    assert err.count("drawing:   0%") == 1  # one bar for all
+    assert err.count("generating:   0%") == 1  # one bar for all
     assert_same_images(pixels("one"), pixels("two"))
     assert Path("one/index.jsonl").read_text() == Path("two/index.jsonl").read_text()
     assert Path("two/grid.png").is_file()
@@ -321,7 +321,7 @@ def test_nothing_is_left_without_resume(tmp_path, monkeypatch, error):
 
 def stopped(folder):
     """Be told to stop while drawing into a folder."""
-    with unfinished_folder(folder, rows_of(), resume=False) as unfinished:
+    with partial_folder(folder, rows_of(), resume=False) as unfinished:
         (unfinished / "awe").mkdir()
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(10)
@@ -338,7 +338,7 @@ def test_sigterm_cleans_up(tmp_path):
 
 def failing(folder):
     """Fail before the first image is drawn."""
-    with unfinished_folder(folder, rows_of(), resume=True):
+    with partial_folder(folder, rows_of(), resume=True):
         raise ValueError("no")
 
 
@@ -348,9 +348,9 @@ def test_an_empty_folder_is_replaced_and_none_is_kept_without_images(tmp_path):
     with pytest.raises(ValueError, match="no"):
         failing(out)
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
-    with unfinished_folder(out, rows_of(), resume=True) as folder:
+    with partial_folder(out, rows_of(), resume=True) as folder:
         assert read_index(folder / "plan.jsonl") == rows_of()
         with pytest.raises(UniEmoError, match="with 9 images; got 3"):
-            unfinished_folder(out, rows_of(1), resume=True).__enter__()
+            partial_folder(out, rows_of(1), resume=True).__enter__()
         (folder / "index.jsonl").write_text("{}")
     assert [path.name for path in out.iterdir()] == ["index.jsonl"]

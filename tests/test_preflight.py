@@ -1,0 +1,42 @@
+"""Which processes and strategies a run is refused before it starts."""
+
+import pytest
+
+from uniemo.cli import parsing, preflight
+from uniemo.errors import UniEmoError
+
+
+@pytest.fixture(autouse=True)
+def two_cores(monkeypatch):
+    monkeypatch.setattr(parsing, "cpu_cores", lambda: 2)
+
+
+@pytest.mark.parametrize("devices", [3, "3", 10])
+def test_more_processes_than_cores(devices):
+    with pytest.raises(UniEmoError, match=r"must not exceed the 2 CPU cores .* set --trainer.devices 2 or less"):
+        preflight.check_devices(devices, "cpu")
+
+
+@pytest.mark.parametrize("devices", [0, -1, "x", "", [0]])
+def test_no_number_of_processes(devices):
+    with pytest.raises(UniEmoError, match=r"--trainer.devices must be a number of processes from 1, or auto"):
+        preflight.check_devices(devices, "cpu")
+
+
+@pytest.mark.parametrize(("devices", "accelerator"), [(1, "cpu"), ("2", "cpu"), ("auto", "cpu"), (8, "cuda")])
+def test_what_fits(devices, accelerator):
+    preflight.check_devices(devices, accelerator)
+
+
+@pytest.mark.parametrize("strategy", ["fsdp", "deepspeed_stage_2", "lightning.ModelParallelStrategy"])
+def test_strategies_that_shard_what_is_trained(strategy):
+    with pytest.raises(UniEmoError, match="must leave what is trained whole"):
+        preflight.check_strategy(strategy, "joint", generates=True)
+
+
+def test_the_sharded_unet_needs_a_unet():
+    frozen = "uniemo.modules.strategies.FrozenFSDPStrategy"
+    preflight.check_strategy(frozen, "joint", generates=True)
+    preflight.check_strategy("ddp", "understanding", generates=False)
+    with pytest.raises(UniEmoError, match="must be ddp for understanding"):
+        preflight.check_strategy(frozen, "understanding", generates=False)

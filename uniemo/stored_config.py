@@ -1,0 +1,98 @@
+"""What may be taken from the configuration that a checkpoint holds: nothing that runs code or says where to write."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from uniemo.checkpoint import CheckpointInfo
+from uniemo.errors import UniEmoError
+
+T = TypeVar("T")
+_CALLBACKS = ("best_checkpoint", "last_checkpoint", "generation_metrics", "attention_maps", "explicit_feedback")
+_TRAINER_TEXT = ("precision", "gradient_clip_algorithm", "deterministic")  # beside numbers
+
+
+def stored_config(info: CheckpointInfo, trust: bool = False) -> dict[str, Any]:
+    """Return model, data and plain values of the configuration in a checkpoint.
+
+    Loggers, strategies, callbacks, profilers and output paths are left out; classes are those of uniemo.
+
+    Args:
+        info: the checkpoint.
+        trust: also take model and data classes that are not uniemo's.
+
+    Raises:
+        UniEmoError: no YAML with sections, or a class that is not uniemo's.
+    """
+    try:
+        content = yaml.safe_load(info.config) or {}
+        sections = [content, *(content.get(name, {}) for name in ("model", "data"))]
+        damaged = not all(isinstance(one.get("init_args", {}), dict) for one in sections)
+    except (yaml.YAMLError, RecursionError, AttributeError):
+        damaged = True
+    if damaged:
+        raise UniEmoError(f"checkpoint must hold a configuration; that in {info.path} is damaged: take another")
+    config: dict[str, Any] = {}
+    for name, value in content.items():
+        if name == "seed_everything" and isinstance(value, bool | int):
+            config[name] = value
+        elif name in ("model", "data") and isinstance(value, dict):
+            check_classes(value, info.path, trust)
+            config[name] = {key: value[key] for key in ("class_path", "init_args") if key in value}
+        elif name in (*_CALLBACKS, "trainer") and isinstance(value, dict):
+            text = _TRAINER_TEXT if name == "trainer" else value
+            config[name] = {
+                key: item
+                for key, item in value.items()
+                if item is None or isinstance(item, int | float) or (isinstance(item, str) and key in text)
+            }
+    return config
+
+
+def import_class(class_path: Any, base: type[T], source: str | Path, trust: bool = False) -> type[T]:  # noqa: ANN401
+    """Return a class that a file names, importing nothing that is not uniemo's.
+
+    Args:
+        class_path: for example ``uniemo.data.EmoSet``.
+        base: what the class must derive from.
+        source: the file, for the error.
+        trust: also import a class that is not uniemo's.
+
+    Raises:
+        UniEmoError: it is not uniemo's, does not exist or is of another kind.
+    """
+    _check_class(class_path, source, trust)
+    module, _, name = class_path.rpartition(".")
+    try:
+        kind = getattr(import_module(module), name)
+    except (ImportError, AttributeError, ValueError):
+        kind = None
+    if not (isinstance(kind, type) and issubclass(kind, base)):
+        raise UniEmoError(f"{source} must name a class of kind {base.__name__}; it names {class_path!r}: give another")
+    return kind
+
+
+def check_classes(value: Any, source: Path, trust: bool) -> None:  # noqa: ANN401
+    """Raise UniEmoError where a value of a checkpoint names, anywhere inside, a class that is not uniemo's."""
+    if isinstance(value, dict):
+        for name in ("class_path", "_class_path"):
+            if name in value:
+                _check_class(value[name], source, trust)
+        for item in value.values():
+            check_classes(item, source, trust)
+    elif isinstance(value, list):
+        for item in value:
+            check_classes(item, source, trust)
+
+
+def _check_class(class_path: Any, source: str | Path, trust: bool) -> None:  # noqa: ANN401
+    """Raise UniEmoError unless a class is uniemo's or trusted."""
+    if not isinstance(class_path, str) or not (trust or class_path.startswith("uniemo.")):
+        raise UniEmoError(
+            f"{source} must name classes of uniemo alone; it names {class_path!r}: add --trust if you know where the "
+            "file comes from"
+        )
