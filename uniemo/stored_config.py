@@ -69,7 +69,7 @@ def import_class(class_path: Any, base: type[T], source: str | Path, trust: bool
     module, _, name = class_path.rpartition(".")
     try:
         kind = getattr(import_module(module), name)
-    except (ImportError, AttributeError, ValueError):
+    except (ImportError, AttributeError, TypeError, ValueError):  # also for names that are none
         kind = None
     if not (isinstance(kind, type) and issubclass(kind, base)):
         raise UniEmoError(f"{source} must name a class of kind {base.__name__}; it names {class_path!r}: give another")
