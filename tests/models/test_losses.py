@@ -9,7 +9,7 @@ from uniemo.models.losses import (
     TripletConditionLoss,
     contrastive_loss,
     diffusion_loss,
-    draw_object,
+    sample_object,
 )
 
 TAU = 0.07
@@ -132,18 +132,18 @@ def test_two_ranks_equal_one(tmp_path, form, duplicates):
 def test_drawn_objects_are_there_and_all_get_their_turn():
     objects = torch.tensor([[True, False, True], [False, False, False], [False, True, False]])
     generator = torch.Generator().manual_seed(0)
-    draws = torch.stack([draw_object(objects, torch.rand(3, generator=generator)) for _ in range(400)])
+    draws = torch.stack([sample_object(objects, torch.rand(3, generator=generator)) for _ in range(400)])
     assert set(draws[:, 0].tolist()) == {0, 2}
     assert 140 < int((draws[:, 0] == 0).sum()) < 260
     assert set(draws[:, 1].tolist()) == {-1}
     assert set(draws[:, 2].tolist()) == {1}
-    assert draw_object(torch.zeros(2, 0, dtype=torch.bool), torch.rand(2)).tolist() == [-1, -1]
+    assert sample_object(torch.zeros(2, 0, dtype=torch.bool), torch.rand(2)).tolist() == [-1, -1]
 
 
 def test_lots_share_objects_out_evenly():
     objects = torch.tensor([[False, True, True, False, True]]).expand(6, -1)
     lots = torch.tensor([0.0, 0.3, 0.34, 0.6, 0.7, 1 - 2**-53], dtype=torch.float64)
-    assert draw_object(objects, lots).tolist() == [1, 1, 2, 2, 4, 4]
+    assert sample_object(objects, lots).tolist() == [1, 1, 2, 2, 4, 4]
 
 
 def test_diffusion_loss_is_one_mean_per_sample():

@@ -31,7 +31,7 @@ from uniemo.models.attributes import AttributeBank
 from uniemo.models.diffusion import DiffusionConfig
 from uniemo.models.emotion_space import EmotionSpace, EmotionSpaceConfig, seeded
 from uniemo.models.fusion import ConditionFusion, FusionConfig
-from uniemo.models.losses import Condition, draw_object
+from uniemo.models.losses import Condition, sample_object
 from uniemo.modules.losses import denoising_errors
 from uniemo.modules.optim import RateConfig
 from uniemo.modules.random import sample_uniform
@@ -258,7 +258,7 @@ class EmoGen(GeneratorBaseline):
         scenes = F.one_hot(batch.scene.clamp(min=0), len(self.vocabulary.scenes)).bool()  # (B, S)
         scenes = scenes & (batch.scene >= 0).unsqueeze(1)
         present = torch.cat([scenes, batch.objects], dim=1) & ~batch.generated.unsqueeze(1)  # (B, A)
-        return draw_object(present, sample_uniform(batch.sample_id, self.seed, step, _ATTRIBUTE))
+        return sample_object(present, sample_uniform(batch.sample_id, self.seed, step, _ATTRIBUTE))
 
     # Checkpoints.
 

@@ -91,8 +91,7 @@ class AttributeBank(nn.Module):
         Raises:
             UniEmoError: another shape, or numbers that are negative or not finite.
         """
-        for kind, new in (("scene", scene), ("object", object)):
-            old = self.scene_table if kind == "scene" else self.object_table
+        for kind, old, new in (("scene", self.scene_table, scene), ("object", self.object_table, object)):
             if new.shape != old.shape:
                 raise UniEmoError(f"{kind} table must be {tuple(old.shape)}; got {tuple(new.shape)}, build it anew")
             if not (torch.isfinite(new).all() and (new >= 0).all()):
@@ -158,14 +157,11 @@ def tables_from_images(probabilities: Tensor, scene: Tensor, objects: Tensor, nu
 
 
 def tables_from_text(bank: AttributeBank, classifier: Callable[[Tensor], Tensor]) -> Tables:
-    """Classify the attributes' text embeddings (``source: text``).
+    """Classify the attributes' text embeddings (``source: text``): (S, C) and (O, C), rows sum to one.
 
     Args:
         bank: its text embeddings are used.
         classifier: from (V, E) normalised embeddings to (V, C) logits.
-
-    Returns:
-        (S, C) and (O, C), rows sum to one.
     """
     with torch.no_grad():
         return classifier(bank.scene_text).softmax(dim=-1), classifier(bank.object_text).softmax(dim=-1)
@@ -190,30 +186,21 @@ def tables_from_file(path: str | Path, vocabulary: Vocabulary) -> Tables:
         raise UniEmoError(f"attributes.table must be a JSON file; {str(path)!r} cannot be read ({error})") from error
     if not isinstance(content, dict):
         raise UniEmoError(f"attributes.table must map attribute names to numbers; {str(path)!r} holds no JSON object")
-    split = set(content) <= {"scene", "object"} and all(isinstance(value, dict) for value in content.values())
-    scenes, hits = _read_rows(content.get("scene", {}) if split else content, vocabulary.scenes, vocabulary, path)
-    objects, more = _read_rows(content.get("object", {}) if split else content, vocabulary.objects, vocabulary, path)
-    if hits + more == 0:
+    kinds: tuple[Kind, Kind] = ("scene", "object")
+    if not (set(content) <= set(kinds) and all(isinstance(value, dict) for value in content.values())):
+        content = dict.fromkeys(kinds, content)
+    rows = {kind: {attribute_text(name): row for name, row in content.get(kind, {}).items()} for kind in kinds}
+    names = {"scene": vocabulary.scenes, "object": vocabulary.objects}
+    if not any(attribute_text(name) in rows[kind] for kind in kinds for name in names[kind]):
         raise UniEmoError(f"attributes.table must name attributes of the dataset; {str(path)!r} names none of them")
-    return scenes, objects
-
-
-def _read_rows(
-    rows: dict[str, list[float]], names: Sequence[str], vocabulary: Vocabulary, path: str | Path
-) -> tuple[Tensor, int]:
-    """Return the (V, C) table of ``names`` and how many of them the file knows."""
-    num_emotions = len(vocabulary.emotions)
-    known = {attribute_text(name): row for name, row in rows.items()}
-    table = torch.full((len(names), num_emotions), 1 / num_emotions)
-    hits = 0
-    for index, name in enumerate(names):
-        row = known.get(attribute_text(name))
-        if row is None:
-            continue
-        if not isinstance(row, list) or len(row) != num_emotions:
-            raise UniEmoError(
-                f"attributes.table must give {num_emotions} numbers for {name!r} in {str(path)!r}; got {row}"
-            )
-        table[index] = torch.tensor(row, dtype=torch.float32)
-        hits += 1
-    return table, hits
+    uniform = [1 / len(vocabulary.emotions)] * len(vocabulary.emotions)
+    tables = []
+    for kind in kinds:
+        found = [rows[kind].get(attribute_text(name), uniform) for name in names[kind]]
+        for name, row in zip(names[kind], found, strict=True):
+            if not isinstance(row, list) or len(row) != len(uniform):
+                raise UniEmoError(
+                    f"attributes.table must give {len(uniform)} numbers for {name!r} in {str(path)!r}; got {row}"
+                )
+        tables.append(torch.tensor(found, dtype=torch.float32).reshape(-1, len(uniform)))
+    return tables[0], tables[1]

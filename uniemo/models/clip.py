@@ -138,7 +138,7 @@ def load_clip(name: str) -> ClipParts:
 
 
 def find_clip(name: str) -> None:
-    """Raise the one line that says what is missing, unless a CLIP's weights are here or can be downloaded.
+    """Raise the error about what is missing, unless a CLIP's weights are here or can be downloaded.
 
     Args:
         name: see :func:`load_clip`.
@@ -148,7 +148,7 @@ def find_clip(name: str) -> None:
 
 
 def _look_up(name: str) -> tuple[str | None, str, Path | None]:
-    """Return architecture and tag, or architecture (None for one that the file tells) and the place on disk.
+    """Return architecture and tag, or architecture (None where the file's tensors decide) and the place on disk.
 
     Raises:
         UniEmoError: see :func:`load_clip`.

@@ -1,4 +1,4 @@
-"""The emotion space: what features the images of each emotion have, to draw new ones from."""
+"""The emotion space: the distribution of each emotion's features, to sample new ones from."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ Weights = dict[int, float] | Tensor  # how much of each emotion
 
 @dataclass
 class EmotionSpaceConfig:
-    """How features are drawn for an emotion.
+    """How features of an emotion are sampled.
 
     Attributes:
-        kind: ``bank`` draws whole feature sets of single training images, with a little noise; ``gaussian`` (the
-            paper's) draws each feature on its own from the emotion's mean and standard deviation.
+        kind: ``bank`` takes whole feature sets of single training images, with a little noise; ``gaussian`` (the
+            paper's) samples each feature on its own from the emotion's mean and standard deviation.
         noise: size of the bank's noise, as a share of the emotion's standard deviation.
         bank_size: images kept per emotion.
     """
@@ -58,18 +58,14 @@ class EmotionSpace(nn.Module):
 
     @property
     def fitted(self) -> bool:
-        """Whether there is anything to draw from: images, or a published space's means and deviations."""
+        """Whether there is anything to sample from: images, or a published space's means and deviations."""
         return len(self.bank_emotion) > 0 or any(bool(getattr(self, f"std_{kind}").any()) for kind in self.kinds)
 
     @torch.no_grad()
     def fit(self, features: dict[str, Tensor], emotion: Tensor, bank_size: int = 256, seed: int = 0) -> None:
-        """Take the statistics of training images, seen without augmentation.
+        """Take the statistics of training images, (N, D) of each kind and their emotions (N,), without augmentation.
 
-        Args:
-            features: (N, D) for each of ``kinds``.
-            emotion: (N,) int64.
-            bank_size: most images kept per emotion, chosen by ``seed``; mean and deviation use all.
-            seed: of that choice.
+        Mean and deviation use all images; the bank keeps at most ``bank_size`` of each emotion, chosen by ``seed``.
         """
         emotion = emotion.cpu()
         sums = FeatureSums(self.num_emotions)
@@ -79,7 +75,7 @@ class EmotionSpace(nn.Module):
 
     @torch.no_grad()
     def take(self, sums: FeatureSums, bank: dict[str, Tensor], emotion: Tensor) -> None:
-        """Take over what :meth:`fit` would find; an emotion without images keeps its mean and deviation.
+        """Take over statistics; an emotion without images keeps its mean and deviation.
 
         Args:
             sums: over all training images.
@@ -102,16 +98,13 @@ class EmotionSpace(nn.Module):
         kind: Literal["bank", "gaussian"] = "bank",
         noise: float = 0.1,
     ) -> dict[str, Tensor]:
-        """Draw one feature set per generator for an emotion.
+        """Sample features of an emotion, (n, D) for each of ``kinds``.
 
         Args:
             emotion: its index.
-            generators: one CPU generator per drawn set, so that a set does not depend on the others.
+            generators: n CPU generators, one per sample, so that a sample does not depend on the others.
             kind: see :class:`EmotionSpaceConfig`.
             noise: of ``bank``, a share of the standard deviation.
-
-        Returns:
-            (num, D) for each of ``kinds``.
 
         Raises:
             UniEmoError: nothing fitted yet, no training image had this emotion, or a bank without images.
@@ -128,16 +121,16 @@ class EmotionSpace(nn.Module):
             )
         elif kind == "bank":  # a published emotion space
             raise UniEmoError(
-                "an emotion space of means and deviations only can be drawn from as gaussian, not as bank: "
+                "an emotion space of means and deviations only can be sampled as gaussian, not as bank: "
                 "take --space gaussian"
             )
-        drawn = {}
+        sampled = {}
         for name in self.kinds:
             mean, std = getattr(self, f"mean_{name}")[emotion], getattr(self, f"std_{name}")[emotion]
             shift = torch.stack([torch.randn(len(mean), generator=generator) for generator in generators]).to(mean)
             bank = getattr(self, f"bank_{name}")
-            drawn[name] = mean + std * shift if kind == "gaussian" else bank[rows] + noise * std * shift
-        return drawn
+            sampled[name] = mean + std * shift if kind == "gaussian" else bank[rows] + noise * std * shift
+        return sampled
 
     def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: Any) -> None:  # noqa: ANN401
         """Take the bank's size from the state before it is copied in."""
@@ -151,9 +144,6 @@ class EmotionSpace(nn.Module):
 class FeatureSums:
     """Sums over images by emotion, from which means and deviations follow; in float64, on the CPU.
 
-    Args:
-        num_emotions: C.
-
     Attributes:
         count: (C,) images.
         total: (C, D) sums of the features, by kind.
@@ -166,12 +156,7 @@ class FeatureSums:
         self.squares: dict[str, Tensor] = {}
 
     def add(self, features: dict[str, Tensor], emotion: Tensor) -> None:
-        """Add images.
-
-        Args:
-            features: (B, D) of each kind.
-            emotion: (B,) int64.
-        """
+        """Add images: (B, D) features of each kind, and their emotions (B,) int64."""
         emotion = emotion.cpu()
         self.count += torch.bincount(emotion, minlength=len(self.count))
         for kind, value in features.items():
@@ -188,16 +173,10 @@ class FeatureSums:
 
 
 def bank_rows(emotion: Tensor, num_emotions: int, bank_size: int, seed: int) -> Tensor:
-    """Return which images a bank keeps: at most ``bank_size`` of each emotion, a seeded choice.
-
-    Args:
-        emotion: (N,) int64 of all images, on the CPU.
-        num_emotions: C.
-        bank_size: most images of one emotion.
-        seed: of the choice.
+    """Return which of N images a bank keeps: at most ``bank_size`` of each emotion, chosen by ``seed``.
 
     Returns:
-        (M,) int64 places in ``emotion``, by emotion and in order.
+        (M,) int64 places in ``emotion`` (N,), by emotion and in order.
     """
     generator = torch.Generator().manual_seed(seed)
     kept = []

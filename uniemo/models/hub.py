@@ -38,7 +38,7 @@ def hub_folder(
         patterns: files to download; the first is the name of one at the top.
         missing: the first file that a folder lacks, None where it is complete.
         what: the argument that named the repository, for the error.
-        size: of all files, in words, for the error; empty where it is not known.
+        size: of all files, such as 4.3 GB, for the error; empty where it is not known.
         download: downloads the files and returns their folder; None takes huggingface_hub's ``snapshot_download``.
 
     Raises:

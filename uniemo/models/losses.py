@@ -88,12 +88,12 @@ def _text_to_image(
     return scores.logsumexp(dim=1) - own
 
 
-def draw_object(objects: Tensor, lots: Tensor) -> Tensor:
-    """Draw one of each image's objects, all equally likely.
+def sample_object(objects: Tensor, uniform: Tensor) -> Tensor:
+    """Sample one of each image's objects, all equally likely.
 
     Args:
         objects: (B, O) bool.
-        lots: (B,) uniform in [0, 1), one per image, so that a draw does not depend on the rest of the batch.
+        uniform: (B,) in [0, 1), one per image, so that a choice does not depend on the rest of the batch.
 
     Returns:
         (B,) int64, -1 where an image has no object.
@@ -101,9 +101,9 @@ def draw_object(objects: Tensor, lots: Tensor) -> Tensor:
     if objects.numel() == 0:
         return torch.full((len(objects),), -1, dtype=torch.int64, device=objects.device)
     count = objects.sum(dim=1)
-    wanted = torch.minimum((lots.to(objects.device) * count).long(), count - 1)  # from 0; -1 where there is none
-    drawn = (objects.cumsum(dim=1) > wanted.unsqueeze(1)).int().argmax(dim=1)  # first place where so many were passed
-    return torch.where(count > 0, drawn, -1)
+    wanted = torch.minimum((uniform.to(objects.device) * count).long(), count - 1)  # from 0; -1 where there is none
+    chosen = (objects.cumsum(dim=1) > wanted.unsqueeze(1)).int().argmax(dim=1)  # first place where so many were passed
+    return torch.where(count > 0, chosen, -1)
 
 
 def diffusion_loss(prediction: Tensor, target: Tensor) -> Tensor:

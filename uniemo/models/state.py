@@ -1,4 +1,4 @@
-"""Which tensors a checkpoint holds, and loading them with clear words where they do not fit."""
+"""Which tensors a checkpoint holds, and loading them, with errors that name what does not fit."""
 
 from __future__ import annotations
 

@@ -92,8 +92,7 @@ class UniEmoModel(nn.Module):
         head = head or HeadConfig()
         num_emotions = len(vocabulary.emotions)
         if generation is not None:
-            # what is missing is said before anything is loaded
-            find_diffusion(generation.diffusion.path, generation.diffusion.family)
+            find_diffusion(generation.diffusion.path, generation.diffusion.family)  # an error before any work
         clip = load_clip(encoder.clip)
         if encode_names:
             bank = AttributeBank.from_names(vocabulary.scenes, vocabulary.objects, clip.text, num_emotions)
@@ -223,14 +222,14 @@ class UniEmoModel(nn.Module):
         seeds: Sequence[int],
         kind: Literal["bank", "gaussian"] | None = None,
     ) -> Condition:
-        """Draw conditions for an emotion or a mix of emotions, each from its own seed only.
+        """Sample conditions of an emotion or a mix of emotions, each by its own seed only.
 
-        For a mix, each emotion draws its own features and fuses them with its own α; conditions are summed by weight.
+        For a mix, features of each emotion are sampled and fused with its own α; conditions are summed by weight.
 
         Args:
             weights: weight of each emotion, by index or as (C,); scaled to sum to one. One for all or one per seed.
-            seeds: one per condition.
-            kind: how features are drawn; None is the configuration's.
+            seeds: n seeds.
+            kind: how features are sampled; None is the configuration's.
 
         Returns:
             One (n, W) per text encoder.
@@ -240,7 +239,7 @@ class UniEmoModel(nn.Module):
                 seeds; no emotion space yet.
         """
         if isinstance(weights, (dict, Tensor)):
-            return self._sample_mix(emotion_weights(weights, self.vocabulary), seeds, kind)
+            weights = [weights] * len(seeds)
         if len(weights) != len(seeds):
             raise UniEmoError(f"emotion weights must be as many as seeds; got {len(weights)} for {len(seeds)} seeds")
         rows: dict[tuple[tuple[int, float], ...], list[int]] = {}  # by mix
@@ -251,18 +250,18 @@ class UniEmoModel(nn.Module):
         return tuple(torch.cat(own)[place.to(own[0].device)] for own in zip(*parts, strict=True))
 
     def _sample_mix(
-        self, mixed: dict[int, float], seeds: Sequence[int], kind: Literal["bank", "gaussian"] | None
+        self, mix: dict[int, float], seeds: Sequence[int], kind: Literal["bank", "gaussian"] | None
     ) -> Condition:
-        """Draw conditions for one mix of emotions, its weights by index."""
+        """Sample conditions of one mix of emotions, its weights by index."""
         _, _, space = self._generation()
         device = self.bank.scene_table.device
         found = []
-        for emotion in mixed:
+        for emotion in mix:
             generators = [seeded(seed, emotion) for seed in seeds]
-            drawn = space.sample(emotion, generators, kind or self.space_config.kind, self.space_config.noise)
-            found.append(self.condition(drawn, torch.full((len(seeds),), emotion, device=device)))
+            features = space.sample(emotion, generators, kind or self.space_config.kind, self.space_config.noise)
+            found.append(self.condition(features, torch.full((len(seeds),), emotion, device=device)))
         per_encoder = zip(*found, strict=True)
-        return tuple(sum(w * c for w, c in zip(mixed.values(), own, strict=True)) for own in per_encoder)
+        return tuple(sum(w * c for w, c in zip(mix.values(), own, strict=True)) for own in per_encoder)
 
     def generate(
         self,
@@ -284,9 +283,9 @@ class UniEmoModel(nn.Module):
             prompts: one for all or one per image, with ``{}`` where the emotion goes; None is the training prompt.
             steps: denoising steps; None is the configuration's, as for the next ones.
             guidance: scale of classifier-free guidance.
-            kind: how features are drawn.
+            kind: how features are sampled.
             scheduler: class name of a diffusers scheduler.
-            negative_prompt: what the unconditional branch is told.
+            negative_prompt: prompt of the unconditional branch.
             batch_size: images denoised at once.
 
         Returns:

@@ -20,7 +20,7 @@ from uniemo.errors import UniEmoError
 from uniemo.models.attributes import Kind
 from uniemo.models.diffusion import DiffusionBackbone
 from uniemo.models.encoder import EmotionFeatures
-from uniemo.models.losses import Condition, contrastive_loss, draw_object
+from uniemo.models.losses import Condition, contrastive_loss, sample_object
 from uniemo.models.uniemo import UniEmoModel
 from uniemo.modules.random import sample_integers, sample_noise, sample_uniform
 
@@ -85,7 +85,7 @@ def understanding_terms(
             continue
         label = batch.scene
         if kind == "object":
-            label = draw_object(batch.objects, sample_uniform(batch.sample_id, seed, step, _OBJECT))
+            label = sample_object(batch.objects, sample_uniform(batch.sample_id, seed, step, _OBJECT))
         label = torch.where(batch.generated, -1, label)
         text = getattr(model.bank, f"{kind}_text")
         terms[kind] = contrastive_loss(projected, text, label, config.tau, config.duplicates, config.form)

@@ -1,8 +1,8 @@
 """The frozen diffusion model behind one interface: encode images, embed prompts with a condition, loss, generation.
 
 A family of models (Stable Diffusion 1, XL, …) is one file with one subclass of :class:`DiffusionBackbone`. It names the
-diffusers pipeline and its components, and says how prompts are embedded (:meth:`DiffusionBackbone.embed`) and what the
-denoising network is called with (:meth:`DiffusionBackbone.denoise`); anything else can be overridden where a family
+diffusers pipeline and its components, and implements how prompts are embedded (:meth:`DiffusionBackbone.embed`) and what
+the denoising network is called with (:meth:`DiffusionBackbone.denoise`); anything else can be overridden where a family
 differs. A family of the package has its line in :data:`uniemo.models.diffusion.loading.FAMILIES`; one of your own is
 named by ``model.diffusion.family: my_module.MyFamily``.
 """
@@ -122,7 +122,7 @@ class DiffusionBackbone(nn.Module, ABC):
         self.token_norms = tuple(float(weight.norm(dim=1).mean()) for weight in weights)
         self._tokenize = PromptTokenizer(self.tokenizers, config.placeholder)
 
-    # what a family says
+    # of each family
 
     @abstractmethod
     def embed(self, prompts: Sequence[str], condition: Condition | None = None) -> EncodedPrompts:

@@ -1,4 +1,4 @@
-"""Stable Diffusion XL: two text encoders, a pooled embedding, and sizes that the UNet is told."""
+"""Stable Diffusion XL: two text encoders, a pooled embedding, and the image's sizes as inputs of the UNet."""
 
 from __future__ import annotations
 
