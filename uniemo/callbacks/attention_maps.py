@@ -12,10 +12,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from uniemo.cache import atomic_write
-from uniemo.callbacks.image_grid import image_grid, log_picture, to_pil
+from uniemo.callbacks.pictures import log_picture
 from uniemo.data.batch import EmotionBatch
 from uniemo.data.transforms import denormalise
 from uniemo.errors import UniEmoError
+from uniemo.generation.grids import image_grid, to_pil
 from uniemo.metrics.split import SplitMean
 
 

@@ -15,12 +15,13 @@ from torch import Tensor
 
 from uniemo.cache import atomic_write
 from uniemo.callbacks.generation_metrics import VIEWS
-from uniemo.callbacks.image_grid import image_grid, log_picture
+from uniemo.callbacks.pictures import log_picture
 from uniemo.callbacks.protocol import Generates, names_for_clarity
 from uniemo.data.base import EmotionDataModule
 from uniemo.distributed import broadcast, gather, is_first
 from uniemo.errors import UniEmoError
 from uniemo.generation.filtering import Criteria, check_band, filter_index, score_index
+from uniemo.generation.grids import image_grid
 from uniemo.generation.sampling import first_images, generate_images, plan_images
 from uniemo.metrics.classifier_training import emotion_classifier
 from uniemo.metrics.clip_networks import EvaluationNetworks

@@ -12,11 +12,12 @@ import torch
 from torch import Tensor
 
 from uniemo.cache import atomic_write
-from uniemo.callbacks.image_grid import image_grid, log_picture
+from uniemo.callbacks.pictures import log_picture
 from uniemo.callbacks.protocol import Generates, names_for_clarity
 from uniemo.data.base import EmotionDataModule, Split
 from uniemo.distributed import gather
 from uniemo.errors import UniEmoError
+from uniemo.generation.grids import image_grid
 from uniemo.metrics.classifier import EmotionClassifier
 from uniemo.metrics.classifier_training import emotion_classifier
 from uniemo.metrics.clip_networks import EvaluationNetworks

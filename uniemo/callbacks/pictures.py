@@ -1,4 +1,4 @@
-"""Grids of images in the run folder and in TensorBoard."""
+"""Pictures in the run folder and in TensorBoard."""
 
 from __future__ import annotations
 
@@ -9,9 +9,6 @@ import numpy as np
 from PIL import Image
 
 from uniemo.cache import atomic_write
-from uniemo.generation.grids import image_grid, to_pil
-
-__all__ = ["image_grid", "log_picture", "to_pil"]
 
 
 def log_picture(trainer: L.Trainer, picture: Image.Image, name: str) -> Path:

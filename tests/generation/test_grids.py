@@ -1,7 +1,7 @@
 import numpy as np
 import torch
 
-from uniemo.callbacks.image_grid import image_grid, to_pil
+from uniemo.generation.grids import image_grid, to_pil
 
 
 def test_colours_are_rounded_not_cut():
