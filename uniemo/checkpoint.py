@@ -51,6 +51,7 @@ _ABOUT_TYPES: dict[str, type] = {
     **{"version": str, "stage": str, "method": str, "config": str, "vocabulary": dict, "model": dict},
     **{"backbones": dict, "epoch_step": int, "complete": bool},
 }
+_CLASS_KEYS = ("class_path", "_class_path", "family")  # of a diffusion model, which may be a class of the user's
 _REQUIRED = ("version", "stage", "vocabulary", "model", "backbones", "config")
 
 
@@ -154,6 +155,28 @@ def check_stage(info: CheckpointInfo, stages: tuple[str, ...]) -> None:
         )
 
 
+def check_classes(value: Any, source: str | Path, trust: bool) -> None:  # noqa: ANN401
+    """Raise UniEmoError where a value of a checkpoint names, anywhere inside, a class that is not uniemo's."""
+    if isinstance(value, dict):
+        for name in _CLASS_KEYS:
+            if value.get(name) is not None:
+                check_class(value[name], source, trust)
+        for item in value.values():
+            check_classes(item, source, trust)
+    elif isinstance(value, list):
+        for item in value:
+            check_classes(item, source, trust)
+
+
+def check_class(class_path: Any, source: str | Path, trust: bool) -> None:  # noqa: ANN401
+    """Raise UniEmoError unless a class that a checkpoint names is uniemo's or trusted."""
+    if not isinstance(class_path, str) or not (trust or class_path.startswith("uniemo.")):
+        raise UniEmoError(
+            f"{source} must name classes of uniemo alone; it names {class_path!r}: add --trust if you know where the "
+            "file comes from"
+        )
+
+
 def fingerprint(name: str) -> str:
     """Return 12 hex digits that change with the weights behind a backbone's name.
 
@@ -254,7 +277,11 @@ def plain_config(config: Any) -> dict[str, Any]:  # noqa: ANN401
 
 
 def load_model(
-    path: str | Path, stages: tuple[str, ...] = (), generation: bool = False, dtype: str | None = None
+    path: str | Path,
+    stages: tuple[str, ...] = (),
+    generation: bool = False,
+    dtype: str | None = None,
+    trust: bool = False,
 ) -> tuple[UniEmoModel, CheckpointInfo]:
     """Build the model of a checkpoint, in eval mode on the CPU.
 
@@ -263,6 +290,7 @@ def load_model(
         stages: stages that will do; empty for all three.
         generation: with what generation needs; without it no diffusion model is loaded.
         dtype: precision of the diffusion model; None is the checkpoint's.
+        trust: also import classes that are not uniemo's.
 
     Returns:
         The model, and what the checkpoint says about itself.
@@ -271,6 +299,7 @@ def load_model(
         UniEmoError: see :func:`read_checkpoint`; a backbone that cannot be loaded.
     """
     content, info = read_checkpoint(path, stages or STAGES)
+    check_classes(info.model, path, trust)
     with fitting(path):
         return _build(content, info, generation, dtype), info
 

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import yaml
 
-from uniemo.checkpoint import CheckpointInfo
+from uniemo.checkpoint import CheckpointInfo, check_class, check_classes
 from uniemo.errors import UniEmoError
 
 T = TypeVar("T")
@@ -65,7 +65,7 @@ def import_class(class_path: Any, base: type[T], source: str | Path, trust: bool
     Raises:
         UniEmoError: it is not uniemo's, does not exist or is of another kind.
     """
-    _check_class(class_path, source, trust)
+    check_class(class_path, source, trust)
     module, _, name = class_path.rpartition(".")
     try:
         kind = getattr(import_module(module), name)
@@ -74,25 +74,3 @@ def import_class(class_path: Any, base: type[T], source: str | Path, trust: bool
     if not (isinstance(kind, type) and issubclass(kind, base)):
         raise UniEmoError(f"{source} must name a class of kind {base.__name__}; it names {class_path!r}: give another")
     return kind
-
-
-def check_classes(value: Any, source: Path, trust: bool) -> None:  # noqa: ANN401
-    """Raise UniEmoError where a value of a checkpoint names, anywhere inside, a class that is not uniemo's."""
-    if isinstance(value, dict):
-        for name in ("class_path", "_class_path"):
-            if name in value:
-                _check_class(value[name], source, trust)
-        for item in value.values():
-            check_classes(item, source, trust)
-    elif isinstance(value, list):
-        for item in value:
-            check_classes(item, source, trust)
-
-
-def _check_class(class_path: Any, source: str | Path, trust: bool) -> None:  # noqa: ANN401
-    """Raise UniEmoError unless a class is uniemo's or trusted."""
-    if not isinstance(class_path, str) or not (trust or class_path.startswith("uniemo.")):
-        raise UniEmoError(
-            f"{source} must name classes of uniemo alone; it names {class_path!r}: add --trust if you know where the "
-            "file comes from"
-        )

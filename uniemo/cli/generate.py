@@ -207,7 +207,7 @@ def _load(path: Path, baseline: bool, trust: bool) -> Any:  # noqa: ANN401 - a U
         return load_baseline(path, trust).model
     from uniemo.checkpoint import GENERATING, load_model
 
-    return load_model(path, GENERATING, generation=True)[0]
+    return load_model(path, GENERATING, generation=True, trust=trust)[0]
 
 
 def _generate(options: argparse.Namespace, rows: list[dict[str, Any]]) -> None:
