@@ -12,7 +12,7 @@ from uniemo.data import EmoSet
 from uniemo.metrics.classifier import EmotionClassifier
 from uniemo.metrics.clip_networks import FrozenClip
 from uniemo.metrics.feature_cache import cached_features
-from uniemo.metrics.weights import weights_hash
+from uniemo.metrics.network_weights import weights_hash
 from uniemo.miniature.layouts import synthesize
 
 

@@ -9,8 +9,8 @@ from weight_files import pictures, tensor
 from uniemo.errors import UniEmoError
 from uniemo.metrics import imagenet
 from uniemo.metrics.imagenet import EfficientNetLite
+from uniemo.metrics.network_weights import randomise
 from uniemo.metrics.networks import load_network
-from uniemo.metrics.weights import randomise
 
 
 @pytest.fixture(scope="module")

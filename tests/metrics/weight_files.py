@@ -7,7 +7,7 @@ from PIL import Image
 from torch import nn
 
 from uniemo.metrics.inception import fid_inception, torchvision_names
-from uniemo.metrics.weights import randomise
+from uniemo.metrics.network_weights import randomise
 
 
 def pictures(n=2, height=40, width=56, seed=0):

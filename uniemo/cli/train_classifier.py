@@ -85,7 +85,7 @@ def run(words: list[str]) -> int:
     from uniemo.metrics.classifier_training import train_emotion_classifier
     from uniemo.metrics.clip_networks import FrozenClip
     from uniemo.metrics.feature_cache import cached_features
-    from uniemo.metrics.weights import weights_hash
+    from uniemo.metrics.network_weights import weights_hash
 
     clip = FrozenClip(options.clip)
     data = _data(options, clip.image_size)

@@ -17,7 +17,7 @@ from uniemo.cache import atomic_write
 from uniemo.data.emotions import MIKELS_8
 from uniemo.errors import UniEmoError
 from uniemo.metrics.feature_network import NetworkInfo
-from uniemo.metrics.weights import existing_file, load_weights, read_weights, weights_hash
+from uniemo.metrics.network_weights import existing_file, load_weights, read_weights, weights_hash
 
 _WHAT = "emotion classifier"
 _FORMAT = "uniemo emotion classifier 1"

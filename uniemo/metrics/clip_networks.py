@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from uniemo.metrics.feature_network import FeatureNetwork, NetworkInfo, check_images
+from uniemo.metrics.network_weights import weights_hash
 from uniemo.metrics.resizing import resize_and_crop
-from uniemo.metrics.weights import weights_hash
 from uniemo.models.clip import load_clip
 from uniemo.models.hub import RANDOM, random_name
 

@@ -12,8 +12,7 @@ from torchvision.transforms import functional as TF
 
 from uniemo.errors import UniEmoError
 from uniemo.metrics.feature_network import FeatureNetwork, NetworkInfo
-from uniemo.metrics.resizing import resize_and_crop
-from uniemo.metrics.weights import (
+from uniemo.metrics.network_weights import (
     WeightFile,
     existing_file,
     find_weights,
@@ -23,6 +22,7 @@ from uniemo.metrics.weights import (
     torchvision_file,
     weights_hash,
 )
+from uniemo.metrics.resizing import resize_and_crop
 
 RESIZE, CROP = 256, 224  # EmoGen's script; both networks' own
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, also in Places365's run_placesCNN_basic.py

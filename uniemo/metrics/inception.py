@@ -9,8 +9,7 @@ from torch import Tensor, nn
 
 from uniemo.errors import UniEmoError
 from uniemo.metrics.feature_network import FeatureNetwork, NetworkInfo
-from uniemo.metrics.resizing import clean_resize, eight_bit_resize
-from uniemo.metrics.weights import (
+from uniemo.metrics.network_weights import (
     WeightFile,
     existing_file,
     find_weights,
@@ -19,6 +18,7 @@ from uniemo.metrics.weights import (
     read_weights,
     weights_hash,
 )
+from uniemo.metrics.resizing import clean_resize, eight_bit_resize
 
 SIZE = 299  # Szegedy et al. 2016
 FILES = {  # addresses as in cleanfid.downloads_helper and torch_fidelity.feature_extractor_inceptionv3

@@ -13,8 +13,7 @@ from torch import Tensor
 
 from uniemo.errors import UniEmoError
 from uniemo.metrics.feature_network import FeatureNetwork, NetworkInfo
-from uniemo.metrics.resizing import clean_resize, eight_bit_resize
-from uniemo.metrics.weights import (
+from uniemo.metrics.network_weights import (
     existing_file,
     find_weights,
     load_weights,
@@ -23,6 +22,7 @@ from uniemo.metrics.weights import (
     torchvision_file,
     weights_hash,
 )
+from uniemo.metrics.resizing import clean_resize, eight_bit_resize
 
 TRUNKS = {  # what lpips itself loads (lpips.pretrained_networks)
     "alex": "AlexNet_Weights.IMAGENET1K_V1",

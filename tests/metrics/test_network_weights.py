@@ -9,8 +9,8 @@ from huggingface_hub import constants
 from torch import nn
 
 from uniemo.errors import UniEmoError
+from uniemo.metrics.network_weights import WeightFile, find_weights, load_weights, read_weights, weights_hash
 from uniemo.metrics.networks import load_network
-from uniemo.metrics.weights import WeightFile, find_weights, load_weights, read_weights, weights_hash
 
 MISSING = [
     ("fid", None, "inception-2015-12-05.pt", "https://nvlabs-fi-cdn.nvidia.com"),
