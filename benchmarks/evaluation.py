@@ -31,15 +31,17 @@ from torch import Tensor
 from uniemo.data.emotions import MIKELS_8
 from uniemo.data.images import load_images
 from uniemo.metrics.classifier import EmotionClassifier
+from uniemo.metrics.clip_evaluation import clarity_outputs
 from uniemo.metrics.clip_networks import ClipNetwork, MiniatureNetwork
-from uniemo.metrics.evaluator import Evaluator
 from uniemo.metrics.feature_network import FeatureNetwork
 from uniemo.metrics.fid import FeatureStatistics
 from uniemo.metrics.loading import read_batches, to_unit
 from uniemo.metrics.networks import load_network
+from uniemo.metrics.outputs import Output, emotion_output, protocol_outputs
 from uniemo.metrics.pairs import plan_evaluation
-from uniemo.metrics.protocols import STRICT, Reading, clarity_readings, emotion_reading, protocol_readings
-from uniemo.metrics.semantic_clarity import ClarityReader
+from uniemo.metrics.protocols import STRICT
+from uniemo.metrics.sem_c import ZeroShotClarity
+from uniemo.metrics.suite import MetricSuite
 from uniemo.vocabulary import Vocabulary
 
 BATCH = 32
@@ -86,16 +88,15 @@ class Miniature:
         self.network = MiniatureNetwork("miniature:clip")
         torch.manual_seed(0)
         self.classifier = EmotionClassifier(self.network.clip.embed_dim, 8).eval()
-        self.reader = ClarityReader(
-            self.network.clip, Vocabulary(MIKELS_8, ("beach", "mountain"), ("cake", "balloon", "skull"))
-        )
-        self.readings = protocol_readings(
+        vocabulary = Vocabulary(MIKELS_8, ("beach", "mountain"), ("cake", "balloon", "skull"))
+        self.zero_shot = ZeroShotClarity(self.network.clip, vocabulary)
+        self.outputs = protocol_outputs(
             STRICT,
             fid=self.network,
             lpips=self.network,
             clip=self.network,
-            emotion=(emotion_reading(self.network, self.classifier.probabilities),),
-            clarity=clarity_readings(clip=self.network, reader=self.reader.probabilities),
+            emotion=(emotion_output(self.network, self.classifier.probabilities),),
+            clarity=clarity_outputs(self.network, vocabulary),
         )
 
     def fid_features(self, images: Tensor) -> Tensor:
@@ -110,7 +111,7 @@ class Miniature:
 
     def clarity(self, images: Tensor) -> Tensor:
         """Return Sem-C."""
-        return self.reader(self.network.clip.features(images))
+        return self.zero_shot(self.network.clip.features(images))
 
     def bare(self, images: Tensor) -> None:
         """Run the CLIP's image tower and nothing else: no blocks are read."""
@@ -129,13 +130,16 @@ class TrueSize:
         assert isinstance(vision, ClipNetwork)
         torch.manual_seed(0)
         self.classifier = EmotionClassifier(vision.clip.embed_dim, 8).eval()
-        self.readings = protocol_readings(
+        self.outputs = protocol_outputs(
             STRICT,
             fid=self.networks["fid"],
             lpips=self.networks["lpips"],
             clip=vision,
-            emotion=(emotion_reading(vision, self.classifier.probabilities),),
-            clarity=clarity_readings(self.networks["places"], self.networks["imagenet"]),
+            emotion=(emotion_output(vision, self.classifier.probabilities),),
+            clarity={
+                name: Output(self.networks[role], "strict", "probabilities")
+                for name, role in (("objects", "imagenet"), ("scenes", "places"))
+            },
         )
 
     def fid_features(self, images: Tensor) -> Tensor:
@@ -161,14 +165,14 @@ class TrueSize:
             network(images)
 
 
-def real_side(readings: Reading, size: int) -> FeatureStatistics:
+def real_side(output: Output, size: int) -> FeatureStatistics:
     """Return sums of 64 random real images; both ways are given them."""
     statistics: FeatureStatistics | None = None
     images = torch.rand(64, 3, size, size, generator=torch.Generator().manual_seed(1))
     for number, part in enumerate(images.split(8)):
-        features = readings.read(readings.network(part, readings.view))
+        features = output.read(output.network(part, output.view))
         if statistics is None:
-            statistics = FeatureStatistics(8, features.shape[1], readings.identity)
+            statistics = FeatureStatistics.zeros(8, features.shape[1], output.identity)
         statistics.update(features, torch.full((len(part),), number % 8))
     assert statistics is not None
     return statistics
@@ -180,18 +184,18 @@ def one_pass(
     """Evaluate by the engine, bare forward passes on the same batches in between."""
     with clock("engine"):
         plan = plan_evaluation(names, MIKELS_8, [STRICT])
-        evaluator = Evaluator(plan, {"strict": networks.readings}, BATCH)
-        evaluator.use_real("strict", real)
+        suite = MetricSuite(plan, {"strict": networks.outputs}, BATCH)
+        suite.load_real([real])
         batches = read_batches([folder / name for name in plan.names], BATCH)
     for start in range(0, len(plan.names), BATCH):
         with clock("engine"):
             images = to_unit(torch.stack(next(batches)))
-            evaluator.add(images, plan.names[start : start + BATCH])
+            suite.update(images, plan.names[start : start + BATCH])
         with clock("bare"), torch.no_grad():
             networks.bare(images)
     with clock("engine"), clock("result"):
-        figures = evaluator.result()["strict"].figures
-    return {name: figure.value for name, figure in figures.items()}
+        scores = suite.compute()["strict"].scores
+    return {name: score.value for name, score in scores.items()}
 
 
 @torch.no_grad()
@@ -243,8 +247,7 @@ def side_by_side(networks: Miniature | TrueSize, per_emotion: int, size: int, sa
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         names = paint(folder, per_emotion, size)
-        assert networks.readings.fid is not None
-        real = real_side(networks.readings.fid, size)
+        real = real_side(networks.outputs["fid"], size)
         ours = one_pass(networks, folder, names, real, clock)
         theirs = straightforward(networks, folder, names, real, sample, clock)
     times = {
@@ -288,14 +291,13 @@ def peak(count: int) -> float:
     networks.network.clip.visual.transformer.resblocks = networks.network.clip.visual.transformer.resblocks[:1]
     names = {emotion: [f"{emotion}/{number:05d}" for number in range(count // 8)] for emotion in MIKELS_8}
     plan = plan_evaluation(names, MIKELS_8, [STRICT])
-    evaluator = Evaluator(plan, {"strict": networks.readings}, BATCH)
-    assert networks.readings.fid is not None
-    evaluator.use_real("strict", real_side(networks.readings.fid, 32))
+    suite = MetricSuite(plan, {"strict": networks.outputs}, BATCH)
+    suite.load_real([real_side(networks.outputs["fid"], 32)])
     generator = torch.Generator().manual_seed(0)
     for start in range(0, len(plan.names), BATCH):
         part = plan.names[start : start + BATCH]
-        evaluator.add(torch.rand(len(part), 3, 32, 32, generator=generator), part)
-    evaluator.result()
+        suite.update(torch.rand(len(part), 3, 32, 32, generator=generator), part)
+    suite.compute()
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 

@@ -12,11 +12,11 @@ from torch import Tensor
 
 from uniemo.checkpoint import load_model
 from uniemo.data.emoset import EmoSet
-from uniemo.metrics.classifier import EmotionClassifier
 from uniemo.metrics.classifier_training import emotion_classifier
-from uniemo.metrics.clip_networks import EvaluationNetworks
+from uniemo.metrics.clip_evaluation import ClipEvaluation
+from uniemo.metrics.clip_networks import FrozenClip
+from uniemo.metrics.feature_cache import view_of
 from uniemo.metrics.fid import FeatureStatistics
-from uniemo.metrics.generation import evaluate_images, images_by_emotion, real_statistics
 
 SIZES = {"image_size": 64, "diffusion_size": 32}
 VIEWS = ("image", "target")  # the judge reads pictures at the generator's resolution too
@@ -30,11 +30,12 @@ def data() -> EmoSet:
 
 
 @cache
-def judge() -> tuple[EvaluationNetworks, EmotionClassifier, FeatureStatistics]:
-    """Return the networks, the Emo-A classifier and the statistics of the real test paintings at 32 px."""
-    networks = EvaluationNetworks("miniature:clip")
-    classifier, _ = emotion_classifier(networks.clip, data(), VIEWS)
-    return networks, classifier, real_statistics(networks, data().evaluation_loader("test"), data().vocabulary)
+def evaluation() -> tuple[ClipEvaluation, FeatureStatistics]:
+    """Return the metrics and the statistics of the real test paintings at 32 px."""
+    clip = FrozenClip("miniature:clip")
+    classifier, _ = emotion_classifier(clip, data(), VIEWS)
+    metrics = ClipEvaluation(clip, classifier, data().vocabulary)
+    return metrics, metrics.real_statistics(data().evaluation_loader("test"))
 
 
 def _short(figures: dict[str, float]) -> dict[str, float]:
@@ -44,14 +45,18 @@ def _short(figures: dict[str, float]) -> dict[str, float]:
 
 def score(images: dict[str, Tensor], seed: int) -> dict[str, float]:
     """Return the figures of images (n, 3, H, W) in [0, 1] by intended emotion."""
-    networks, classifier, real = judge()
-    return _short(evaluate_images(networks, classifier, images, real, data().vocabulary, seed=seed))
+    metrics, real = evaluation()
+    return _short(metrics.evaluate_images(images, real, seed=seed))
 
 
 def score_real(per_emotion: int, seed: int) -> dict[str, float]:
     """Return the same figures of real test paintings seen at the generator's resolution."""
-    loader = data().evaluation_loader("test", per_emotion)
-    return score(images_by_emotion(loader, data().vocabulary), seed)
+    names = data().vocabulary.emotions
+    images: dict[str, list[Tensor]] = {name: [] for name in names}
+    for batch in data().evaluation_loader("test", per_emotion):
+        for image, label in zip(view_of(batch, "target"), batch.emotion.tolist(), strict=True):
+            images[names[label]].append(image)
+    return score({name: torch.stack(part) for name, part in images.items() if part}, seed)
 
 
 @torch.no_grad()

@@ -24,16 +24,15 @@ MAY_IMPORT = {
     "convert": BASE | {"miniature", "data", "models", "checkpoint", "convert"},
     "models": BASE | {"miniature", "models"},
     "data": BASE | {"miniature", "data"},
-    "metrics": BASE | {"metrics", "models", "data"},
+    "metrics": BASE | {"miniature", "metrics", "models", "data", "checkpoint"},
     "generation": BASE | {"generation", "data", "metrics", "models"},
     "miniature": BASE | {"miniature", "data", "models", "metrics"},
-    "evaluation": BASE | LOW | {"evaluation"},
     "modules": BASE | LOW | {"modules"},
     "baselines": BASE | LOW | {"modules", "baselines"},
     "callbacks": BASE | LOW | {"modules", "callbacks"},
     "studies": BASE | {"studies"},  # starts commands and reads files
     "report": BASE | {"report", "studies"},
-    "cli": BASE | LOW | {"modules", "baselines", "callbacks", "evaluation", "studies", "report", "cli"},
+    "cli": BASE | LOW | {"modules", "baselines", "callbacks", "studies", "report", "cli"},
     "__main__": {"cli"},
     "__init__": BASE,
 }

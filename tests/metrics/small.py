@@ -5,10 +5,11 @@ import torch
 import torch.nn.functional as F
 
 from uniemo.data.emotions import MIKELS_8
-from uniemo.metrics.evaluator import Evaluator
 from uniemo.metrics.feature_network import FeatureNetwork, NetworkInfo
+from uniemo.metrics.outputs import Output, emotion_output, protocol_outputs
 from uniemo.metrics.pairs import plan_evaluation
-from uniemo.metrics.protocols import EMOGEN, STRICT, clarity_readings, emotion_reading, protocol_readings
+from uniemo.metrics.protocols import EMOGEN, STRICT
+from uniemo.metrics.suite import MetricSuite
 
 
 class SmallNetwork(FeatureNetwork):
@@ -63,19 +64,13 @@ def names_of(counts):
     return names, [name for part in names.values() for name in part]
 
 
-def readings_of(network, second=None, protocols=(STRICT, EMOGEN)):
-    """Return readings of every figure for each protocol, all of one network."""
-    emotion = [emotion_reading(network, network.head)]
-    if second is not None:
-        emotion.append(emotion_reading(second, second.head))
+def outputs_of(network, second=None, protocols=(STRICT, EMOGEN)):
+    """Return the outputs for every metric of each protocol, all of one network."""
+    emotion = [emotion_output(one, one.head) for one in (network, second) if one is not None]
+    clarity = {"objects": Output(network, "strict", "probabilities")}
     return {
-        protocol.name: protocol_readings(
-            protocol,
-            fid=network,
-            lpips=network,
-            clip=network,
-            emotion=tuple(emotion),
-            clarity=clarity_readings(network),
+        protocol.name: protocol_outputs(
+            protocol, fid=network, lpips=network, clip=network, emotion=emotion, clarity=clarity
         )
         for protocol in protocols
     }
@@ -96,20 +91,20 @@ def evaluate(network, names, images, real=None, order=None, batch=7, protocols=(
         seed: of pairs and intervals.
     """
     plan = plan_evaluation(names, MIKELS_8, protocols, seed)
-    evaluator = Evaluator(plan, readings_of(network, second, protocols), batch)
+    suite = MetricSuite(plan, outputs_of(network, second, protocols), batch, seed=seed)
     if real is not None:
-        evaluator.add_real(*real)
+        suite.update_real(*real)
     order = list(order or plan.names)
     for start in range(0, len(order), batch):
         part = order[start : start + batch]
-        evaluator.add([images[name] for name in part], part)
-    return evaluator.result(seed)
+        suite.update([images[name] for name in part], part)
+    return suite.compute()
 
 
 def values(result):
     """Return all values and ends of intervals in one array."""
     rows = []
-    for figures in result.values():
-        for figure in figures.figures.values():
-            rows += [(part.value, part.low, part.high) for part in (figure, *figure.by_emotion.values())]
+    for protocol in result.values():
+        for score in protocol.scores.values():
+            rows += [(part.value, part.low, part.high) for part in (score, *score.by_emotion.values())]
     return np.array(rows)

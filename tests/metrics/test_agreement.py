@@ -1,4 +1,4 @@
-"""Figures against other people's code, plain NumPy, closed forms; and what each of EmoGen's habits does to them."""
+"""Metrics against the lpips package and plain NumPy; and what each of EmoGen's habits does to them."""
 
 from dataclasses import replace
 
@@ -8,54 +8,17 @@ import torch
 from cleanfid.fid import frechet_distance as clean_fid
 from PIL import Image
 from small import SmallNetwork, evaluate, names_of, pictures
-from torchmetrics.image.fid import FrechetInceptionDistance
 
 from uniemo.data.emotions import MIKELS_8
 from uniemo.errors import UniEmoError
-from uniemo.metrics import EMOGEN, STRICT, Evaluator, FrechetDistance, PairwiseDistance, Protocol, plan_evaluation
+from uniemo.metrics import EMOGEN, STRICT, MetricSuite, Protocol, plan_evaluation
 from uniemo.metrics.clip_networks import ClipNetwork
 from uniemo.metrics.loading import read_batches
 from uniemo.metrics.networks import load_network
-from uniemo.metrics.protocols import PROTOCOLS, protocol_readings
+from uniemo.metrics.outputs import protocol_outputs
+from uniemo.metrics.protocols import PROTOCOLS
 
 COUNTS = (20, 26)
-
-
-class Pooled(torch.nn.Module):
-    """Features (B, 12) of images in [0, 1], for torchmetrics."""
-
-    num_features = 12
-
-    def forward(self, images):
-        return torch.nn.functional.adaptive_avg_pool2d(images.double(), 2).flatten(1)
-
-
-def test_fid_is_that_of_torchmetrics_and_of_clean_fid():
-    generator = torch.Generator().manual_seed(0)
-    real, generated = (torch.rand(60, 3, 8, 8, generator=generator) ** power for power in (1, 2))
-    theirs = FrechetInceptionDistance(feature=Pooled(), normalize=True).set_dtype(torch.float64)
-    ours, sides = FrechetDistance(12), []
-    for images, is_real in ((real, True), (generated, False)):
-        theirs.update(images, real=is_real)
-        features = Pooled()(images)
-        ours.update(features, real=is_real)
-        sides += [features.numpy().mean(0), np.cov(features.numpy(), rowvar=False)]
-    assert float(ours.compute()) == pytest.approx(float(theirs.compute()), rel=1e-4)
-    assert float(ours.compute()) == pytest.approx(float(clean_fid(*sides)), rel=1e-4)
-
-
-def test_fid_of_known_gaussians_in_closed_form():
-    """Samples whose mean and covariance are exact: FID = |m1 - m2|² + Σ (s1 - s2)² where the axes agree."""
-    corners = np.array(np.meshgrid(*[[-1.0, 1.0]] * 4)).reshape(4, -1).T  # 16 points, mean 0
-    scale = np.sqrt(15 / 16)  # the covariance is unbiased: n / (n - 1)
-    turn = np.linalg.qr(np.random.default_rng(0).normal(size=(4, 4)))[0]
-    std1, std2 = np.array([1.0, 2.0, 3.0, 0.5]), np.array([2.0, 2.0, 1.0, 0.0])
-    mean1, mean2 = np.array([0.0, 1.0, 2.0, 3.0]), np.array([1.0, 1.0, 0.0, 3.5])
-    metric = FrechetDistance(4)
-    metric.update(torch.from_numpy(corners * scale * std1 @ turn.T + mean1), real=True)
-    metric.update(torch.from_numpy(corners * scale * std2 @ turn.T + mean2), real=False)
-    expected = np.square(mean1 - mean2).sum() + np.square(std1 - std2).sum()
-    assert float(metric.compute()) == pytest.approx(expected, rel=1e-10)
 
 
 def test_lpips_is_lpips_on_the_same_pairs():
@@ -63,27 +26,24 @@ def test_lpips_is_lpips_on_the_same_pairs():
     names, every = names_of((5, 4))
     images = dict(zip(every, torch.rand(9, 3, 64, 64, generator=torch.Generator().manual_seed(0)), strict=True))
     plan = plan_evaluation(names, MIKELS_8, [STRICT])
-    evaluator = Evaluator(plan, {"strict": protocol_readings(STRICT, lpips=network)}, batch_size=4)
-    evaluator.add([images[name] for name in plan.names], plan.names)
-    figure = evaluator.result()["strict"].figures["LPIPS"]
+    suite = MetricSuite(plan, {"strict": protocol_outputs(STRICT, lpips=network)}, batch_size=4)
+    suite.update([images[name] for name in plan.names], plan.names)
+    score = suite.compute()["strict"].scores["LPIPS"]
     pairs = plan.pairs["strict"]
     first, second = (torch.stack([images[plan.names[k]] for k in side]) for side in (pairs.first, pairs.second))
     with torch.no_grad():
         theirs = network.model(first, second, normalize=True).flatten()
     by_emotion = [float(theirs[torch.from_numpy(pairs.emotion == label)].double().mean()) for label in range(2)]
-    assert figure.value == pytest.approx(np.mean(by_emotion), rel=1e-5)
-    assert [part.value for part in figure.by_emotion.values()] == pytest.approx(by_emotion, rel=1e-5)
-    metric = PairwiseDistance(2)
-    metric.update(network(first)["maps"], network(second)["maps"], torch.from_numpy(pairs.emotion))
-    assert float(metric.compute()) == pytest.approx(np.mean(by_emotion), rel=1e-5)
+    assert score.value == pytest.approx(np.mean(by_emotion), rel=1e-5)
+    assert [part.value for part in score.by_emotion.values()] == pytest.approx(by_emotion, rel=1e-5)
 
 
-def test_every_figure_equals_plain_numpy():
+def test_every_metric_equals_plain_numpy():
     network = SmallNetwork()
     names, every = names_of(COUNTS)
     images = dict(zip(every, pictures(sum(COUNTS)), strict=True))
     real = pictures(50, seed=1), torch.arange(50) % 2
-    figures = evaluate(network, names, images, real)["strict"].figures
+    scores = evaluate(network, names, images, real)["strict"].scores
 
     def seen(batch):
         pooled = batch.numpy().astype(np.float64).reshape(-1, 3, 4, 2, 4, 2).mean(axis=(3, 5)).reshape(-1, 48)
@@ -115,12 +75,12 @@ def test_every_figure_equals_plain_numpy():
     expected["Sem-D"] = np.mean(
         [np.mean([((features[i] - features[j]) ** 2).mean() for i, j in part]) for part in pairs.values()]
     )
-    assert set(expected) == set(figures)
+    assert set(expected) == set(scores)
     for name, value in expected.items():
-        assert figures[name].value == pytest.approx(float(value), rel=1e-4), name
+        assert scores[name].value == pytest.approx(float(value), rel=1e-4), name
     first = features[labels == 0]
     by_hand = clean_fid(*(f(x) for x in (other[::2], first) for f in (lambda x: x.mean(0), lambda x: np.cov(x.T))))
-    assert figures["FID"].by_emotion["amusement"].value == pytest.approx(float(by_hand), rel=1e-4)
+    assert scores["FID"].by_emotion["amusement"].value == pytest.approx(float(by_hand), rel=1e-4)
 
 
 def test_files_in_any_order_and_form(tmp_path):
@@ -136,12 +96,12 @@ def test_files_in_any_order_and_form(tmp_path):
     for order in (every, every[::-1]):
         plan = plan_evaluation({key: part[::-1] for key, part in names.items()}, MIKELS_8, [STRICT])
         network = SmallNetwork()
-        evaluator = Evaluator(plan, {"strict": protocol_readings(STRICT, lpips=network, clip=network)})
+        suite = MetricSuite(plan, {"strict": protocol_outputs(STRICT, lpips=network, clip=network)})
         start = 0
         for batch in read_batches([tmp_path / f"{name}.png" for name in order], batch_size=5):
-            evaluator.add(batch, order[start : start + len(batch)])
+            suite.update(batch, order[start : start + len(batch)])
             start += len(batch)
-        results.append(evaluator.result()["strict"].figures)
+        results.append(suite.compute()["strict"].scores)
     assert results[0]["LPIPS"].value == pytest.approx(results[1]["LPIPS"].value, rel=1e-6)
     assert results[0]["Sem-D"].value == pytest.approx(results[1]["Sem-D"].value, rel=1e-6)
     small = next(read_batches([tmp_path / f"{every[2]}.png"], size=8))[0]
@@ -155,34 +115,34 @@ def test_files_in_any_order_and_form(tmp_path):
 # EmoGen's habits, one at a time on top of strict. The numbers are what they do on the stated example.
 
 
-def _figure(name, protocol, images, **networks):
+def _score(name, protocol, images, **networks):
     names = {emotion: [f"{emotion}{k}" for k in range(len(part))] for emotion, part in images.items()}
     plan = plan_evaluation(names, MIKELS_8, [protocol])
-    evaluator = Evaluator(plan, {protocol.name: protocol_readings(protocol, **networks)}, 16)
+    suite = MetricSuite(plan, {protocol.name: protocol_outputs(protocol, **networks)}, 16)
     for emotion, part in images.items():
-        evaluator.add(part, names[emotion])
-    return evaluator.result()[protocol.name].figures[name]
+        suite.update(part, names[emotion])
+    return suite.compute()[protocol.name].scores[name]
 
 
 def test_pool_never_reset_mixes_emotions():
     """Two emotions, each of nearly equal pictures (0.2 and 0.8 grey): inside an emotion nothing differs.
 
-    The second draws from both: a pair of different emotions comes in 20 of 39 cases, so that the figure, a mean over
+    The second samples from both: a pair of different emotions comes in 20 of 39 cases, so that the metric, a mean over
     two emotions, is half of 20/39 of the distance between the two greys.
     """
     network = SmallNetwork()
     images = {name: torch.full((20, 3, 8, 8), grey) for name, grey in (("amusement", 0.2), ("awe", 0.8))}
     apart = float((network(images["awe"][:1])["maps"] - network(images["amusement"][:1])["maps"]).square().sum())
-    strict = _figure("LPIPS", replace(STRICT, pairs=400), images, lpips=network)
+    strict = _score("LPIPS", replace(STRICT, pairs=400), images, lpips=network)
     assert strict.value == pytest.approx(0, abs=1e-9)
     habit = replace(STRICT, pairs=400, pool="accumulated", draw="independent")
-    mixed = _figure("LPIPS", habit, images, lpips=network)
+    mixed = _score("LPIPS", habit, images, lpips=network)
     assert mixed.by_emotion["amusement"].value == pytest.approx(0, abs=1e-9)
     assert mixed.value / apart == pytest.approx(20 / 39 / 2, rel=0.1)
 
 
-def test_drawing_pairs_anew_repeats_some():
-    """Ten pictures have 45 pairs: a ring takes each once; 45 drawn anew are about 1 - 1/e of them, the mean moves."""
+def test_independent_pairs_repeat_some():
+    """Ten pictures have 45 pairs: a ring takes each once; 45 sampled anew are about 1 - 1/e of them, the mean moves."""
     network = SmallNetwork()
     images = {"awe": pictures(10)}
     plan = plan_evaluation(
@@ -191,8 +151,8 @@ def test_drawing_pairs_anew_repeats_some():
     pairs = plan.pairs["strict"]
     different = {frozenset(pair) for pair in zip(pairs.first.tolist(), pairs.second.tolist(), strict=True)}
     assert 22 <= len(different) <= 36  # 28.6 expected
-    ring = _figure("Sem-D", replace(STRICT, pairs=45), images, clip=network)
-    anew = _figure("Sem-D", replace(STRICT, pairs=45, draw="independent"), images, clip=network)
+    ring = _score("Sem-D", replace(STRICT, pairs=45), images, clip=network)
+    anew = _score("Sem-D", replace(STRICT, pairs=45, draw="independent"), images, clip=network)
     assert anew.value != pytest.approx(ring.value, rel=1e-3)
     assert anew.value == pytest.approx(ring.value, rel=0.3)
 
@@ -200,8 +160,8 @@ def test_drawing_pairs_anew_repeats_some():
 def test_ten_pairs_make_a_wide_interval():
     network = SmallNetwork()
     images = {"awe": pictures(200, size=8)}
-    few = _figure("Sem-D", replace(STRICT, pairs=10, draw="independent"), images, clip=network)
-    many = _figure("Sem-D", STRICT, images, clip=network)
+    few = _score("Sem-D", replace(STRICT, pairs=10, draw="independent"), images, clip=network)
+    many = _score("Sem-D", STRICT, images, clip=network)
     assert (few.high - few.low) > 2 * (many.high - many.low)
 
 
@@ -209,8 +169,8 @@ def test_missing_rescale_lowers_lpips():
     """Noise at 64 px, AlexNet with random weights: in [0, 1] instead of [-1, 1] LPIPS falls to 0.30 of itself."""
     network = load_network("lpips", "alex@64", random=True)
     images = {"awe": torch.rand(8, 3, 64, 64, generator=torch.Generator().manual_seed(0))}
-    strict = _figure("LPIPS", STRICT, images, lpips=network)
-    habit = _figure("LPIPS", replace(STRICT, lpips_range="unit"), images, lpips=network)
+    strict = _score("LPIPS", STRICT, images, lpips=network)
+    habit = _score("LPIPS", replace(STRICT, lpips_range="unit"), images, lpips=network)
     assert habit.value / strict.value == pytest.approx(0.30, rel=0.1)
 
 
@@ -218,8 +178,8 @@ def test_double_rescale_shrinks_sem_d(clip_folder):
     """Noise through a small random CLIP: divided by 255 twice, pictures are nearly black, Sem-D falls to 4.2e-6."""
     network = ClipNetwork(str(clip_folder))
     images = {"awe": torch.rand(8, 3, 32, 32, generator=torch.Generator().manual_seed(0))}
-    strict = _figure("Sem-D", STRICT, images, clip=network)
-    habit = _figure("Sem-D", replace(STRICT, sem_d_rescale="twice"), images, clip=network)
+    strict = _score("Sem-D", STRICT, images, clip=network)
+    habit = _score("Sem-D", replace(STRICT, sem_d_rescale="twice"), images, clip=network)
     assert habit.value / strict.value == pytest.approx(4.2e-6, rel=0.1)
 
 
@@ -231,8 +191,8 @@ def test_fid_recipe_is_another_view():
     real = pictures(40, seed=1), torch.arange(40) % 2
     protocols = [STRICT, replace(STRICT, name="habit", fid_recipe="torchmetrics")]
     result = evaluate(network, names, images, real, protocols=protocols)
-    assert result["habit"].figures["FID"].value == pytest.approx(result["strict"].figures["FID"].value / 4, rel=1e-4)
-    assert result["habit"].figures["LPIPS"].value == result["strict"].figures["LPIPS"].value
+    assert result["habit"].scores["FID"].value == pytest.approx(result["strict"].scores["FID"].value / 4, rel=1e-4)
+    assert result["habit"].scores["LPIPS"].value == result["strict"].scores["LPIPS"].value
 
 
 def test_protocols_differ_in_what_the_page_says():

@@ -2,14 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from uniemo.errors import UniEmoError
-from uniemo.metrics.bootstrap import (
-    bootstrap_interval,
-    interval,
-    jackknife_interval,
-    resampled_counts,
-    resampled_means,
-)
+from uniemo.metrics.bootstrap import grouped_means, interval, jackknife_interval, resampled_counts, resampled_means
 from uniemo.metrics.fid import frechet_distance, frechet_distance_of_parts
 from uniemo.metrics.pairs import ring_pairs
 
@@ -21,22 +14,31 @@ def test_counts_are_resamples():
     assert (counts == 0).any()
 
 
+def mean_of(values, **options):
+    """Return value, low and high end of the mean over one group."""
+    values = np.asarray(values)[:, None]
+    return grouped_means(values, np.zeros(len(values), dtype=np.int64), **options)[0, 0]
+
+
 def test_mean_covers_the_truth_as_often_as_promised():
     rng = np.random.default_rng(0)
     covered = 0
     for trial in range(200):
-        low, high = bootstrap_interval(rng.exponential(2.0, 60), resamples=300, seed=trial)
+        _, low, high = mean_of(rng.exponential(2.0, 60), seed=trial)
         covered += low <= 2.0 <= high
     assert 0.88 <= covered / 200 <= 0.99
 
 
 def test_groups_are_resampled_by_themselves():
-    values, groups = np.repeat([0.0, 10.0], [30, 10]), np.repeat([0, 1], [30, 10])
-    assert bootstrap_interval(values, groups) == (2.5, 2.5)  # nothing varies inside a group
-    assert bootstrap_interval(values, groups, "group_mean") == (5.0, 5.0)
-    low, high = bootstrap_interval(values)
-    assert low < 2.5 < high
-    assert bootstrap_interval(values, seed=1) == bootstrap_interval(values, seed=1)
+    values, groups = np.repeat([0.0, 10.0], [30, 10])[:, None], np.repeat([0, 2], [30, 10])
+    found = grouped_means(values, groups)[0]
+    assert found[[0, 1, 3]].tolist() == [[2.5] * 3, [0.0] * 3, [10.0] * 3]  # nothing varies inside a group
+    assert np.isnan(found[2]).all()
+    assert grouped_means(values, groups, equal_weights=True)[0, 0].tolist() == [5.0] * 3
+    assert np.isnan(grouped_means(values, groups, seed=None)[0, :, 1:]).all()
+    middle, low, high = mean_of(values[:, 0])
+    assert low < middle < high
+    np.testing.assert_array_equal(mean_of(values[:, 0], seed=1), mean_of(values[:, 0], seed=1))
 
 
 def test_pairs_that_share_images_are_not_independent():
@@ -44,16 +46,19 @@ def test_pairs_that_share_images_are_not_independent():
     rng = np.random.default_rng(0)
     covered, naive = 0, 0
     i, j = ring_pairs(60, 300)
-    for _ in range(150):
+    for _ in range(100):
         image = rng.normal(size=60)
-        distance = (5 + image[i] + image[j] + 0.5 * rng.normal(size=300))[:, None]
+        distance = 5 + image[i] + image[j] + 0.5 * rng.normal(size=300)
         counts = resampled_counts(60, 200, rng)
-        low, high = interval(resampled_means(distance, counts, (i, j))[:, 0])
+        low, high = interval(resampled_means(distance[:, None], counts, (i, j))[:, 0])
         covered += low <= 5 <= high
-        low, high = bootstrap_interval(distance[:, 0], resamples=200)
+        low, high = interval(resampled_means(distance[:, None], resampled_counts(300, 200, rng))[:, 0])
         naive += low <= 5 <= high
-    assert covered / 150 >= 0.88
-    assert naive / 150 < 0.75  # pairs taken for independent promise too much
+    assert covered / 100 >= 0.88
+    assert naive / 100 < 0.75  # pairs taken for independent promise too much
+    same = mean_of(distance, images=(i, j, np.array([60])))
+    assert same[0] == pytest.approx(distance.mean())
+    assert same[1] < same[0] < same[2]
 
 
 def test_jackknife_of_a_mean_is_its_standard_error():
@@ -73,37 +78,17 @@ def test_jackknife_of_a_mean_is_its_standard_error():
     assert half[1] - 1 == pytest.approx((wide[1] - 1) / 2)
 
 
-@pytest.mark.parametrize("count", [10, 40])  # fewer and more rows than features
-def test_distance_of_parts(count):
-    generator = torch.Generator().manual_seed(0)
-    real = torch.randn(100, 20, generator=generator).double() @ torch.randn(20, 20, generator=generator).double()
-    rows = torch.randn(count, 20, generator=generator).double() + 1
-    parts = torch.ones(3, count, dtype=torch.bool)
-    parts[1, ::3] = False
-    parts[2, 5:] = False
-    got = frechet_distance_of_parts(real.mean(0), torch.cov(real.T), rows, parts)
-    for part, distance in zip(parts, got, strict=True):
-        expected = frechet_distance(real.mean(0), torch.cov(real.T), rows[part].mean(0), torch.cov(rows[part].T))
-        assert float(distance) == pytest.approx(float(expected), rel=1e-6)
-
-
-def test_fid_interval_covers_other_draws_of_the_same_generator():
+def test_fid_interval_covers_other_samples_of_the_same_generator():
     generator = torch.Generator().manual_seed(0)
     real = torch.randn(3000, 8, generator=generator).double()
     mean, covariance = real.mean(0), torch.cov(real.T)
     keep = torch.stack([torch.arange(200) % 10 != k for k in range(10)])
-    draws = [torch.randn(200, 8, generator=generator).double() * 1.2 + 0.3 for _ in range(60)]
-    values = [float(frechet_distance(mean, covariance, x.mean(0), torch.cov(x.T))) for x in draws]
+    samples = [torch.randn(200, 8, generator=generator).double() * 1.2 + 0.3 for _ in range(60)]
+    values = [float(frechet_distance(mean, covariance, x.mean(0), torch.cov(x.T))) for x in samples]
     expected = np.mean(values)  # of sets of this size, its bias included
     intervals = [
         jackknife_interval(value, frechet_distance_of_parts(mean, covariance, x, keep))
-        for value, x in zip(values, draws, strict=True)
+        for value, x in zip(values, samples, strict=True)
     ]
     assert np.mean([low <= expected <= high for low, high in intervals]) >= 0.85
-
-
-def test_refusals():
-    for values, statistic in (([], "mean"), ([1.0, np.nan], "mean"), ([[1.0]], "mean"), ([1.0], "median")):
-        with pytest.raises(UniEmoError, match=r"bootstrap needs|statistic must"):
-            bootstrap_interval(values, statistic=statistic)
     assert np.isnan(interval([])).all()

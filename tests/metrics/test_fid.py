@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 import torch
 from cleanfid.fid import frechet_distance as clean_fid
+from torchmetrics.image.fid import FrechetInceptionDistance
 
-from uniemo.errors import UniEmoError
-from uniemo.metrics import FrechetDistance, frechet_distance
+from uniemo.metrics import FID, FeatureStatistics
+from uniemo.metrics.fid import frechet_distance, frechet_distance_of_parts, frechet_estimates
 
 
 def _features(seed, n=200, size=12):
@@ -13,13 +14,13 @@ def _features(seed, n=200, size=12):
     return torch.randn(n, size, generator=generator) @ mix + torch.randn(size, generator=generator)
 
 
-def _metric(real, generated, batch=64):
-    metric = FrechetDistance(real.shape[1])
+def _fid(real, generated, batch=64):
+    metric = FID(1)
     for part in real.split(batch):
-        metric.update(part, real=True)
-    for part in generated.split(batch):
-        metric.update(part, real=False)
-    return metric
+        metric.update_real(part, torch.zeros(len(part), dtype=torch.long))
+    for rows in torch.arange(len(generated)).split(batch):
+        metric.update(generated[rows], emotion=torch.zeros_like(rows), index=rows)
+    return float(metric.compute()["FID"][0, 0])
 
 
 @pytest.mark.parametrize("n", [200, 5])  # with 5 samples of 12 features the covariance is singular
@@ -27,47 +28,78 @@ def test_agrees_with_clean_fid(n):
     real, generated = _features(0, n), _features(1, n)
     arrays = real.double().numpy(), generated.double().numpy()
     reference = clean_fid(*(f(x) for x in arrays for f in (lambda x: x.mean(0), lambda x: np.cov(x, rowvar=False))))
-    assert float(_metric(real, generated).compute()) == pytest.approx(float(reference), rel=1e-4)
+    assert _fid(real, generated) == pytest.approx(float(reference), rel=1e-4)
 
 
-def test_closed_form_gaussians():
-    mean1, mean2 = torch.tensor([1.0, 2.0, 3.0]), torch.tensor([0.0, 2.0, 5.0])
-    std1, std2 = torch.tensor([1.0, 2.0, 0.0]), torch.tensor([3.0, 2.0, 1.0])
-    expected = (mean1 - mean2).square().sum() + (std1 - std2).square().sum()  # commuting covariances
-    turn = torch.linalg.qr(torch.randn(3, 3, generator=torch.Generator().manual_seed(0)).double())[0]
-    first, second = (turn @ torch.diag(std.double() ** 2) @ turn.T for std in (std1, std2))
-    assert float(frechet_distance(mean1, first, mean2, second)) == pytest.approx(float(expected), abs=1e-6)
+class Pooled(torch.nn.Module):
+    """Features (B, 12) of images in [0, 1], for torchmetrics."""
+
+    num_features = 12
+
+    def forward(self, images):
+        return torch.nn.functional.adaptive_avg_pool2d(images.double(), 2).flatten(1)
+
+
+def test_agrees_with_torchmetrics():
+    generator = torch.Generator().manual_seed(0)
+    real, generated = (torch.rand(60, 3, 8, 8, generator=generator) ** power for power in (1, 2))
+    theirs = FrechetInceptionDistance(feature=Pooled(), normalize=True).set_dtype(torch.float64)
+    theirs.update(real, real=True)
+    theirs.update(generated, real=False)
+    assert _fid(Pooled()(real), Pooled()(generated)) == pytest.approx(float(theirs.compute()), rel=1e-4)
+
+
+def test_known_gaussians_in_closed_form():
+    """Samples whose mean and covariance are exact: FID = |m1 - m2|² + Σ (s1 - s2)² where the axes agree."""
+    corners = np.array(np.meshgrid(*[[-1.0, 1.0]] * 4)).reshape(4, -1).T  # 16 points, mean 0
+    scale = np.sqrt(15 / 16)  # the covariance is unbiased: n / (n - 1)
+    turn = np.linalg.qr(np.random.default_rng(0).normal(size=(4, 4)))[0]
+    std1, std2 = np.array([1.0, 2.0, 3.0, 0.5]), np.array([2.0, 2.0, 1.0, 0.0])
+    mean1, mean2 = np.array([0.0, 1.0, 2.0, 3.0]), np.array([1.0, 1.0, 0.0, 3.5])
+    sides = [torch.from_numpy(corners * scale * s @ turn.T + m) for s, m in ((std1, mean1), (std2, mean2))]
+    expected = np.square(mean1 - mean2).sum() + np.square(std1 - std2).sum()
+    assert _fid(*sides) == pytest.approx(expected, rel=1e-6)
 
 
 def test_identity_symmetry_and_order():
     real, generated = _features(0), _features(1)
-    assert float(_metric(real, real).compute()) == pytest.approx(0, abs=1e-6)
-    distance = float(_metric(real, generated).compute())
-    assert float(_metric(generated, real).compute()) == pytest.approx(distance, rel=1e-9)
+    assert _fid(real, real) == pytest.approx(0, abs=1e-6)
+    distance = _fid(real, generated)
+    assert _fid(generated, real) == pytest.approx(distance, rel=1e-5)
     shuffled = generated[torch.randperm(len(generated), generator=torch.Generator().manual_seed(0))]
-    assert float(_metric(real, shuffled, batch=7).compute()) == pytest.approx(distance, rel=1e-9)
+    assert _fid(real, shuffled, batch=7) == pytest.approx(distance, rel=1e-5)
+    assert _fid(real.double() + 100, generated.double() + 100) == pytest.approx(distance, rel=1e-4)
 
 
-def test_far_from_the_origin_keeps_its_precision():
+def test_sums_and_kept_rows_give_the_same_value():
+    """Of more images than features are kept, the value comes from the sums; the interval from the rows alone."""
     real, generated = _features(0), _features(1)
-    shifted = _metric(real.double() + 100, generated.double() + 100).compute()
-    assert float(shifted) == pytest.approx(float(_metric(real, generated).compute()), rel=1e-4)
+    emotion = torch.zeros(200, dtype=torch.long)
+    sums = [FeatureStatistics.zeros(2, 12), FeatureStatistics.zeros(2, 12)]
+    for one, features in zip(sums, (real, generated), strict=True):
+        one.update(features, emotion)
+    every = frechet_estimates(*sums, generated, emotion)
+    some = frechet_estimates(*sums, generated[:100], emotion[:100])
+    assert some[:2, 0].tolist() == pytest.approx(every[:2, 0].tolist(), rel=1e-5)
+    assert every[2].isnan().all()
+    assert (every[0, 1] < every[0, 0]) & (every[0, 0] < every[0, 2])
 
 
-def test_two_ranks_equal_one():
-    real, generated = _features(0), _features(1)
-    ranks = [_metric(real[:80], generated[:150]), _metric(real[80:], generated[150:])]
-    together = FrechetDistance(real.shape[1])
-    assert set(together._reductions.values()) == {torch.sum} or all(
-        reduction.__name__ == "dim_zero_sum" for reduction in together._reductions.values()
-    )
-    for name in together._defaults:
-        setattr(together, name, sum(getattr(rank, name) for rank in ranks))
-    together._update_count = 1
-    assert float(together.compute()) == pytest.approx(float(_metric(real, generated).compute()), rel=1e-9)
+@pytest.mark.parametrize("count", [10, 40])  # fewer and more rows than features
+def test_distance_of_parts(count):
+    generator = torch.Generator().manual_seed(0)
+    real = torch.randn(100, 20, generator=generator).double() @ torch.randn(20, 20, generator=generator).double()
+    rows = torch.randn(count, 20, generator=generator).double() + 1
+    parts = torch.ones(3, count, dtype=torch.bool)
+    parts[1, :3] = False
+    parts[2, 5:] = False
+    got = frechet_distance_of_parts(real.mean(0), torch.cov(real.T), rows, parts)
+    for part, distance in zip(parts, got, strict=True):
+        expected = frechet_distance(real.mean(0), torch.cov(real.T), rows[part].mean(0), torch.cov(rows[part].T))
+        assert float(distance) == pytest.approx(float(expected), rel=1e-6)
 
 
-def test_too_few_samples():
-    for real, generated, side in ((1, 5, "real"), (5, 1, "generated")):
-        with pytest.raises(UniEmoError, match=rf"at least 2 {side} images; got 1"):
-            _metric(_features(0, real), _features(1, generated)).compute()
+@pytest.mark.parametrize(("real", "generated"), [(1, 5), (5, 1)])
+def test_too_few_samples(real, generated):
+    with pytest.raises(ValueError, match="at least 2 images on either side; got 1"):
+        _fid(_features(0, real), _features(1, generated))

@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from uniemo.errors import UniEmoError
-from uniemo.metrics import EMOGEN, STRICT, PairwiseDistance, Protocol, SemanticDiversity, plan_evaluation
-from uniemo.metrics.pair_store import PairStore
-from uniemo.metrics.pairs import ring_pairs
+from uniemo.metrics import EMOGEN, LPIPS, STRICT, Protocol, SemD, plan_evaluation
+from uniemo.metrics.pair_store import NotFiniteError, PairStore
+from uniemo.metrics.pairs import PairPlan, ring_pairs
 
 EMOTIONS = ("awe", "fear", "anger")
 
@@ -79,12 +79,13 @@ def test_plan_refusals():
     ):
         with pytest.raises(UniEmoError, match=match):
             plan_evaluation(names, EMOTIONS, [STRICT])
-    with pytest.raises(UniEmoError, match="pairs must be at least 1"):
-        Protocol("x", pairs=0)
-    with pytest.raises(UniEmoError, match="lpips_range must be one of signed, unit; got 'both'"):
-        Protocol("x", lpips_range="both")
-    with pytest.raises(UniEmoError, match="accumulated pool"):
-        Protocol("x", pool="accumulated")
+    for settings, match in (
+        ({"pairs": 0}, "pairs must be at least 1"),
+        ({"lpips_range": "both"}, "lpips_range must be one of signed, unit; got 'both'"),
+        ({"pool": "accumulated"}, "accumulated pool"),
+    ):
+        with pytest.raises(ValueError, match=match):
+            Protocol("x", **settings)
 
 
 @pytest.mark.parametrize(("draw", "batch"), [("ring", 4), ("ring", 40), ("independent", 4), ("independent", 1)])
@@ -96,45 +97,46 @@ def test_store_gives_every_distance(draw, batch):
     protocol = Protocol("p", pairs=60, draw=draw, pool="accumulated" if draw == "independent" else "emotion")
     plan = plan_evaluation(_names(18, 12), EMOTIONS, [protocol]).pairs["p"]
     store = PairStore(plan.first, plan.second)
+    found = np.full(len(plan.first), np.nan)
     for rows in torch.arange(30).split(batch):
-        assert store.add(rows.tolist(), vectors[rows])
+        pairs, distances = store.add(rows.tolist(), vectors[rows])
+        found[pairs] = distances
     both = vectors.double()
     expected = (both[plan.first] - both[plan.second]).square().sum(1)
-    np.testing.assert_allclose(store.distance, expected, rtol=1e-4, atol=1e-12)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-12)
     assert not store.kept
     assert store.wanted(range(30)) == []
 
 
 def test_close_vectors_lose_nothing():
     vectors = torch.ones(2, 5000) + torch.tensor([[0.0], [1e-4]])
-    store = PairStore(np.array([0]), np.array([1]))
-    assert store.add([0, 1], vectors)
-    assert store.distance[0] == pytest.approx(float((vectors[0] - vectors[1]).double().square().sum()), rel=1e-5)
-    assert store.distance[0] > 0
+    _, (distance,) = PairStore(np.array([0]), np.array([1])).add([0, 1], vectors)
+    assert distance == pytest.approx(float((vectors[0] - vectors[1]).double().square().sum()), rel=1e-5)
+    assert distance > 0
 
 
 def test_metrics_agree_with_numpy():
     generator = torch.Generator().manual_seed(0)
     vectors, emotion = torch.randn(30, 6, generator=generator), torch.arange(30) % 3
-    i, j = map(
-        torch.tensor, zip(*((a, b) for a, b in itertools.combinations(range(30), 2) if a % 3 == b % 3), strict=True)
-    )
+    i, j = map(np.array, zip(*((a, b) for a, b in itertools.combinations(range(30), 2) if a % 3 == b % 3), strict=True))
+    labels = emotion.numpy()[i]
     squares = ((vectors[i].double() - vectors[j].double()) ** 2).sum(1).numpy()
-    expected = [squares[(emotion[i] == label).numpy()].mean() for label in range(3)]
-    lpips, diversity = PairwiseDistance(3, average="none"), SemanticDiversity(4)
-    for rows in torch.arange(len(i)).split(50):
-        lpips.update(vectors[i[rows]], vectors[j[rows]], emotion[i[rows]])
-        diversity.update(vectors[i[rows]], vectors[j[rows]], emotion[i[rows]])
-    np.testing.assert_allclose(lpips.compute(), expected, rtol=1e-6)
-    assert float(diversity.compute()) == pytest.approx(np.mean(expected) / 6, rel=1e-6)  # the fourth has no pairs
-    assert {tuple(x.shape) for x in lpips._defaults.values()} == {(3,)}
-    assert all(reduction.__name__ == "dim_zero_sum" for reduction in lpips._reductions.values())
+    expected = [squares[labels == label].mean() for label in range(3)]
+    for metric, scale in ((LPIPS(PairPlan(i, j, labels)), 1), (SemD(PairPlan(i, j, labels)), 1 / 6)):
+        for rows in torch.arange(30).split(7):
+            metric.update(vectors[rows], emotion=emotion[rows], index=rows)
+        found = metric.compute()[metric.name]
+        np.testing.assert_allclose(found[1:, 0], np.multiply(expected, scale), rtol=1e-6)
+        assert float(found[0, 0]) == pytest.approx(np.mean(expected) * scale, rel=1e-6)
+        metric.reset()
+        metric.update(vectors, emotion=emotion, index=torch.arange(30))
+        torch.testing.assert_close(metric.compute()[metric.name], found, rtol=1e-5, atol=0)
 
 
-@pytest.mark.filterwarnings("ignore:The ``compute`` method")
-def test_metric_refusals():
-    metric = SemanticDiversity(2)
-    with pytest.raises(UniEmoError, match="at least 2 images"):
-        metric.compute()
-    with pytest.raises(UniEmoError, match=r"finite features.*pair 1"):
-        metric.update(torch.tensor([[0.0], [torch.nan]]), torch.ones(2, 1), torch.zeros(2, dtype=torch.long))
+def test_vectors_that_are_not_finite_are_named():
+    vectors = torch.eye(3)
+    vectors[2] = torch.nan
+    metric = LPIPS(PairPlan(np.array([7, 5]), np.array([5, 9]), np.array([0, 0])))
+    with pytest.raises(NotFiniteError) as caught:
+        metric.update(vectors, emotion=torch.zeros(3, dtype=torch.long), index=torch.tensor([5, 7, 9]))
+    assert caught.value.index == [9]

@@ -18,26 +18,26 @@ from uniemo.data.base import EmotionDataModule, Split
 from uniemo.distributed import gather
 from uniemo.errors import UniEmoError
 from uniemo.generation.grids import image_grid
+from uniemo.metrics.base import SuiteMetric
 from uniemo.metrics.classifier import EmotionClassifier
 from uniemo.metrics.classifier_training import emotion_classifier
+from uniemo.metrics.clip_evaluation import ClipEvaluation
 from uniemo.metrics.clip_networks import EvaluationNetworks
 from uniemo.metrics.fid import FeatureStatistics
-from uniemo.metrics.generation import evaluate_loader, evaluate_stream, real_statistics
 from uniemo.metrics.loading import to_unit
-from uniemo.vocabulary import Vocabulary
 
 VIEWS: tuple[Literal["image", "target"], ...] = ("image", "target")  # Emo-A also sees the generator's resolution
 
 
 class GenerationMetrics(L.Callback):
-    """Generate images of every emotion and measure them; modules that cannot generate are left in peace.
+    """Generate images of every emotion and compute their metrics; modules that cannot generate are skipped.
 
-    Of several ranks each draws and looks at its share; only one batch of images is in memory.
+    Each rank generates and looks at its share; only one batch of images is in memory.
 
-    Figures are named after the network that saw the images, for example ``val/FID[miniature-clip]``. Real images of the
-    same split are what FID compares with; in test, the figures of some real images stand beside as ``test/real/…``.
-    On data with other emotions than the module's nothing is measured, since no classifier could tell whether an image
-    evokes what it should; where the data has no scene and object names, Sem-C looks for those that the module knows.
+    Metrics are named after the network that saw the images, for example ``val/FID[miniature-clip]``. Real images of the
+    same split are what FID compares with; in test, the metrics of some real images stand beside as ``test/real/…``.
+    On data with other emotions than the module's nothing is computed, since no classifier could say whether an image
+    evokes what it should; where the data has no scene and object names, Sem-C takes those that the module knows.
 
     Args:
         clip: the frozen CLIP that looks at the images.
@@ -47,9 +47,10 @@ class GenerationMetrics(L.Callback):
         grid_images: images per emotion in the picture.
         steps: denoising steps; null takes the diffusion model's configuration, as for the next two.
         guidance: scale of classifier-free guidance.
-        space: how features are drawn, ``bank`` or ``gaussian``.
+        space: how features are sampled, ``bank`` or ``gaussian``.
         batch_size: images denoised at once.
         seed: of the first image of each emotion.
+        metrics: more metrics; subclasses of :class:`uniemo.metrics.ImageMetric`, for example.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class GenerationMetrics(L.Callback):
         space: Literal["bank", "gaussian"] | None = None,
         batch_size: int = 64,
         seed: int = 0,
+        metrics: list[SuiteMetric] | None = None,
     ) -> None:
         if every_n_epochs < 0:
             raise UniEmoError(f"generation_metrics.every_n_epochs must be at least 0; got {every_n_epochs}")
@@ -79,6 +81,7 @@ class GenerationMetrics(L.Callback):
         self.space = space
         self.batch_size = batch_size
         self.seed = seed
+        self.metrics = metrics or []
         self._networks: EvaluationNetworks | None = None
         self._classifier: EmotionClassifier | None = None
         self._real: dict[str, FeatureStatistics] = {}
@@ -96,7 +99,7 @@ class GenerationMetrics(L.Callback):
         self._measure(trainer, pl_module, "test")
 
     def _measure(self, trainer: L.Trainer, module: L.LightningModule, split: Split) -> None:
-        """Generate, make the grid, and log the figures."""
+        """Generate, make the grid, and log the metrics."""
         log, device = module.log, module.device
         count = self.images[split]
         if count == 0 or not isinstance(module, Generates):
@@ -105,19 +108,19 @@ class GenerationMetrics(L.Callback):
         if set(known.emotions) != set(present.emotions):
             if trainer.is_global_zero:
                 print(
-                    f"generation figures are left out: Emo-A needs data with the model's emotions; this data has "
+                    f"generation metrics are left out: Emo-A needs data with the model's emotions; this data has "
                     f"{', '.join(present.emotions)}",
                     flush=True,
                 )
             return
-        names, data = names_for_clarity(present, known), trainer.datamodule
+        data = trainer.datamodule
         networks, classifier = self._evaluators(data, device)
+        names = names_for_clarity(present, known)
+        evaluation = ClipEvaluation(networks.clip, classifier, names, extra=self.metrics)
         if split not in self._real:
-            self._real[split] = real_statistics(networks, data.evaluation_loader(split), names)
-        generated, shown = self._generated(module, split, names, networks, classifier)
-        real = {}
-        if split == "test":
-            real = evaluate_loader(networks, classifier, data.evaluation_loader(split, count), names)
+            self._real[split] = evaluation.real_statistics(data.evaluation_loader(split))
+        generated, shown = self._generate(module, split, evaluation)
+        real = evaluation.evaluate_loader(data.evaluation_loader(split, count)) if split == "test" else {}
         if trainer.is_global_zero and shown:
             name = f"{split}_generated" + (f"_epoch{trainer.current_epoch:03d}" if trainer.state.fn == "fit" else "")
             log_picture(trainer, image_grid(shown), name)
@@ -130,18 +133,13 @@ class GenerationMetrics(L.Callback):
         if split == "test" and trainer.is_global_zero:
             self._save(Path(trainer.default_root_dir), {"generated": generated, "real": real})
 
-    def _generated(
-        self,
-        module: Generates,
-        split: Split,
-        names: Vocabulary,
-        networks: EvaluationNetworks,
-        classifier: EmotionClassifier,
+    def _generate(
+        self, module: Generates, split: Split, evaluation: ClipEvaluation
     ) -> tuple[dict[str, float], dict[str, Tensor]]:
-        """Draw this rank's share of the images, a batch at a time.
+        """Generate this rank's share of the images, a batch at a time.
 
         Returns:
-            The figures of all ranks' images, and the grid's images (n, 3, H, W) by emotion name.
+            The metrics of all ranks' images, and the grid's images (n, 3, H, W) by emotion name.
         """
         module.prepare_generation()
         vocabulary = module.vocabulary
@@ -158,12 +156,12 @@ class GenerationMetrics(L.Callback):
                         shown[name] = (image * 255).round().to(torch.uint8)
                 yield images
 
-        ids = {name: [f"{name}/{row:06d}" for row in range(self.images[split])] for name in vocabulary.emotions}
-        real = self._real[split]
-        figures = evaluate_stream(networks, classifier, ids, images_of, real, names, batch_size=self.batch_size)
+        emotions = evaluation.vocabulary.emotions
+        ids = {name: [f"{name}/{row:06d}" for row in range(self.images[split])] for name in emotions}
+        values = evaluation.evaluate(ids, images_of, self._real[split], batch_size=self.batch_size)
         every = {name: image for share in gather(shown) for name, image in share.items()}
         rows = {emotion: [every[name] for name in ids[emotion][: self.grid_images]] for emotion in ids}
-        return figures, {emotion: to_unit(torch.stack(row)) for emotion, row in rows.items() if row}
+        return values, {emotion: to_unit(torch.stack(row)) for emotion, row in rows.items() if row}
 
     def _evaluators(
         self, data: EmotionDataModule, device: torch.device
@@ -174,8 +172,8 @@ class GenerationMetrics(L.Callback):
             self._classifier, _ = emotion_classifier(self._networks.clip, data, VIEWS)
         return self._networks, self._classifier
 
-    def _save(self, folder: Path, figures: dict[str, dict[str, float]]) -> None:
-        """Write every figure, those of single emotions included, with the settings."""
+    def _save(self, folder: Path, values: dict[str, dict[str, float]]) -> None:
+        """Write every metric, those of single emotions included, with the settings."""
         settings = {
             "network": self.clip,
             "images_per_emotion": self.images["test"],
@@ -185,4 +183,4 @@ class GenerationMetrics(L.Callback):
             "space": self.space,
         }
         with atomic_write(folder / "test_generation.json") as path:
-            path.write_text(json.dumps({**settings, **figures}, indent=1) + "\n", encoding="utf-8")
+            path.write_text(json.dumps({**settings, **values}, indent=1) + "\n", encoding="utf-8")

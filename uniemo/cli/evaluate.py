@@ -1,4 +1,4 @@
-"""``uniemo evaluate``: the five figures of generated images, by both protocols."""
+"""``uniemo evaluate``: the five metrics of generated images, by both protocols."""
 
 from __future__ import annotations
 
@@ -22,23 +22,25 @@ from uniemo.errors import UniEmoError
 from uniemo.launch import launch, launched_rank, process_group
 
 if TYPE_CHECKING:
-    from uniemo.evaluation.classifiers import CheckpointFacts, Classifier
-    from uniemo.evaluation.comparison import Comparison
-    from uniemo.evaluation.folders import ImageSet
-    from uniemo.evaluation.networks import NetworkSet
+    from uniemo.metrics.comparison import Comparison
+    from uniemo.metrics.emotion_classifiers import CheckpointFacts, Classifier
+    from uniemo.metrics.evaluation import Evaluation
+    from uniemo.metrics.image_sets import ImageSet
+    from uniemo.metrics.memorisation import Memorisation
+    from uniemo.metrics.network_sets import NetworkSet
 
 _DESCRIPTION = """Measure generated images: FID, LPIPS, Emo-A, Sem-C and Sem-D, per emotion and in all.
 
 Two protocols stand side by side: "emogen" repeats the published scripts with their habits, "strict" is the one to rely
 on, with 95 % intervals; only strict has the second classifier. --real and --generated are folders with a folder for
 each emotion, datasets that uniemo knows (of --real the test split), or indexes (.jsonl) of uniemo generate and uniemo
-filter. The JSON result says everything that it takes to repeat the figures; pictures of the confusion matrices and of
-the memorisation check lie beside it. Each image is decoded once and goes through each network once."""
+filter. The JSON result says everything that it takes to repeat it; pictures of the confusion matrices and of the
+memorisation check lie beside it. Each image is decoded once and goes through each network once."""
 
 _EXAMPLES = """networks:
-  auto takes the miniature's small CLIP for what the miniature painted or drew, else the published networks, whose
+  auto takes the miniature's small CLIP for what the miniature painted or generated, else the published networks, whose
   weights are downloaded once or must lie where the error says. --fid, --lpips, --clip, --imagenet and --places name
-  single ones: a registry name (alex, vgg, ViT-L-14 …), a path, random-NAME, or none to leave their figures out.
+  single ones: a registry name (alex, vgg, ViT-L-14 …), a path, random-NAME, or none to leave their metrics out.
 
 examples:
   uniemo evaluate --real miniature:emoset --generated out/ --output result.json
@@ -113,10 +115,10 @@ def run(words: list[str]) -> int:
 
 def _evaluate(options: argparse.Namespace, words: list[str]) -> None:
     """Measure this rank's share of the images; the first rank writes the result."""
-    from uniemo.evaluation.classifiers import read_facts
-    from uniemo.evaluation.comparison import Settings, prepare
-    from uniemo.evaluation.folders import label_space, read_images
-    from uniemo.evaluation.run import measure
+    from uniemo.metrics.comparison import Settings, prepare
+    from uniemo.metrics.emotion_classifiers import read_facts
+    from uniemo.metrics.evaluation import measure
+    from uniemo.metrics.image_sets import label_space, read_images
     from uniemo.metrics.protocols import PROTOCOLS, STRICT
 
     facts = None if options.ckpt is None else read_facts(options.ckpt, "leave it out, give --train")
@@ -144,7 +146,7 @@ def _evaluate(options: argparse.Namespace, words: list[str]) -> None:
         about["checkpoint"] = facts.about
     found = None if train is None else _memorisation(options, comparison, train, networks)
     evaluation = dataclasses.replace(evaluation, notes=(*notes, *evaluation.notes))
-    _report(options.output, evaluation, settings, about, found)
+    _report(options.output, evaluation, about, found)
 
 
 def _check_output(path: Path, overwrite: bool) -> None:
@@ -161,8 +163,8 @@ def _networks(
     options: argparse.Namespace, comparison: Comparison, facts: CheckpointFacts | None, device: str
 ) -> tuple[NetworkSet, list[Classifier], list[str]]:
     """Return networks, classifiers and what is to be said about them."""
-    from uniemo.evaluation.classifiers import choose_classifiers, training_data
-    from uniemo.evaluation.networks import MINIATURE, NONE, RANDOM, choose_set, load_clip, load_set, names_for_clarity
+    from uniemo.metrics.emotion_classifiers import choose_classifiers, training_data
+    from uniemo.metrics.network_sets import MINIATURE, NONE, RANDOM, choose_set, load_clip, load_set, names_for_clarity
     from uniemo.metrics.protocols import PROTOCOLS
 
     real, emotions = comparison.real, comparison.emotions
@@ -195,9 +197,11 @@ def _networks(
     return networks, classifiers, notes
 
 
-def _memorisation(options: argparse.Namespace, comparison: Comparison, train: ImageSet, networks: NetworkSet) -> Any:  # noqa: ANN401
+def _memorisation(
+    options: argparse.Namespace, comparison: Comparison, train: ImageSet, networks: NetworkSet
+) -> Memorisation:
     """Look up the nearest training images."""
-    from uniemo.evaluation.memorisation import check_memorisation
+    from uniemo.metrics.memorisation import check_memorisation
 
     if networks.clip is None:
         raise UniEmoError("--train needs a CLIP to compare images; got --clip none: name one")
@@ -213,21 +217,21 @@ def _memorisation(options: argparse.Namespace, comparison: Comparison, train: Im
     )
 
 
-def _report(output: Path, evaluation: Any, settings: Any, about: dict[str, Any], found: Any) -> None:  # noqa: ANN401
+def _report(output: Path, evaluation: Evaluation, about: dict[str, Any], found: Memorisation | None) -> None:
     """Write the result and its pictures, print the table."""
-    from uniemo.evaluation.memorisation import draw_memorisation
-    from uniemo.evaluation.report import draw_confusion, table
-    from uniemo.evaluation.result import as_result, write_result
+    from uniemo.metrics.memorisation import plot_memorisation
+    from uniemo.metrics.result import as_result, write_result
+    from uniemo.metrics.result_table import plot_confusion, table
 
-    result = as_result(evaluation, settings, about)
+    result = as_result(evaluation, about)
     written = [output]
     confusion = output.with_name(f"{output.stem}.confusion.png")
-    if draw_confusion(result, confusion):
+    if plot_confusion(result, confusion):
         written.append(confusion)
     if found is not None:
         result["memorisation"] = found.as_result()
         written.append(output.with_name(f"{output.stem}.memorisation.png"))
-        draw_memorisation(found, evaluation.comparison.generated, written[-1])
+        plot_memorisation(found, evaluation.comparison.generated, written[-1])
     write_result(output, result)
     print(table(result))
     if found is not None:

@@ -126,7 +126,7 @@ def _data(options: argparse.Namespace, sample: Path) -> tuple[Any, str]:
         sample: a generated image; without a checkpoint its size is the second view's, which the classifier learns too.
     """
     from uniemo.data.images import read_image
-    from uniemo.evaluation.classifiers import data_module, read_facts
+    from uniemo.metrics.emotion_classifiers import data_module, read_facts
 
     if options.ckpt is not None:
         facts = read_facts(options.ckpt, "give --data.root", options.root)

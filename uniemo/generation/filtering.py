@@ -138,12 +138,12 @@ def score_index(
     Raises:
         UniEmoError: unusable index, unknown emotion, unreadable image.
     """
-    from uniemo.metrics.semantic_clarity import ClarityReader
+    from uniemo.metrics.sem_c import ZeroShotClarity
 
     index = find_index(index)
     rows = read_index(index)
     emotion = torch.from_numpy(emotion_labels(rows, vocabulary))
-    reader = ClarityReader(networks.clip, vocabulary) if vocabulary.scenes or vocabulary.objects else None
+    reader = ZeroShotClarity(networks.clip, vocabulary) if vocabulary.scenes or vocabulary.objects else None
     rank, ranks = get_rank(), get_world_size()
     batches = [range(start, min(start + batch_size, len(rows))) for start in range(0, len(rows), batch_size)]
     mine = batches[rank::ranks]

@@ -1,26 +1,27 @@
-"""95 % intervals: the bootstrap for means, a grouped jackknife for the Fréchet distance."""
+"""Means with 95 % intervals: the bootstrap for means, a grouped jackknife for the Fréchet distance.
+
+scipy.stats.bootstrap does not fit: images of an emotion, and pairs that share images, are resampled by group, and the
+resamples of one emotion are the same for every metric, so that metrics rise and fall as one.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-
-from uniemo.errors import UniEmoError
 
 LEVEL = 0.95
 RESAMPLES = 1000
 FOLDS = 10
 
 Array = NDArray[np.float64]
-Pairs = tuple[NDArray[np.int64], NDArray[np.int64]]
+Indices = NDArray[np.int64]
+Pairs = tuple[Indices, Indices]
 
 
 def resampled_counts(count: int, resamples: int, rng: np.random.Generator) -> Array:
-    """Return how often each of ``count`` things is drawn in each resample, (R, n); every row sums to n."""
-    drawn = rng.integers(count, size=(resamples, count)) + count * np.arange(resamples)[:, None]
-    return np.bincount(drawn.ravel(), minlength=resamples * count).reshape(resamples, count).astype(np.float64)
+    """Return how often each of ``count`` items is sampled in each resample, (R, n); every row sums to n."""
+    chosen = rng.integers(count, size=(resamples, count)) + count * np.arange(resamples)[:, None]
+    return np.bincount(chosen.ravel(), minlength=resamples * count).reshape(resamples, count).astype(np.float64)
 
 
 def resampled_means(values: Array, counts: Array, pairs: Pairs | None = None) -> Array:
@@ -28,7 +29,7 @@ def resampled_means(values: Array, counts: Array, pairs: Pairs | None = None) ->
 
     Args:
         values: (m, K), of images or, with ``pairs``, of pairs of images.
-        counts: (R, n) how often each image is drawn.
+        counts: (R, n) how often each image is sampled.
         pairs: the two images (m,), (m,) of each pair. A pair counts as often as the product of its images' counts,
             since pairs that share an image are not independent; the interval errs on the wide side.
     """
@@ -44,8 +45,8 @@ def bootstrap_means(
 
     Args:
         values: (m, K), of ``count`` images or, with ``pairs``, of pairs of them.
-        count: n; the same n and seed give the same resamples, so that figures of the same images rise and fall as one.
-        seed: of the draws.
+        count: n; the same n and seed give the same resamples.
+        seed: of the resamples.
         pairs: see :func:`resampled_means`.
         resamples: R.
     """
@@ -55,65 +56,65 @@ def bootstrap_means(
     return np.concatenate([resampled_means(values, resampled_counts(count, part, rng), pairs) for part in parts])
 
 
-def interval(means: ArrayLike, level: float = LEVEL) -> tuple[float, float]:
-    """Return the percentile interval of resampled statistics (R,); NaN among them are left out."""
+def interval(means: ArrayLike) -> tuple[float, float]:
+    """Return the 95 % percentile interval of resampled statistics (R,); NaN among them are left out."""
     finite = np.asarray(means, dtype=np.float64)
     finite = finite[np.isfinite(finite)]
     if not len(finite):
         return float("nan"), float("nan")
-    low, high = np.quantile(finite, [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(finite, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)
 
 
-def bootstrap_interval(
-    values: ArrayLike,
-    groups: ArrayLike | None = None,
-    statistic: str = "mean",
-    level: float = LEVEL,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
-) -> tuple[float, float]:
-    """Return the bootstrap interval of a mean.
+def grouped_means(
+    values: Array,
+    group: Indices,
+    seed: int | None = 0,
+    images: tuple[Indices, Indices, Indices] | None = None,
+    equal_weights: bool = False,
+) -> NDArray[np.float64]:
+    """Return means with intervals, over all values and of each group.
+
+    Groups (emotions) are resampled by themselves: how many images an emotion has was decided, not sampled.
 
     Args:
-        values: (N,) one for each image.
-        groups: (N,) labels; each group is resampled by itself, since how many images an emotion has was decided and
-            not drawn. None is one group.
-        statistic: ``mean`` over all images, or ``group_mean``, over groups with the same weight each.
-        level: share of such intervals that hold the true value.
-        resamples: R.
-        seed: of the draws.
+        values: (m, K), of images or of pairs of images.
+        group: (m,) class index of each.
+        seed: of the resamples; None works out no intervals.
+        images: of pairs that share images, the number of each pair's two images inside its group, (m,) each, and the
+            number of images of each group (C,): images are resampled then. None resamples the values.
+        equal_weights: give each group, rather than each value, the same weight in the mean over all.
 
     Returns:
-        (low, high).
-
-    Raises:
-        UniEmoError: no values, values that are not finite, an unknown statistic.
+        (K, 1 + C, 3): value, low and high end, over all and of each group; NaN for groups without values.
     """
-    values = np.asarray(values, dtype=np.float64)
-    if values.ndim != 1 or not len(values) or not np.isfinite(values).all():
-        raise UniEmoError(f"bootstrap needs finite values of shape (N,), N at least 1; got shape {values.shape}")
-    if statistic not in ("mean", "group_mean"):
-        raise UniEmoError(f"statistic must be mean or group_mean; got {statistic!r}")
-    labels = np.zeros(len(values), dtype=np.int64) if groups is None else np.asarray(groups)
-    means, sizes = {}, {}
-    for number, label in enumerate(np.unique(labels)):
-        part = values[labels == label][:, None]
-        means[number] = bootstrap_means(part, len(part), (seed, number), resamples=resamples)[:, 0]
-        sizes[number] = len(part) if statistic == "mean" else 1
-    return interval(combined(means, sizes), level)
+    labels = np.unique(group)
+    sizes = np.bincount(group)
+    result = np.full((values.shape[1], 1 + len(sizes), 3), np.nan)
+    over_all: Array | float = 0.0
+    weights = np.where(sizes > 0, 1, 0) if equal_weights else sizes
+    for label in labels.tolist():
+        rows = np.flatnonzero(group == label)
+        means = np.empty((0, values.shape[1]))
+        if seed is not None and images is None:
+            means = bootstrap_means(values[rows], len(rows), (seed, label))
+        elif seed is not None and images is not None:
+            pairs = images[0][rows], images[1][rows]
+            means = bootstrap_means(values[rows], int(images[2][label]), (seed, label), pairs)
+        result[:, 1 + label] = _estimates(values[rows].mean(axis=0), means)
+        over_all = over_all + means * (weights[label] / weights.sum())
+    whole = result[:, 1 + labels, 0].mean(axis=1) if equal_weights else values.mean(axis=0)
+    result[:, 0] = _estimates(whole, np.asarray(over_all))
+    return result
 
 
-def combined(means: Mapping[int, Array], sizes: Mapping[int, int]) -> Array:
-    """Return the weighted mean over groups of resampled statistics, each (R,)."""
-    total = sum(sizes.values())
-    return np.asarray(sum(means[label] * (sizes[label] / total) for label in means))
+def _estimates(value: Array, means: Array) -> Array:
+    """Return (K, 3) values (K,) and the ends of their intervals from resampled means (R, K)."""
+    return np.array([(middle, *interval(means[:, k])) for k, middle in enumerate(value)])
 
 
-def jackknife_interval(
-    value: float, without: ArrayLike, scale: float = 1.0, level: float = LEVEL
-) -> tuple[float, float]:
-    """Return an interval from what the statistic becomes without each of K random parts of the data.
+def jackknife_interval(value: float, without: ArrayLike, scale: float = 1.0) -> tuple[float, float]:
+    """Return a 95 % interval from what the statistic becomes without each of K random parts of the data.
 
     The bootstrap would not do for the Fréchet distance: resampled images repeat, and the distance rises as different
     images become fewer. Leaving parts out keeps them different; what that adds to every part cancels in the spread.
@@ -122,10 +123,9 @@ def jackknife_interval(
         value: on all data; the interval's middle.
         without: (K,) on all but one part each.
         scale: factor on the spread, √(n₁ / n) where the parts come from n₁ of n images.
-        level: share of such intervals that hold the true value; Student's t with K - 1 degrees of freedom.
 
     Returns:
-        (low, high), low at least 0.
+        (low, high), low at least 0, by Student's t with K - 1 degrees of freedom.
     """
     from scipy.special import stdtrit
 
@@ -133,5 +133,5 @@ def jackknife_interval(
     if len(parts) < 2:
         return float("nan"), float("nan")
     spread = np.sqrt((len(parts) - 1) / len(parts) * np.square(parts - parts.mean()).sum()) * scale
-    reach = float(stdtrit(len(parts) - 1, (1 + level) / 2) * spread)
+    reach = float(stdtrit(len(parts) - 1, (1 + LEVEL) / 2) * spread)
     return max(0.0, value - reach), value + reach

@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-from uniemo.metrics.pairs import PairMetric
+from uniemo.metrics.base import PairMetric
 
 
-class PairwiseDistance(PairMetric):
-    """Mean perceptual distance of pairs of images of one emotion; higher is more diverse.
+class LPIPS(PairMetric):
+    """Mean perceptual distance of pairs of images of one emotion; at least 0, higher is more diverse.
 
-    The vectors are the ``maps`` of a network of role ``lpips`` (their squared Euclidean distance is LPIPS) or
-    :func:`uniemo.metrics.clip_networks.block_vectors` (an LPIPS-style distance).
-
-    Args:
-        num_emotions: C.
-        average: ``mean`` over emotions, each with the same weight, or ``none`` for (C,) values.
+    Takes the output ``lpips``: vectors (B, V), the layers of an LPIPS network (Zhang et al. 2018) scaled such that the
+    squared Euclidean distance of two vectors is LPIPS.
 
     Example:
-        >>> import torch
-        >>> metric = PairwiseDistance(num_emotions=1)
-        >>> metric.update(torch.eye(3), torch.eye(3).roll(1, 0), torch.zeros(3, dtype=torch.long))
-        >>> metric.compute()
-        tensor(2., dtype=torch.float64)
+        >>> import numpy as np, torch
+        >>> from uniemo.metrics.pairs import PairPlan
+        >>> pairs = PairPlan(np.array([0, 0]), np.array([1, 2]), np.array([0, 0]))
+        >>> metric = LPIPS(pairs)
+        >>> metric.update(torch.eye(3), emotion=torch.zeros(3, dtype=torch.long), index=torch.arange(3))
+        >>> float(metric.compute()["LPIPS"][0, 0])
+        2.0
     """
 
-    @staticmethod
-    def weight(size: int) -> float:
+    name = "LPIPS"
+    needs = ("lpips",)
+
+    def scale(self, size: int) -> float:
         """Return 1: the vectors hold the averages over positions and layers already."""
         return 1.0

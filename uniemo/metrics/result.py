@@ -1,4 +1,4 @@
-"""The result of an evaluation as JSON: figures and everything that it takes to repeat them."""
+"""The result of an evaluation as JSON: the metrics and everything that it takes to repeat them."""
 
 from __future__ import annotations
 
@@ -14,14 +14,13 @@ from typing import Any
 from uniemo import __version__
 from uniemo.cache import atomic_write
 from uniemo.errors import UniEmoError
-from uniemo.evaluation.comparison import Settings
-from uniemo.evaluation.contents import Contents
-from uniemo.evaluation.folders import ImageSet
-from uniemo.evaluation.run import Evaluation
 from uniemo.metrics.bootstrap import FOLDS, LEVEL, RESAMPLES
+from uniemo.metrics.evaluation import Evaluation
 from uniemo.metrics.feature_network import NetworkInfo
-from uniemo.metrics.figures import Figure, Interval, ProtocolFigures
-from uniemo.metrics.protocols import ProtocolReadings, Reading
+from uniemo.metrics.file_contents import Contents
+from uniemo.metrics.image_sets import ImageSet
+from uniemo.metrics.outputs import EMOTION, Output
+from uniemo.metrics.scores import Estimate, ProtocolResult, Score
 
 FORMAT = "uniemo evaluation 1"
 _PACKAGES = (
@@ -42,20 +41,19 @@ def network_key(info: NetworkInfo) -> str:
     return f"{info.name} {info.hash}"
 
 
-def as_result(evaluation: Evaluation, settings: Settings, about: dict[str, Any] | None = None) -> dict[str, Any]:
+def as_result(evaluation: Evaluation, about: dict[str, Any] | None = None) -> dict[str, Any]:
     """Return plain values, fit for JSON; what could not be had is null.
 
     Args:
         evaluation: what was found.
-        settings: how.
         about: further entries, for example of the command: networks asked for, device, checkpoint.
     """
-    comparison = evaluation.comparison
+    comparison, settings = evaluation.comparison, evaluation.settings
     infos = {
         network_key(info): info
-        for figures in evaluation.figures.values()
-        for figure in figures.figures.values()
-        for info in figure.networks
+        for result in evaluation.results.values()
+        for score in result.scores.values()
+        for info in score.networks
     }
     protocols = {protocol.name: dataclasses.asdict(protocol) for protocol in settings.protocols}
     now = datetime.datetime.now(datetime.timezone.utc).replace(microsecond=0)
@@ -75,10 +73,10 @@ def as_result(evaluation: Evaluation, settings: Settings, about: dict[str, Any] 
         "protocols": {
             name: {
                 "settings": protocols[name],
-                "preparation": _preparation(evaluation.readings[name]),
-                **_figures(figures, evaluation),
+                "preparation": _preparation(evaluation.outputs[name]),
+                **_protocol(result, [one.about["name"] for one in evaluation.classifiers]),
             }
-            for name, figures in evaluation.figures.items()
+            for name, result in evaluation.results.items()
         },
         "seconds": evaluation.seconds,
         "notes": list(evaluation.notes),
@@ -97,57 +95,57 @@ def _images(images: ImageSet, contents: Contents) -> dict[str, Any]:
         "images": len(images),
         "by_emotion": images.counts(),
         "sizes": contents.size_text(),
-        "transparent": int(contents.alpha.sum()),
+        "transparent": sum(contents.alpha),
         "other_files_ignored": images.ignored,
-        "content": contents.digest(images),
+        "content": contents.digest(images.emotions),
     }
 
 
-def _preparation(readings: ProtocolReadings) -> dict[str, str]:
-    """Return how each figure's images are prepared."""
-
-    def text(*some: Reading | None) -> str:
-        return "; ".join(dict.fromkeys(one.network.describe(one.view) for one in some if one is not None))
-
-    found = {
-        "FID": text(readings.fid),
-        "LPIPS": text(readings.lpips),
-        "Emo-A": text(*readings.emotion),
-        "Sem-C": text(*readings.clarity),
-        "Sem-D": text(readings.sem_d),
+def _preparation(outputs: dict[str, Output]) -> dict[str, str]:
+    """Return how each metric's images are prepared."""
+    needs = {
+        "FID": ("fid",),
+        "LPIPS": ("lpips",),
+        "Emo-A": EMOTION,
+        "Sem-C": ("objects", "scenes"),
+        "Sem-D": ("sem_d",),
     }
-    return {name: line for name, line in found.items() if line}
+    texts = {
+        metric: dict.fromkeys(outputs[name].network.describe(outputs[name].view) for name in names if name in outputs)
+        for metric, names in needs.items()
+    }
+    return {metric: "; ".join(text) for metric, text in texts.items() if text}
 
 
-def _figures(figures: ProtocolFigures, evaluation: Evaluation) -> dict[str, Any]:
-    """Return one protocol's figures."""
+def _protocol(result: ProtocolResult, classifiers: list[str]) -> dict[str, Any]:
+    """Return one protocol's metrics, under the keys that result files have had from the start."""
     return {
-        "images": figures.images,
-        "real_images": figures.real_images,
-        "pairs": figures.pairs,
-        "figures": {name: _figure(figure) for name, figure in figures.figures.items()},
+        "images": result.images,
+        "real_images": result.real_images,
+        "pairs": result.pairs,
+        "figures": {name: _score(score) for name, score in result.scores.items()},
         "confusion": [
-            {"classifier": one.about["name"], "rows": "intended", "columns": "chosen", "counts": matrix.tolist()}
-            for one, matrix in zip(evaluation.classifiers, figures.confusion, strict=False)
+            {"classifier": name, "rows": "intended", "columns": "chosen", "counts": matrix.tolist()}
+            for name, matrix in zip(classifiers, result.confusion, strict=False)
         ],
     }
 
 
-def _figure(figure: Figure) -> dict[str, Any]:
+def _score(score: Score) -> dict[str, Any]:
     return {
-        **_interval(figure),
-        "networks": [network_key(info) for info in figure.networks],
-        "by_emotion": {name: _interval(part) for name, part in figure.by_emotion.items()},
+        **_estimate(score),
+        "networks": [network_key(info) for info in score.networks],
+        "by_emotion": {name: _estimate(part) for name, part in score.by_emotion.items()},
     }
 
 
-def _interval(part: Interval) -> dict[str, float | None]:
+def _estimate(part: Estimate) -> dict[str, float | None]:
     values = {"value": part.value, "low": part.low, "high": part.high}
     return {name: value if math.isfinite(value) else None for name, value in values.items()}
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of everything that a figure may depend on."""
+    """Return the versions of everything that a metric may depend on."""
     found = {"uniemo": __version__, "python": platform.python_version(), "platform": platform.platform()}
     for name in _PACKAGES:
         try:

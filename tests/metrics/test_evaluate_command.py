@@ -8,8 +8,8 @@ from PIL import Image
 from small_sets import EIGHT, paint
 
 from uniemo.cli import main
-from uniemo.evaluation.networks import load_clip
 from uniemo.metrics.classifier import ClassifierOrigin, EmotionClassifier
+from uniemo.metrics.network_sets import load_clip
 
 
 def strict_json(path):
@@ -26,7 +26,7 @@ def first(emoset_root, generated_root, tmp_path_factory):
     words = ["--real", str(emoset_root), "--generated", str(generated_root), "--output", str(output)]
     more = ["--train", str(emoset_root), "--sample", "8", "--real_size", "32", "--device", "cpu"]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("UNIEMO_CACHE", str(tmp_path_factory.getbasetemp() / "evaluation-cache"))
+        patch.setenv("UNIEMO_CACHE", str(tmp_path_factory.getbasetemp() / "metrics-cache"))
         assert main(["evaluate", *words, *more]) == 0
     return output
 

@@ -3,9 +3,9 @@ from PIL import Image
 from small_sets import EIGHT
 
 from uniemo.errors import UniEmoError
-from uniemo.evaluation.folders import read_images
-from uniemo.evaluation.memorisation import check_memorisation, draw_memorisation
-from uniemo.evaluation.networks import load_clip
+from uniemo.metrics.image_sets import read_images
+from uniemo.metrics.memorisation import check_memorisation, plot_memorisation
+from uniemo.metrics.network_sets import load_clip
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def test_a_copied_image_is_found(emoset_root, clip, tmp_path):
     again = check_memorisation(generated, real, train, clip, sample=6, seed=1, batch_size=32, progress=False)
     assert again.generated.names == found.generated.names
     assert again.real.similarity == pytest.approx(found.real.similarity, abs=1e-5)
-    draw_memorisation(found, generated, tmp_path / "pairs.png")
+    plot_memorisation(found, generated, tmp_path / "pairs.png")
     assert Image.open(tmp_path / "pairs.png").height > 300
 
 

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
 import torch
 
 from uniemo.errors import UniEmoError
-from uniemo.evaluation.classifiers import CheckpointFacts
-from uniemo.evaluation.folders import ImageSet
+from uniemo.metrics.clip_evaluation import clarity_outputs
 from uniemo.metrics.clip_networks import ClipNetwork, MiniatureNetwork
+from uniemo.metrics.emotion_classifiers import CheckpointFacts
 from uniemo.metrics.feature_network import FeatureNetwork
+from uniemo.metrics.image_sets import ImageSet
 from uniemo.metrics.networks import DEFAULTS, load_network
-from uniemo.metrics.protocols import EMOGEN, Protocol, ProtocolReadings, Reading, clarity_readings, protocol_readings
-from uniemo.metrics.semantic_clarity import ClarityReader
+from uniemo.metrics.outputs import Output, protocol_outputs
+from uniemo.metrics.protocols import EMOGEN, Protocol
 from uniemo.miniature.table import OBJECTS, SCENES
 from uniemo.vocabulary import Vocabulary
 
@@ -33,14 +34,14 @@ class NetworkSet:
         fid: by protocol; a protocol without one has no FID.
         lpips: for LPIPS.
         clip: for Sem-D, Emo-A and the memorisation check.
-        clarity: what Sem-C reads.
+        clarity: for Sem-C, ``objects`` and ``scenes``.
     """
 
     name: str
     fid: dict[str, FeatureNetwork]
     lpips: FeatureNetwork | None
     clip: ClipNetwork | None
-    clarity: tuple[Reading, ...]
+    clarity: dict[str, Output]
 
     def notes(self, protocols: Iterable[Protocol]) -> list[str]:
         """Say which habits of the emogen protocol these networks cannot have."""
@@ -55,9 +56,9 @@ class NetworkSet:
             "pairs remains there"
         ]
 
-    def readings(self, protocol: Protocol, emotion: tuple[Reading, ...] = ()) -> ProtocolReadings:
-        """Return what the figures of a protocol read; ``emotion`` are the classifiers' readings."""
-        return protocol_readings(
+    def outputs(self, protocol: Protocol, emotion: Sequence[Output] = ()) -> dict[str, Output]:
+        """Return what the metrics of a protocol need, by name; ``emotion`` are the classifiers' outputs."""
+        return protocol_outputs(
             protocol,
             fid=self.fid.get(protocol.name),
             lpips=self.lpips,
@@ -161,27 +162,22 @@ def load_set(
         role = f"fid.{protocol}"
         fid[protocol] = load(role if role in overrides else "fid", default)
     lpips, clip = (load(role, DEFAULTS[role]) for role in ("lpips", "clip"))
-    scored = ("imagenet", "places")
-    classifiers = [load(role, DEFAULTS[role]) for role in scored if small is None or role in overrides]
+    scored = {"objects": "imagenet", "scenes": "places"}
+    clarity = {name: load(role, DEFAULTS[role]) for name, role in scored.items() if small is None or role in overrides}
     if errors:
         # Someone without the files wants to know all of them at once, and a way to go on without.
         way_out = "; --networks miniature runs without any file, on the miniature's small CLIP"
         raise UniEmoError(" | ".join(errors) + (way_out if wanted == PUBLISHED else ""))
     made = {name: network.to(device) for name, network in fid.items() if network is not None}
-    lpips, clip, *classifiers = (
-        None if network is None else network.to(device) for network in (lpips, clip, *classifiers)
-    )
+    lpips, clip = (None if network is None else network.to(device) for network in (lpips, clip))
     if clip is not None and not isinstance(clip, ClipNetwork):
         raise UniEmoError(f"--clip must name a CLIP; got {clip.info.name}")
-    if small is not None and not any(role in overrides for role in scored):
-        clarity = _zero_shot(small.to(device), vocabulary)
+    if small is not None and not overrides.keys() & set(scored.values()):
+        outputs = clarity_outputs(small.to(device), vocabulary)
     else:
-        clarity = clarity_readings(*(network for network in classifiers if network is not None))
-    return NetworkSet(wanted, made, lpips, clip, clarity)
-
-
-def _zero_shot(small: MiniatureNetwork, vocabulary: Vocabulary) -> tuple[Reading, ...]:
-    """Return the reading of Sem-C by a CLIP's zero-shot softmax."""
-    if not (vocabulary.scenes or vocabulary.objects):
-        return ()
-    return clarity_readings(clip=small, reader=ClarityReader(small.clip, vocabulary).probabilities)
+        outputs = {
+            name: Output(network.to(device), network.views[0], "probabilities")
+            for name, network in clarity.items()
+            if network is not None
+        }
+    return NetworkSet(wanted, made, lpips, clip, outputs)

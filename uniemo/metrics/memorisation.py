@@ -1,8 +1,7 @@
-"""Does the generator repeat its training images? The nearest one to each of a sample of generated images, and a scale.
+"""Does the generator repeat its training images? The nearest training image to each of a sample of generated ones.
 
 How near is too near depends on the data; therefore real test images, which cannot have been copied, get their nearest
-training images too. Nearness is the cosine of CLIP's image features. The sample goes through CLIP here once more than
-in the evaluation's one pass; training images are streamed, memory does not grow with them.
+training images too. Nearness is the cosine of CLIP's image features. Memory does not grow with the training images.
 """
 
 from __future__ import annotations
@@ -22,9 +21,8 @@ from uniemo.cache import atomic_write
 from uniemo.data.generated import balanced_choice
 from uniemo.data.images import read_image
 from uniemo.errors import UniEmoError
-from uniemo.evaluation.folders import ImageSet
 from uniemo.metrics.clip_networks import ClipNetwork
-from uniemo.metrics.fid import check_finite
+from uniemo.metrics.image_sets import ImageSet
 from uniemo.metrics.loading import read_batches, to_unit
 
 SAMPLE = 64
@@ -120,7 +118,7 @@ def check_memorisation(
     """Find the training image nearest to each of a sample of generated and of real images.
 
     Args:
-        generated: to draw the sample from, evenly over emotions.
+        generated: to sample from, evenly over emotions.
         real: likewise; images that are not in ``train``.
         train: what the generator was trained on.
         clip: whose features are compared, on its device. Pictures are cut and resized to its size by Pillow.
@@ -174,13 +172,18 @@ def _features(files: Sequence[Path], clip: ClipNetwork, batch_size: int, workers
     start = 0
     for images in read_batches(files, batch_size, workers, clip.clip.image_size):
         features = clip(to_unit(torch.stack(images)))["features"]
-        check_finite(features, f"features of {clip.info.name}", [str(path) for path in files[start:]][: len(features)])
+        bad = (~features.isfinite().all(dim=1)).nonzero().flatten().tolist()
+        if bad:
+            raise UniEmoError(
+                f"features of {clip.info.name} must be finite; those of {files[start + bad[0]]} are not: look at the "
+                "image and at the network's weights"
+            )
         yield F.normalize(features, dim=1), start
         start += len(features)
 
 
-def draw_memorisation(found: Memorisation, generated: ImageSet, path: Path) -> None:
-    """Draw the nearest pairs, generated left and training right, and both kinds' similarities below.
+def plot_memorisation(found: Memorisation, generated: ImageSet, path: Path) -> None:
+    """Plot the nearest pairs, generated left and training right, and both kinds' similarities below.
 
     Args:
         found: what the check found.

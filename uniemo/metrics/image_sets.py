@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -13,7 +12,7 @@ from uniemo.data.catalog import read_listing, recognise
 from uniemo.data.emotions import TAXONOMIES
 from uniemo.data.generated import INDEX_NAMES, intended_emotion, read_index
 from uniemo.data.layouts.disk import folders, is_picture
-from uniemo.data.listing import Layout, Split, describe
+from uniemo.data.listing import Layout, describe
 from uniemo.data.tree import Choices, Tree
 from uniemo.errors import UniEmoError
 from uniemo.miniature.paths import resolve
@@ -22,7 +21,7 @@ Part = Literal["train", "val", "test", "all"]
 PARTS: tuple[Part, ...] = get_args(Part)
 
 _CLASS_FOLDERS = ("fi-zip", "emotionroi-folders")  # layouts that are nothing but a folder for each emotion
-_DEPTH = 8  # folders inside each other that are looked into
+_EMOTIONS = {name for names in TAXONOMIES.values() for name in names}
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,7 @@ class ImageSet:
     Attributes:
         source: as the user named it.
         root: folder that the names are relative to.
-        names: of the images, ``/`` between folders, each once.
+        names: of the images, ``/`` between folders, each once, sorted.
         emotions: name of each image's emotion.
         layout: ``folders``, ``index`` or the dataset's layout.
         dataset: name of its data module's class; None where it is no known dataset.
@@ -74,14 +73,14 @@ class ImageSet:
 
     def only(self, emotions: Sequence[str]) -> ImageSet:
         """Return the images of some emotions."""
-        kept = [pair for pair in zip(self.names, self.emotions, strict=True) if pair[1] in emotions]
-        return replace(self, names=tuple(name for name, _ in kept), emotions=tuple(emotion for _, emotion in kept))
+        kept = {name: one for name, one in zip(self.names, self.emotions, strict=True) if one in emotions}
+        return replace(self, names=tuple(kept), emotions=tuple(kept.values()))
 
 
 def read_images(
     path: str | Path, split: Part | None = None, option: str = "--generated", training: bool = False
 ) -> ImageSet:
-    """List the images that a path stands for, sorted by name.
+    """List the images that a path stands for.
 
     Args:
         path: a folder with a folder for each emotion (whatever its letter case), a dataset that uniemo knows, an index
@@ -105,10 +104,10 @@ def read_images(
         found = _read_index(source, root, option)
     else:
         layout, folder = _layout(root)
-        classes = {name: name.casefold() for name in folders(root) if name.casefold() in known_emotions()}
+        classes = {name: name.casefold() for name in folders(root) if name.casefold() in _EMOTIONS}
         plain = classes and layout is not None and layout.name in _CLASS_FOLDERS and split in (None, "all")
         if layout is None or plain:
-            found = _read_classes(source, root, classes, option)
+            found = _read_classes(source, root, classes)
             if split not in (None, "all"):
                 raise UniEmoError(f"--split must be all for class folders without splits; got {split}: leave it out")
         else:
@@ -119,11 +118,6 @@ def read_images(
             f"dataset or an index.jsonl; {root} holds {describe(root)}: give another folder"
         )
     return found
-
-
-def known_emotions() -> set[str]:
-    """Return the emotions of every label space."""
-    return {name for names in TAXONOMIES.values() for name in names}
 
 
 def label_space(*sets: ImageSet, preferred: Sequence[str] = ()) -> tuple[str, ...]:
@@ -146,6 +140,12 @@ def label_space(*sets: ImageSet, preferred: Sequence[str] = ()) -> tuple[str, ..
     )
 
 
+def _image_set(source: str, root: Path, emotion_of: dict[str, str], layout: str, **more: object) -> ImageSet:
+    """Return an image set, sorted by name."""
+    names = tuple(sorted(emotion_of))
+    return ImageSet(source, root, names, tuple(emotion_of[name] for name in names), layout, **more)  # type: ignore[arg-type]
+
+
 def _layout(root: Path) -> tuple[Layout | None, Path]:
     """Return the dataset layout of a tree and its folder; None where it is no known dataset."""
     try:
@@ -158,63 +158,34 @@ def _read_index(source: str, root: Path, option: str) -> ImageSet:
     """Read an index of generated images; a mixture counts for the emotion with the largest weight."""
     rows = read_index(root)
     base = root.parent if root.is_file() else root
-    pairs: dict[str, str] = {}
+    found: dict[str, str] = {}
     for row in rows:
-        if row["file"] in pairs:
+        if row["file"] in found:
             raise UniEmoError(f"{option} must list an image once; {source} lists {row['file']} twice: mend the index")
-        pairs[row["file"]] = intended_emotion(row).strip().casefold()
-    missing = [name for name in pairs if not (base / name).is_file()]
+        found[row["file"]] = intended_emotion(row).strip().casefold()
+    missing = [name for name in found if not (base / name).is_file()]
     if missing:
         raise UniEmoError(
-            f"{option} must list existing images; {len(missing)} of {len(pairs)} in {source} are missing, first "
+            f"{option} must list existing images; {len(missing)} of {len(found)} in {source} are missing, first "
             f"{missing[0]}: generate again"
         )
     mixed = sum(len([weight for weight in (row.get("weights") or {}).values() if weight]) > 1 for row in rows)
-    notes = [f"{mixed} images of {source} are mixtures and count for their strongest emotion"] if mixed else []
-    names = sorted(pairs)
-    return ImageSet(source, base, tuple(names), tuple(pairs[name] for name in names), "index", notes=tuple(notes))
+    notes = (f"{mixed} images of {source} are mixtures and count for their strongest emotion",) if mixed else ()
+    return _image_set(source, base, found, "index", notes=notes)
 
 
-def _read_classes(source: str, root: Path, classes: dict[str, str], option: str) -> ImageSet:
-    """Read a folder for each emotion."""
-    pairs: dict[str, str] = {}
-    ignored = 0
-    for folder, emotion in classes.items():
-        pictures, others = _walk(root / folder, folder)
-        pairs.update(dict.fromkeys(pictures, emotion))
-        ignored += others
-    strange = [name for name in folders(root) if name not in classes]
-    notes = [f"{source}: folders that name no emotion are left out: {', '.join(strange)}"] if strange and pairs else []
-    names = sorted(pairs)
-    return ImageSet(
-        source,
-        root,
-        tuple(names),
-        tuple(pairs[name] for name in names),
-        "folders",
-        ignored=ignored,
-        notes=tuple(notes),
-    )
-
-
-def _walk(folder: Path, name: str, depth: int = _DEPTH) -> tuple[list[str], int]:
-    """Return the pictures in a folder and below, and how many other files there are; hidden ones count as neither."""
-    pictures: list[str] = []
-    others = 0
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.name.startswith((".", "__")):
-                continue
-            if entry.is_dir():
-                if depth > 1:
-                    inner, more = _walk(Path(entry.path), f"{name}/{entry.name}", depth - 1)
-                    pictures += inner
-                    others += more
-            elif is_picture(entry.name):
-                pictures.append(f"{name}/{entry.name}")
-            else:
-                others += 1
-    return pictures, others
+def _read_classes(source: str, root: Path, classes: dict[str, str]) -> ImageSet:
+    """Read a folder for each emotion, folders inside it included; hidden files do not count."""
+    files = {
+        path.relative_to(root).as_posix(): emotion
+        for folder, emotion in classes.items()
+        for path in sorted((root / folder).rglob("*"))
+        if path.is_file() and not any(part.startswith((".", "__")) for part in path.relative_to(root).parts)
+    }
+    found = {name: emotion for name, emotion in files.items() if is_picture(Path(name).name)}
+    other = [name for name in folders(root) if name not in classes]
+    notes = (f"{source}: folders that name no emotion are left out: {', '.join(other)}",) if other and found else ()
+    return _image_set(source, root, found, "folders", ignored=len(files) - len(found), notes=notes)
 
 
 def _read_dataset(source: str, layout: Layout, folder: Path, split: Part | None, option: str) -> ImageSet:
@@ -239,23 +210,17 @@ def _read_dataset(source: str, layout: Layout, folder: Path, split: Part | None,
     elif part in given:
         items = [item for item in listing.items if item.split == part]
     else:
-        assignment = _cut(folder, layout)
-        items = [item for item in listing.items if assignment.get(item.image) == part]
+        cut = Tree(folder, layout.dataset, Choices(layout=layout.name)).assignment.split
+        items = [item for item in listing.items if cut.get(item.image) == part]
         notes.append(f"{source}: {part} split as training cuts it, seed 0")
-    items = sorted(items, key=lambda item: item.image)
-    return ImageSet(
+    found = {item.image: item.emotion for item in items}
+    return _image_set(
         source,
         listing.root,
-        tuple(item.image for item in items),
-        tuple(item.emotion for item in items),
+        found,
         layout.name,
-        layout.dataset,
-        part,
-        listing.emotions,
+        dataset=layout.dataset,
+        split=part,
+        classes=listing.emotions,
         notes=tuple(notes),
     )
-
-
-def _cut(folder: Path, layout: Layout) -> dict[str, Split]:
-    """Return the splits that training makes of a tree that lacks them."""
-    return Tree(folder, layout.dataset, Choices(layout=layout.name)).assignment.split

@@ -13,14 +13,14 @@ import torch
 from uniemo.data.images import read_image
 from uniemo.distributed import is_first
 from uniemo.errors import UniEmoError
-from uniemo.evaluation.folders import ImageSet
 from uniemo.metrics.classifier import EmotionClassifier, EmotionHead, random_head
 from uniemo.metrics.classifier_training import ClassifierConfig, emotion_classifier
 from uniemo.metrics.clip_networks import ClipNetwork
 from uniemo.metrics.feature_cache import View, cached_features
 from uniemo.metrics.feature_network import FeatureNetwork
+from uniemo.metrics.image_sets import ImageSet
 from uniemo.metrics.imagenet import EfficientNetLite, second_weights
-from uniemo.metrics.protocols import Reading, emotion_reading
+from uniemo.metrics.outputs import Output, emotion_output
 from uniemo.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -32,11 +32,11 @@ class Classifier:
     """An emotion classifier and what a result says about it.
 
     Attributes:
-        reading: what Emo-A reads.
+        output: probabilities (B, C), for Emo-A.
         about: where it comes from and how good it is, plain values.
     """
 
-    reading: Reading
+    output: Output
     about: dict[str, Any]
 
 
@@ -107,7 +107,7 @@ def random_classifier(clip: ClipNetwork, num_emotions: int) -> Classifier:
     """Return a linear head with random weights, for timing."""
     head = random_head(clip.clip.embed_dim, num_emotions).to(clip.device)
     about = {"name": head.info.name, "source": head.info.source, "hash": head.info.hash}
-    return Classifier(emotion_reading(clip, head), about)
+    return Classifier(emotion_output(clip, head), about)
 
 
 def _check_emotions(own: Sequence[str], wanted: Sequence[str], source: str) -> None:
@@ -177,7 +177,7 @@ def _as_part_of(
 ) -> Classifier:
     """Return a classifier on the features of a network, and what a result says about it."""
     head = EmotionHead(classifier, name, source, emotions).to(network.device)
-    return Classifier(emotion_reading(network, head), {"name": name, "source": source, "hash": head.info.hash, **about})
+    return Classifier(emotion_output(network, head), {"name": name, "source": source, "hash": head.info.hash, **about})
 
 
 def training_data(

@@ -10,13 +10,16 @@ from trees import drawn_index
 
 from uniemo.data.images import read_image
 from uniemo.errors import UniEmoError
-from uniemo.evaluation import Settings, as_result, evaluate, prepare, read_images
-from uniemo.evaluation.classifiers import Classifier
-from uniemo.evaluation.networks import NetworkSet
-from uniemo.evaluation.report import draw_confusion, table
-from uniemo.evaluation.result import read_result, write_result
 from uniemo.metrics import loading
-from uniemo.metrics.protocols import EMOGEN, STRICT, emotion_reading
+from uniemo.metrics.comparison import Settings, prepare
+from uniemo.metrics.emotion_classifiers import Classifier
+from uniemo.metrics.evaluation import measure
+from uniemo.metrics.image_sets import read_images
+from uniemo.metrics.network_sets import NetworkSet
+from uniemo.metrics.outputs import emotion_output
+from uniemo.metrics.protocols import EMOGEN, STRICT
+from uniemo.metrics.result import as_result, read_result, write_result
+from uniemo.metrics.result_table import plot_confusion, table
 
 QUIET = Settings(progress=False, cache=False)
 
@@ -29,11 +32,11 @@ def head(weight):
 def networks(fid=None, lpips=None):
     net = Counting()
     both = fid or {"strict": net, "emogen": net}
-    return NetworkSet("tiny", both, lpips or net, net, ())
+    return NetworkSet("tiny", both, lpips or net, net, {})
 
 
 def classifiers(net, count=2):
-    return [Classifier(emotion_reading(net, head(k)), {"name": f"head {k}"}) for k in range(count)]
+    return [Classifier(emotion_output(net, head(k)), {"name": f"head {k}"}) for k in range(count)]
 
 
 @pytest.fixture
@@ -44,11 +47,11 @@ def sides(tmp_path):
 
 def run(real, generated, settings=QUIET, nets=None):
     nets = nets or networks()
-    return evaluate(real, generated, EIGHT, nets, classifiers(nets.clip), settings)
+    return measure(prepare(real, generated, EIGHT, settings), nets, classifiers(nets.clip), settings)
 
 
 def values(evaluation, protocol="strict"):
-    return {name: figure.value for name, figure in evaluation.figures[protocol].figures.items()}
+    return {name: score.value for name, score in evaluation.results[protocol].scores.items()}
 
 
 def test_one_pass_and_both_protocols(sides, monkeypatch):
@@ -63,7 +66,7 @@ def test_one_pass_and_both_protocols(sides, monkeypatch):
     assert {"FID", "LPIPS", "Emo-A", "Sem-D", "Emo-A (second)"} <= strict.keys()
     assert "Emo-A (second)" not in emogen
     assert strict["FID"] != emogen["FID"]
-    assert found.figures["strict"].pairs == {"awe": 10, "fear": 10}
+    assert found.results["strict"].pairs == {"awe": 10, "fear": 10}
     assert any("fewer than 1000 pairs exist, all are taken: 10 of each emotion" in note for note in found.notes)
     assert any("biased" in note for note in found.notes)
 
@@ -119,7 +122,7 @@ def test_missing_emotions(tmp_path):
     real = read_images(paint(tmp_path / "real", ("awe", "fear", "anger")))
     generated = read_images(paint(tmp_path / "generated", ("awe", "fear", "sadness"), start=5))
     found = run(real, generated)
-    assert set(found.figures["strict"].figures["FID"].by_emotion) == {"awe", "fear"}
+    assert set(found.results["strict"].scores["FID"].by_emotion) == {"awe", "fear"}
     assert found.comparison.generated.counts() == {"awe": 4, "fear": 4}
     text = " | ".join(found.notes)
     assert "real has no sadness: 4 images of" in text
@@ -137,7 +140,7 @@ def test_one_image_of_an_emotion(tmp_path):
         prepare(two, one, EIGHT, QUIET)
     found = run(one, two)
     assert any("one image of fear: no FID of its own" in note for note in found.notes)
-    assert set(found.figures["strict"].figures["FID"].by_emotion) == {"awe"}
+    assert set(found.results["strict"].scores["FID"].by_emotion) == {"awe"}
 
 
 def test_mixed_sizes_alpha_and_other_files(sides):
@@ -178,10 +181,10 @@ def test_a_file_that_breaks_in_the_middle_is_named(sides):
 
 def test_result_and_table(sides, tmp_path):
     net, other = Counting(), Counting("other")
-    nets = NetworkSet("tiny", {"strict": net, "emogen": other}, net, net, ())
+    nets = NetworkSet("tiny", {"strict": net, "emogen": other}, net, net, {})
     settings = replace(QUIET, protocols=(replace(STRICT, pairs=3), EMOGEN))
-    found = evaluate(*sides, EIGHT, nets, classifiers(net), settings)
-    result = as_result(found, settings, {"device": "cpu"})
+    found = measure(prepare(*sides, EIGHT, settings), nets, classifiers(net), settings)
+    result = as_result(found, {"device": "cpu"})
     write_result(tmp_path / "result.json", result)
     assert read_result(tmp_path / "result.json") == json.loads(json.dumps(result))
     assert result["protocols"]["strict"]["settings"]["pairs"] == 3
@@ -206,7 +209,7 @@ def test_result_and_table(sides, tmp_path):
     whole = next(line.split() for line in lines if line.startswith("all"))
     assert whole[1:3] == [f"{fid['strict']['value']:.2f}", f"{fid['emogen']['value']:.2f}"]
     assert not any(math.isnan(value) for value in values(found).values())
-    assert draw_confusion(result, tmp_path / "confusion.png")
+    assert plot_confusion(result, tmp_path / "confusion.png")
     assert Image.open(tmp_path / "confusion.png").width > 500
 
     with pytest.raises(UniEmoError, match="file of uniemo evaluate"):

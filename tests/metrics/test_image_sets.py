@@ -5,7 +5,7 @@ from small_sets import EIGHT, paint
 from trees import drawn_index
 
 from uniemo.errors import UniEmoError
-from uniemo.evaluation.folders import label_space, read_images
+from uniemo.metrics.image_sets import label_space, read_images
 
 
 def test_class_folders_in_any_case(tmp_path):

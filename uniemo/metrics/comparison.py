@@ -1,4 +1,4 @@
-"""What is compared with what: files that can be read, emotions on both sides, and what must be said about them."""
+"""What is compared with what: files that can be read, emotions on both sides, and what a reader should know."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from uniemo.errors import UniEmoError
-from uniemo.evaluation.contents import Contents, examine
-from uniemo.evaluation.folders import ImageSet
+from uniemo.metrics.file_contents import Contents, inspect_files
+from uniemo.metrics.image_sets import ImageSet
 from uniemo.metrics.pairs import EvaluationPlan, plan_evaluation
 from uniemo.metrics.protocols import EMOGEN, STRICT, Protocol
 
@@ -37,7 +37,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two image sets that can be compared; all files have been looked at, none has been decoded.
+    """Two image sets that can be compared; all files have been read, none has been decoded.
 
     Attributes:
         emotions: class names in class order.
@@ -45,8 +45,8 @@ class Comparison:
         generated: images measured, likewise.
         contents: of the real and of the generated files.
         plan: order and pairs of the generated images.
-        notes: what a reader of the figures should know.
-        warnings: what makes the figures doubtful.
+        notes: what a reader of the result should know.
+        warnings: what makes the result doubtful.
     """
 
     emotions: tuple[str, ...]
@@ -63,35 +63,26 @@ def prepare(
 ) -> Comparison:
     """Look at both sets' files and decide order and pairs; needs no network.
 
-    Args:
-        real: images to compare with.
-        generated: images to measure.
-        emotions: class names in class order.
-        settings: how.
-
     Raises:
-        UniEmoError: no emotion on both sides, a single generated image of one, a file that is no whole picture.
+        UniEmoError: no emotion on both sides, a single generated image of one, a file that is no image.
     """
     settings = settings or Settings()
     notes = [*real.notes, *generated.notes]
     real, generated, left_out = match(real, generated, emotions)
     contents = (
-        examine(real, settings.cache, settings.workers, settings.progress),
-        examine(generated, False, settings.workers, settings.progress),
+        inspect_files(real, settings.cache, settings.workers, settings.progress),
+        inspect_files(generated, False, settings.workers, settings.progress),
     )
     plan = plan_evaluation(generated.by_emotion(), emotions, settings.protocols, settings.seed)
-    notes += [*left_out, *remarks(real, generated, contents), *pair_notes(plan, settings.protocols)]
+    notes += [*left_out, *file_notes(real, generated, contents), *pair_notes(plan, settings.protocols)]
     if settings.real_size is None:
         notes += resolution_note(contents)
-    doubtful = tuple(doubts(real, generated, contents))
-    return Comparison(tuple(emotions), real, generated, contents, plan, tuple(notes), doubtful)
+    warnings = tuple(doubts(real, generated, contents))
+    return Comparison(tuple(emotions), real, generated, contents, plan, tuple(notes), warnings)
 
 
 def match(real: ImageSet, generated: ImageSet, emotions: Sequence[str]) -> tuple[ImageSet, ImageSet, list[str]]:
-    """Leave out the emotions that one side lacks, so that FID compares like with like.
-
-    Returns:
-        Both sets and what is to be said about it.
+    """Leave out the emotions that one side lacks, so that FID compares like with like; return both sets and notes.
 
     Raises:
         UniEmoError: no emotion on both sides, or a single generated image of one.
@@ -111,30 +102,27 @@ def match(real: ImageSet, generated: ImageSet, emotions: Sequence[str]) -> tuple
         )
     notes = []
     for name in emotions:
-        for images, has, other in ((generated, ours, theirs), (real, theirs, ours)):
-            if name in has and name not in other:
-                lacking = real if images is generated else generated
-                left_out = f"{has[name]} images of {images.source}"
-                notes.append(f"{lacking.source} has no {name}: {left_out} are left out")
+        for images, has, lacking, lacks in ((generated, ours, real, theirs), (real, theirs, generated, ours)):
+            if name in has and name not in lacks:
+                notes.append(f"{lacking.source} has no {name}: {has[name]} images of {images.source} are left out")
     absent = [name for name in emotions if name not in ours and name not in theirs]
     if absent:
-        notes.append(f"neither side has {', '.join(absent)}: figures are over the others")
+        notes.append(f"neither side has {', '.join(absent)}: metrics are over the others")
     notes += [f"{real.source} has one image of {name}: no FID of its own" for name in common if theirs[name] < 2]
     return real.only(common), generated.only(common), notes
 
 
-def remarks(real: ImageSet, generated: ImageSet, contents: tuple[Contents, Contents]) -> list[str]:
-    """Return what is to be said about the files: sizes, transparency, copies, other files."""
+def file_notes(real: ImageSet, generated: ImageSet, contents: tuple[Contents, Contents]) -> list[str]:
+    """Return notes on the files: sizes, transparency, copies, other files."""
     notes = []
     for images, found in zip((real, generated), contents, strict=True):
-        if len({tuple(size) for size in found.sizes.tolist()}) > 1:
+        if len(set(found.sizes)) > 1:
             notes.append(f"{images.source} has {found.size_text()}: each image is resized by itself")
-        if found.alpha.any():
-            notes.append(f"{int(found.alpha.sum())} images of {images.source} have transparency: laid over white")
+        if any(found.alpha):
+            notes.append(f"{sum(found.alpha)} images of {images.source} have transparency: laid over white")
         if images.ignored:
             notes.append(f"{images.ignored} files of {images.source} are no pictures: ignored")
-    keys = contents[1].keys()
-    copies = len(keys) - len(set(keys))
+    copies = len(contents[1].hashes) - len(set(contents[1].hashes))
     if copies:
         notes.append(f"{copies} generated images are byte for byte copies of others")
     return notes
@@ -142,7 +130,7 @@ def remarks(real: ImageSet, generated: ImageSet, contents: tuple[Contents, Conte
 
 def resolution_note(contents: tuple[Contents, Contents]) -> list[str]:
     """Say so where generated images are much smaller than real ones."""
-    ours, theirs = (int(found.sizes.min(axis=1).max()) for found in reversed(contents))
+    theirs, ours = (max(min(size) for size in found.sizes) for found in contents)
     if 2 * ours > theirs:
         return []
     return [
@@ -154,8 +142,8 @@ def resolution_note(contents: tuple[Contents, Contents]) -> list[str]:
 def doubts(real: ImageSet, generated: ImageSet, contents: tuple[Contents, Contents]) -> list[str]:
     """Return what suggests that something else was meant: the same files on both sides, sides swapped."""
     found = []
-    theirs = dict(zip(contents[0].keys(), real.names, strict=True))
-    ours = dict(zip(contents[1].keys(), generated.names, strict=True))
+    theirs = dict(zip(contents[0].hashes, real.names, strict=True))
+    ours = dict(zip(contents[1].hashes, generated.names, strict=True))
     shared = [key for key in ours if key in theirs]
     if shared and ours.keys() == theirs.keys():
         found.append(f"{real.source} and {generated.source} hold the same files: FID says nothing about a generator")
@@ -176,11 +164,8 @@ def pair_notes(plan: EvaluationPlan, protocols: Sequence[Protocol]) -> list[str]
     """Say where fewer pairs exist than were asked for."""
     notes = []
     for protocol in protocols:
-        pairs = plan.pairs[protocol.name]
-        if not pairs.ring:
-            continue
-        counts = {name: int((pairs.emotion == label).sum()) for label, name in enumerate(plan.emotions)}
-        few = {name: count for name, count in counts.items() if 0 < count < protocol.pairs}
+        counts = plan.count(plan.pairs[protocol.name].emotion)
+        few = {name: count for name, count in counts.items() if count < protocol.pairs and protocol.draw == "ring"}
         if few:
             same = len(set(few.values())) == 1 and few.keys() == plan.counts.keys()
             each = ", ".join(f"{name} {count}" for name, count in few.items())

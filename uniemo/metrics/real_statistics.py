@@ -1,4 +1,4 @@
-"""Statistics of real images, kept so that the same real set is not seen twice by the same network."""
+"""Sums of real images' features, kept so that the same real set does not go through the same network twice."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from uniemo.cache import atomic_write, cache_dir
-from uniemo.evaluation.contents import Contents
-from uniemo.evaluation.folders import ImageSet
+from uniemo.cache import atomic_write, cache_dir, digest
 from uniemo.metrics.fid import FeatureStatistics
+from uniemo.metrics.file_contents import Contents
+from uniemo.metrics.image_sets import ImageSet
 
-_VERSION = 1  # of the file's content; another one is never read
+_VERSION = 2  # of the file's content; another one is never read
 
 
 class StatisticsCache:
-    """Where the statistics of one real set lie, by network.
+    """The statistics of one real set in the cache, by network.
 
     One file is kept for each tree, split and network; what it was made of stands inside and must be equal in all parts:
     every image's name, emotion and content, the order of the classes, the preparation, the weights' hash. A file that
-    does not fit is made anew and takes the old one's place, so that the cache does not grow as images change.
+    does not fit is made again and takes the old one's place, so that the cache does not grow as images change.
 
     Args:
         images: the real set.
@@ -37,27 +37,25 @@ class StatisticsCache:
     ) -> None:
         self.shape = len(emotions)
         self._place = f"{images.root.resolve()} {images.layout} {images.split} {real_size}"
-        digest = hashlib.sha256(json.dumps([_VERSION, list(emotions), real_size]).encode())
-        rows = zip(images.names, images.emotions, contents.keys(), strict=True)
-        for row in sorted(rows):
-            digest.update(json.dumps(row).encode())
-        self._made_of = digest.hexdigest()
+        made_of = hashlib.sha256(json.dumps([_VERSION, list(emotions), real_size]).encode())
+        for row in sorted(zip(images.names, images.emotions, contents.hashes, strict=True)):
+            made_of.update(json.dumps(row).encode())
+        self._made_of = made_of.hexdigest()
 
     def path(self, network: str) -> Path:
         """Return the file for a network's identity (name, hash and preparation)."""
-        place = hashlib.sha256(f"{self._place} {network}".encode("utf-8", errors="surrogateescape")).hexdigest()[:16]
-        return cache_dir() / "real_statistics" / f"{place}.safetensors"
+        return cache_dir() / "real_statistics" / f"{digest(f'{self._place} {network}')}.safetensors"
 
     def load(self, network: str) -> FeatureStatistics | None:
-        """Return the statistics as this network saw these very images; None where they are not known."""
+        """Return the statistics of these very images for this network; None where they are not known."""
         try:
             with safe_open(self.path(network), "pt") as file:
                 if file.metadata() != self._metadata(network):
                     return None
-                state = {name: file.get_tensor(name) for name in ("count", "total", "outer")}
+                sums = [file.get_tensor(name) for name in ("count", "total", "outer")]
         except (OSError, SafetensorError):
             return None
-        return FeatureStatistics.from_state(state, network) if len(state["count"]) == self.shape else None
+        return FeatureStatistics(network, *sums) if len(sums[0]) == self.shape else None
 
     def save(self, statistics: FeatureStatistics) -> None:
         """Keep statistics."""

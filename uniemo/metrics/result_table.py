@@ -7,7 +7,7 @@ from typing import Any
 
 from uniemo.cache import atomic_write
 
-# Figure: (factor, digits, better); the others are Emo-A's, in percent.
+# Metric: (factor, digits, better); the others are Emo-A's, in percent.
 _FORMS = {"FID": (1, 2, "↓"), "LPIPS": (1, 3, "↑"), "Sem-C": (1, 3, "↑"), "Sem-D": (1, 4, "↑")}
 _PERCENT = (100, 2, "↑")
 _MAIN = ("FID", "LPIPS", "Emo-A", "Sem-C", "Sem-D")  # the order of the published tables
@@ -16,18 +16,18 @@ _MAIN = ("FID", "LPIPS", "Emo-A", "Sem-C", "Sem-D")  # the order of the publishe
 def table(result: dict[str, Any]) -> str:
     """Lay out a result: protocols side by side, a row for each emotion and for all with its interval.
 
-    A column holds one figure of one protocol, so of the same networks; their number stands at its head and is spelled
+    A column holds one metric of one protocol, so of the same networks; their number stands at its head and is spelled
     out below.
 
     Args:
-        result: see :func:`uniemo.evaluation.result.as_result`.
+        result: see :func:`uniemo.metrics.result.as_result`.
     """
-    figures = {name: protocol["figures"] for name, protocol in result["protocols"].items()}
-    every = list(dict.fromkeys(name for part in figures.values() for name in part))
+    scores = {name: protocol["figures"] for name, protocol in result["protocols"].items()}
+    every = list(dict.fromkeys(name for part in scores.values() for name in part))
     combinations: dict[tuple[str, ...], int] = {}
-    for part in figures.values():
-        for figure in part.values():
-            combinations.setdefault(tuple(figure["networks"]), len(combinations) + 1)
+    for part in scores.values():
+        for score in part.values():
+            combinations.setdefault(tuple(score["networks"]), len(combinations) + 1)
     blocks = [[name for name in _MAIN if name in every], [name for name in every if name not in _MAIN]]
     lines = [_heading(result)]
     for names in blocks:
@@ -52,7 +52,7 @@ def _heading(result: dict[str, Any]) -> str:
 
 
 def _block(result: dict[str, Any], names: list[str], combinations: dict[tuple[str, ...], int]) -> list[str]:
-    """Return the lines of some figures, each over the columns of its protocols."""
+    """Return the lines of some metrics, each over the columns of its protocols."""
     emotions = [name for name in result["emotions"] if name in result["generated"]["by_emotion"]]
     labels = ["", "protocol", "networks", *emotions, "all", "95 % from", "to"]
     first = max(map(len, labels))
@@ -62,11 +62,11 @@ def _block(result: dict[str, Any], names: list[str], combinations: dict[tuple[st
         columns = []
         for protocol, part in result["protocols"].items():
             if name in part["figures"]:
-                figure = part["figures"][name]
-                single = [figure["by_emotion"].get(emotion, {}).get("value") for emotion in emotions]
-                values = [*single, figure["value"], figure["low"], figure["high"]]
+                score = part["figures"][name]
+                single = [score["by_emotion"].get(emotion, {}).get("value") for emotion in emotions]
+                values = [*single, score["value"], score["low"], score["high"]]
                 shown = ["–" if value is None else f"{factor * value:.{digits}f}" for value in values]
-                columns.append([protocol, f"[{combinations[tuple(figure['networks'])]}]", *shown])
+                columns.append([protocol, f"[{combinations[tuple(score['networks'])]}]", *shown])
         short = name.replace("probability", "prob.").replace("(second)", "2nd")
         title = f"{short}{' %' if factor == 100 else ''} {better}"
         widths = [max(map(len, column)) for column in columns]
@@ -81,11 +81,11 @@ def _block(result: dict[str, Any], names: list[str], combinations: dict[tuple[st
     return [*lines[:3], rule, *lines[3:ends], rule, *lines[ends:]]
 
 
-def draw_confusion(result: dict[str, Any], path: Path) -> bool:
-    """Draw the confusion matrix of each classifier, rows in percent, and return whether there was one.
+def plot_confusion(result: dict[str, Any], path: Path) -> bool:
+    """Plot the confusion matrix of each classifier, rows in percent, and return whether there was one.
 
     Args:
-        result: see :func:`uniemo.evaluation.result.as_result`; of the protocol with most classifiers: a
+        result: see :func:`uniemo.metrics.result.as_result`; of the protocol with most classifiers: a
             classifier's matrix is the same in all.
         path: PNG to write.
     """

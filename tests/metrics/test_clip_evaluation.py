@@ -1,0 +1,125 @@
+import pytest
+import torch
+from trees import drawn_index
+
+from uniemo.data import EmoSet
+from uniemo.data.generated import read_index
+from uniemo.data.images import load_images
+from uniemo.errors import UniEmoError
+from uniemo.generation import filter_index, score_index
+from uniemo.metrics import EmotionClassifier, FeatureStatistics, Protocol, plan_evaluation
+from uniemo.metrics.clip_evaluation import ClipEvaluation
+from uniemo.metrics.fid import frechet_distance
+from uniemo.metrics.sem_c import ZeroShotClarity
+from uniemo.vocabulary import Vocabulary
+
+
+@pytest.fixture(scope="module")
+def data(emoset_root):
+    return EmoSet(str(emoset_root), 64, 32, 8)
+
+
+@pytest.fixture(scope="module")
+def classifier(networks):
+    torch.manual_seed(0)
+    return EmotionClassifier(networks.clip.embed_dim, 8).eval()
+
+
+@pytest.fixture(scope="module")
+def evaluation(networks, classifier, data):
+    return ClipEvaluation(networks.clip, classifier, data.vocabulary)
+
+
+@pytest.fixture(scope="module")
+def real(evaluation, data):
+    return evaluation.real_statistics(data.evaluation_loader("test"))
+
+
+def test_values_are_those_of_the_networks(evaluation, classifier, data, real):
+    """Every metric by hand, from the outputs of the CLIP."""
+    generator = torch.Generator().manual_seed(0)
+    names = data.vocabulary.emotions
+    images = {name: torch.rand(4, 3, 32, 32, generator=generator) for name in ("fear", "awe")}
+    found = evaluation.evaluate_images(images, real, pairs=3, seed=7, batch_size=3)
+
+    output = evaluation.outputs["lpips"].network(torch.cat(list(images.values())))
+    features, maps = output["features"], output["maps"]
+    emotion = torch.tensor([names.index(name) for name in images]).repeat_interleave(4)
+    probabilities = classifier.probabilities(features)
+    order = {name: [f"{name}/{row:06d}" for row in range(4)] for name in images}
+    plan = plan_evaluation(order, names, [Protocol("strict", pairs=3)], seed=7)
+    row = [(0 if name.startswith("fear") else 4) + int(name[-6:]) for name in plan.names]
+    pairs = plan.pairs["strict"]
+    first, second = ([row[position] for position in side] for side in (pairs.first, pairs.second))
+    assert len(first) == 6
+    assert (emotion[first] == emotion[second]).all()
+    clarity = ZeroShotClarity(evaluation.clip, data.vocabulary)(features)
+    double = features.double()
+    expected = {  # with three pairs of either emotion, means over pairs and over emotions are one
+        "FID": frechet_distance(*real.gaussian(), double.mean(0), torch.cov(double.T)),
+        "LPIPS": (maps[first] - maps[second]).square().sum(1).mean(),
+        "Emo-A": (probabilities.argmax(1) == emotion).double().mean(),
+        "Emo-A probability": probabilities.gather(1, emotion[:, None]).mean(),
+        "Sem-C": clarity.mean(),
+        "Sem-D": (features[first] - features[second]).square().mean(),
+    }
+    for name, value in expected.items():
+        assert found[f"{name}[tiny-clip]"] == pytest.approx(float(value), rel=1e-5), name
+    assert found["Sem-C[tiny-clip]/fear"] == pytest.approx(float(clarity[:4].mean()), rel=1e-5)
+    assert {key.partition("/")[2] for key in found} == {"", "fear", "awe"}
+    assert {key.partition("[")[0] for key in found} == set(expected)
+
+
+def test_real_images_against_themselves(evaluation, data, real):
+    loader = data.evaluation_loader("test")
+    images = {name: [] for name in data.vocabulary.emotions}
+    for batch in loader:
+        for target, label in zip(batch.targets, batch.emotion.tolist(), strict=True):
+            images[data.vocabulary.emotions[label]].append((target + 1) / 2)
+    images = {name: torch.stack(part) for name, part in images.items()}
+    found = evaluation.evaluate_images(images, real)
+    assert found["FID[tiny-clip]"] == pytest.approx(0, abs=1e-5)
+    assert found["FID[tiny-clip]/awe"] == pytest.approx(0, abs=1e-5)
+    streamed = evaluation.evaluate_loader(loader)
+    assert not any(key.startswith("FID") for key in streamed)
+    assert streamed["Emo-A[tiny-clip]"] == pytest.approx(found["Emo-A[tiny-clip]"])
+
+
+def test_view_decides_the_resolution(networks, classifier, data, real):
+    other = ClipEvaluation(networks.clip, classifier, data.vocabulary, view="image")
+    assert not torch.allclose(other.real_statistics(data.evaluation_loader("test")).total, real.total)
+
+
+def test_refusals(evaluation, real):
+    for images, match in (
+        ({"awe": torch.rand(1, 3, 32, 32)}, "at least 2 images of each emotion; got fewer of awe"),
+        ({}, "at least 2"),
+        ({"boredom": torch.rand(2, 3, 32, 32)}, "boredom"),
+    ):
+        with pytest.raises(UniEmoError, match=match):
+            evaluation.evaluate_images(images)
+    foreign = FeatureStatistics("another network", **real.state())
+    with pytest.raises(UniEmoError, match="same network"):
+        evaluation.evaluate_images({"awe": torch.rand(2, 3, 32, 32)}, foreign)
+
+
+def test_without_attributes_there_is_no_sem_c(networks, classifier, data):
+    bare = ClipEvaluation(networks.clip, classifier, Vocabulary(data.vocabulary.emotions))
+    found = bare.evaluate_images({"awe": torch.rand(2, 3, 32, 32)})
+    assert not any(key.startswith("Sem-C") for key in found)
+
+
+def test_scores_of_an_index(networks, classifier, data, tmp_path):
+    index = drawn_index(tmp_path / "drawn", ("awe", "fear"), per_emotion=5)
+    rows = score_index(index.parent, networks, classifier, data.vocabulary, batch_size=4)
+    assert rows == read_index(index)
+    features = networks.clip.features(load_images([index.parent / row["file"] for row in rows]))
+    probabilities = classifier.probabilities(features)
+    clarity = ZeroShotClarity(networks.clip, data.vocabulary)(features)
+    for i, row in enumerate(rows):
+        assert row["emo_a"] == pytest.approx(
+            float(probabilities[i, data.vocabulary.emotion_index(row["emotion"])]), rel=1e-4
+        )
+        assert row["sem_c"] == pytest.approx(float(clarity[i]), rel=1e-4)
+        assert row["network"] == "tiny-clip"
+    assert sum(filter_index(index, tmp_path / "kept").values()) > 0

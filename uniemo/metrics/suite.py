@@ -1,0 +1,331 @@
+"""All metrics of generated images in one pass: each image goes through each network once, whatever asks for it.
+
+A new metric is a subclass of :class:`uniemo.metrics.base.ImageMetric` in a file of its own and a line in
+:func:`default_metrics`; or, outside the package, an entry ``class_path: my_metric.MyMetric`` of
+``generation_metrics.metrics``.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from uniemo.distributed import gather, get_rank, get_world_size
+from uniemo.errors import UniEmoError
+from uniemo.metrics.base import SuiteMetric
+from uniemo.metrics.emo_a import EmoA
+from uniemo.metrics.feature_network import FeatureNetwork
+from uniemo.metrics.fid import FID, FeatureStatistics
+from uniemo.metrics.loading import to_unit
+from uniemo.metrics.lpips import LPIPS
+from uniemo.metrics.outputs import EMOTION, Output
+from uniemo.metrics.pair_store import NotFiniteError
+from uniemo.metrics.pairs import EvaluationPlan
+from uniemo.metrics.scores import ProtocolResult, Score
+from uniemo.metrics.sem_c import SemC
+from uniemo.metrics.sem_d import SemD
+
+Pass = tuple[FeatureNetwork, str]  # a network and a view: what an image goes through once
+
+
+def default_metrics(emotions: Sequence[str], outputs: Mapping[str, Output]) -> list[SuiteMetric]:
+    """Return the metrics that these outputs allow, in the order of results."""
+    clarity = [name for name in ("objects", "scenes") if name in outputs]
+    metrics: list[SuiteMetric] = [
+        FID(len(emotions)),
+        LPIPS(),
+        *(EmoA(emotions, name) for name in EMOTION),
+        *([SemC(clarity)] if clarity else []),
+        SemD(),
+    ]
+    return [metric for metric in metrics if set(metric.needs) <= outputs.keys()]
+
+
+@dataclass(eq=False)
+class _Entry:
+    """A metric with the outputs that it needs; protocols that agree on both share it."""
+
+    metric: SuiteMetric
+    outputs: list[Output]
+
+    @contextmanager
+    def naming(self, names: Sequence[str]) -> Iterator[None]:
+        """Name the network and the image whose output is not finite."""
+        try:
+            yield
+        except NotFiniteError as error:
+            what = " and ".join(f"{output.key!r} of {output.name}" for output in self.outputs)
+            more = f" and {len(error.index) - 1} more" if len(error.index) > 1 else ""
+            raise UniEmoError(
+                f"output {what} must be finite; got NaN or infinity for image {names[error.index[0]]}{more}: look at "
+                "the image and at the network's weights"
+            ) from error
+
+    def compute(self, emotions: Sequence[str]) -> dict[str, Score]:
+        """Return what the metric computes, with the names of emotions and networks."""
+        infos = tuple(dict.fromkeys(info for output in self.outputs for info in output.infos))
+        return {name: Score.of(estimates, emotions, infos) for name, estimates in self.metric.compute().items()}
+
+
+class MetricSuite:
+    """The metrics of one protocol or several, updated together.
+
+    Memory does not grow with the images, but for some numbers of eight bytes for each image and pair. In a distributed
+    run each rank hands in its part of the plan (:meth:`EvaluationPlan.part`); what it hands in beyond that part, and
+    what comes twice, is dropped, and :meth:`compute` returns the same on every rank.
+
+    Args:
+        plan: which images there are, in which order and pairs; see :func:`uniemo.metrics.pairs.plan_evaluation`.
+        outputs: for each protocol of the plan, by name, the network outputs by name; see
+            :func:`uniemo.metrics.outputs.protocol_outputs`.
+        batch_size: images that go through a network at once; LPIPS on VGG wants few.
+        extra: more metrics, for every protocol.
+        seed: of the intervals; None works out none.
+
+    Raises:
+        UniEmoError: fewer images than ranks, or a metric that needs an output that is not there.
+
+    Example:
+        The whole of an evaluation::
+
+            plan = plan_evaluation(names, emotions, [STRICT, EMOGEN])
+            suite = MetricSuite(plan, outputs)
+            for images, emotion in real_batches:
+                suite.update_real(images, emotion)
+            for names, images in batches(plan.names):
+                suite.update(images, names)
+            fid = suite.compute()["strict"].scores["FID"].value
+    """
+
+    def __init__(
+        self,
+        plan: EvaluationPlan,
+        outputs: Mapping[str, Mapping[str, Output]],
+        batch_size: int = 32,
+        extra: Sequence[SuiteMetric] = (),
+        seed: int | None = 0,
+    ) -> None:
+        rank, ranks = get_rank(), get_world_size()
+        if len(plan.names) < ranks:
+            raise UniEmoError(f"evaluation needs an image for each rank; got {len(plan.names)} for {ranks} ranks")
+        self.plan = plan
+        self.batch_size = batch_size
+        self._part = plan.part(rank, ranks)
+        self._position = {name: position for position, name in enumerate(plan.names)}
+        self._seen: set[int] = set()
+        self._entries: list[_Entry] = []
+        self._protocols = {
+            protocol: [
+                self._entry(metric, protocol, named, seed)
+                for metric in [*default_metrics(plan.emotions, named), *(metric.clone() for metric in extra)]
+            ]
+            for protocol, named in outputs.items()
+        }
+        self._users: defaultdict[Pass, list[int]] = defaultdict(list)  # which entries need a pass
+        for number, entry in enumerate(self._entries):
+            for output in dict.fromkeys((output.network, output.view) for output in entry.outputs):
+                self._users[output].append(number)
+
+    def _entry(self, metric: SuiteMetric, protocol: str, outputs: Mapping[str, Output], seed: int | None) -> _Entry:
+        """Return a protocol's metric with its outputs, or the same one of another protocol."""
+        missing = [name for name in metric.needs if name not in outputs]
+        if missing:
+            raise UniEmoError(
+                f"metric {metric.name} must need outputs of the suite, {', '.join(outputs)}; it needs {missing[0]!r}"
+            )
+        needed = [outputs[name] for name in metric.needs]
+        for entry in self._entries:
+            if type(entry.metric) is type(metric) and not metric.per_protocol and entry.outputs == needed:
+                return entry
+        metric.seed = seed
+        metric.setup(self.plan, protocol)
+        device = next(iter(outputs.values())).network.device
+        metric.to("cpu" if device.type == "mps" else device)  # MPS knows no float64
+        self._entries.append(_Entry(metric, needed))
+        return self._entries[-1]
+
+    @torch.no_grad()
+    def update(self, images: Tensor | Sequence[Tensor], names: Sequence[str]) -> None:
+        """Add generated images.
+
+        Args:
+            images: (B, 3, H, W), or B tensors (3, H, W) of any sizes; floats in [0, 1], or bytes, which are divided by
+                255 here.
+            names: B ids of the plan; one that came before, or belongs to another rank's part, is dropped.
+
+        Raises:
+            UniEmoError: an id that the plan does not have, or an output that is not finite; the image is named.
+        """
+        _check_lengths(images, names)
+        chosen: dict[int, int] = {}  # position in the plan: row
+        for row, name in enumerate(names):
+            position = self._position.get(name, -1)
+            if position < 0:
+                raise UniEmoError(f"image must be in the plan; {name!r} is not: plan with all images")
+            if position in self._part and position not in self._seen:
+                self._seen.add(position)
+                chosen[position] = row
+        positions = list(chosen)
+        for part, batch in self._batches(images, list(chosen.values())):
+            self._update(batch, [positions[number] for number in part])
+
+    def _update(self, images: Tensor, positions: list[int]) -> None:
+        """Update every metric with a batch; a network's outputs are dropped after the last metric that needs them."""
+        rows = [entry.metric.wanted(positions) for entry in self._entries]
+        passes: dict[Pass, tuple[dict[str, Tensor], list[int]]] = {}
+        for number, entry in enumerate(self._entries):
+            values = []
+            for output in entry.outputs if rows[number] else ():
+                key = output.network, output.view
+                if key not in passes:
+                    seen = sorted(set().union(*(rows[user] for user in self._users[key])))
+                    batch = _rows(images, seen, range(len(images)))
+                    passes[key] = self._run(*key, batch, [positions[row] for row in seen]), seen
+                found, seen = passes[key]
+                values.append(output.read({output.key: _rows(found[output.key], rows[number], seen)}))
+            if values:
+                index = torch.tensor([positions[row] for row in rows[number]])
+                with entry.naming(self.plan.names):
+                    entry.metric.update(*values, emotion=torch.from_numpy(self.plan.emotion)[index], index=index)
+            for key in [key for key in passes if self._users[key][-1] == number]:
+                del passes[key]
+
+    def _run(self, network: FeatureNetwork, view: str, images: Tensor, positions: Sequence[int]) -> dict[str, Tensor]:
+        """Run a network; what it finds wrong with an image gets the image's name."""
+        try:
+            return network(images, view)
+        except ValueError as error:
+            inside = ((images >= -1e-4) & (images <= 1 + 1e-4)).flatten(1).all(dim=1)
+            if inside.all():
+                raise
+            bad = positions[int((~inside).nonzero()[0])]
+            raise UniEmoError(f"image {self.plan.names[bad]}: {error}") from error
+
+    @torch.no_grad()
+    def update_real(
+        self, images: Tensor | Sequence[Tensor], emotion: Tensor | Sequence[int], names: Sequence[str] | None = None
+    ) -> None:
+        """Add real images, for FID alone; each rank adds other ones.
+
+        Args:
+            images: as in :meth:`update`.
+            emotion: (B,) class indices.
+            names: B ids, for errors; None counts.
+
+        Raises:
+            UniEmoError: an output that is not finite.
+        """
+        labels = torch.as_tensor(emotion)
+        _check_lengths(images, labels)
+        for part, batch in self._batches(images, list(range(len(labels)))):
+            for entry, metric in self._fid():
+                output = entry.outputs[0]
+                features = output.read(output.network(batch, output.view))
+                with entry.naming([names[row] if names else str(row) for row in part]):
+                    metric.update_real(features, labels[part])
+
+    def _fid(self) -> list[tuple[_Entry, FID]]:
+        return [(entry, entry.metric) for entry in self._entries if isinstance(entry.metric, FID)]
+
+    def real_identities(self) -> set[str]:
+        """Return the networks (name, hash and preparation) that real images go through."""
+        return {entry.outputs[0].identity for entry, _ in self._fid()}
+
+    def load_real(self, statistics: Sequence[FeatureStatistics]) -> None:
+        """Take the sums of real images from before, of all ranks, instead of :meth:`update_real`; rank 0's count.
+
+        Raises:
+            UniEmoError: they are of another network or preparation.
+        """
+        if get_rank() > 0:
+            return
+        known = {one.network: one for one in statistics}
+        for entry, metric in self._fid():
+            wanted = entry.outputs[0].identity
+            if wanted not in known:
+                raise UniEmoError(
+                    f"FID needs real statistics of the same network, {wanted}; got those of {', '.join(known)}: "
+                    "compute them again"
+                )
+            metric.load_real(known[wanted])
+
+    def real_statistics(self) -> list[FeatureStatistics]:
+        """Return the sums of the real images of all ranks, one of each network; call it after :meth:`compute`."""
+        return [
+            replace(metric.real, network=entry.outputs[0].identity)
+            for entry, metric in self._fid()
+            if metric.real is not None
+        ]
+
+    def compute(self) -> dict[str, ProtocolResult]:
+        """Return the metrics by protocol, the same on every rank; every rank calls it, after its last image.
+
+        Raises:
+            UniEmoError: an image of the plan never came.
+        """
+        seen = set().union(*gather(self._seen))
+        missing = [name for position, name in enumerate(self.plan.names) if position not in seen]
+        if missing:
+            raise UniEmoError(
+                f"evaluation needs every image of the plan; {len(missing)} of {len(self.plan.names)} never came, first "
+                f"{missing[0]}: add them"
+            )
+        computed = {}
+        for entry in self._entries:
+            with entry.naming(self.plan.names):
+                computed[entry] = entry.compute(self.plan.emotions)
+        return {
+            protocol: self._result(protocol, entries, [computed[entry] for entry in entries])
+            for protocol, entries in self._protocols.items()
+        }
+
+    def _result(
+        self, protocol: str, entries: Sequence[_Entry], scores: Sequence[Mapping[str, Score]]
+    ) -> ProtocolResult:
+        """Put together what one protocol says."""
+        metrics = [entry.metric for entry in entries]
+        real = [metric.real for metric in metrics if isinstance(metric, FID) and metric.real is not None]
+        counts = real[0].count.long().tolist() if real else []
+        return ProtocolResult(
+            {name: score for part in scores for name, score in part.items()},
+            [metric.confusion.numpy() for metric in metrics if isinstance(metric, EmoA)],
+            self.plan.counts,
+            {name: count for name, count in zip(self.plan.emotions, counts, strict=False) if count},
+            self.plan.count(self.plan.pairs[protocol].emotion),
+        )
+
+    def _batches(self, images: Tensor | Sequence[Tensor], rows: list[int]) -> Iterator[tuple[list[int], Tensor]]:
+        """Yield numbers into ``rows`` and their images (b, 3, H, W), b at most the batch size, each of one size."""
+        sizes: defaultdict[tuple[int, ...], list[int]] = defaultdict(list)
+        for number, row in enumerate(rows):
+            sizes[tuple(images[row].shape)].append(number)
+        for same in sizes.values():
+            for start in range(0, len(same), self.batch_size):
+                part = same[start : start + self.batch_size]
+                mine = [rows[number] for number in part]
+                if isinstance(images, Tensor):
+                    yield part, to_unit(_rows(images, mine, range(len(images))))
+                else:
+                    yield part, to_unit(torch.stack([images[row] for row in mine]))
+
+
+def _rows(values: Tensor, wanted: Sequence[int], present: Sequence[int]) -> Tensor:
+    """Return the wanted rows of values whose rows have the numbers ``present``; no copy where these follow on."""
+    if len(wanted) == len(present):
+        return values
+    place = {row: number for number, row in enumerate(present)}
+    rows = [place[row] for row in wanted]
+    if rows == list(range(rows[0], rows[0] + len(rows))):
+        return values[rows[0] : rows[0] + len(rows)]
+    return values[torch.tensor(rows, device=values.device)]
+
+
+def _check_lengths(images: Sequence[Tensor] | Tensor, names: Sequence[str] | Tensor) -> None:
+    """Raise ValueError unless there is a name or label for each image."""
+    if len(images) != len(names):
+        raise ValueError(f"images and names must be as many; got {len(images)} and {len(names)}")
