@@ -28,8 +28,8 @@ from cleanfid.fid import frechet_distance
 from PIL import Image
 from torch import Tensor
 
-from uniemo.data.emotions import MIKELS_8
 from uniemo.data.images import load_images
+from uniemo.data.taxonomy import MIKELS_8
 from uniemo.metrics.classifier import EmotionClassifier
 from uniemo.metrics.clip_evaluation import clarity_outputs
 from uniemo.metrics.clip_networks import ClipNetwork, MiniatureNetwork

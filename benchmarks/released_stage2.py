@@ -18,7 +18,7 @@ from torchvision import transforms
 
 from benchmarks.stage1 import every_token
 from uniemo.data import EmoSet
-from uniemo.data.dataset import Records
+from uniemo.data.manifest import Manifest
 from uniemo.data.transforms import CLIP_MEAN, CLIP_STD
 from uniemo.models.clip import load_clip
 from uniemo.models.diffusion.prompts import embedding
@@ -95,7 +95,7 @@ class PlainPictures(Dataset[tuple[Tensor, Tensor, int, int, Tensor, str, str]]):
         shapes: sizes of the views.
     """
 
-    def __init__(self, records: Records, names: Vocabulary, shapes: Shapes) -> None:
+    def __init__(self, records: Manifest, names: Vocabulary, shapes: Shapes) -> None:
         self.records, self.names, self.target = records, names, shapes.target
         self.view = transforms.Compose(
             [
@@ -113,12 +113,12 @@ class PlainPictures(Dataset[tuple[Tensor, Tensor, int, int, Tensor, str, str]]):
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor, int, int, Tensor, str, str]:
         """Return picture ``index``; one without an attribute has the word for it, as released."""
-        records, file = self.records, self.records.files[index]
+        records, file = self.records, self.records.name(index)
         picture = Image.open(records.root / file).convert("RGB")
         annotation = (records.root / "annotation" / Path(file).relative_to("image")).with_suffix(".json")
         known = json.loads(annotation.read_text())
-        objects = torch.zeros(records.num_objects)
-        objects[list(records.objects[index])] = 1
+        objects = torch.zeros(len(records.vocabulary.objects))
+        objects[records.objects(index).tolist()] = 1
         square = self.flip(picture.resize((self.target, self.target)))
         target = torch.from_numpy((np.array(square) / 127.5 - 1).astype(np.float32)).permute(2, 0, 1)  # (3, D, D)
         texts = attribute_text(known.get("scene", "scene")), attribute_text(known.get("object", ["object"])[-1])

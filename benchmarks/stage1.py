@@ -42,7 +42,7 @@ from uniemo.callbacks.progress import LossProgressBar
 from uniemo.cli.training import quiet
 from uniemo.data import EmoSet
 from uniemo.data.batch import EmotionBatch
-from uniemo.data.dataset import Records
+from uniemo.data.manifest import Manifest
 from uniemo.data.transforms import CLIP_MEAN, CLIP_STD
 from uniemo.models.clip import load_clip
 from uniemo.models.encoder import EncoderConfig, ExpertQueryEncoder
@@ -57,7 +57,7 @@ Labelled = tuple[Tensor, int, str, str]  # picture, emotion, scene's text, objec
 class PlainDataset(Dataset[Labelled]):
     """Pictures the plain way: Pillow and one torchvision transform, each with the texts of its scene and one object."""
 
-    def __init__(self, records: Records, names: Vocabulary, size: int) -> None:
+    def __init__(self, records: Manifest, names: Vocabulary, size: int) -> None:
         self.records, self.names = records, names
         self.transform = transforms.Compose(
             [
@@ -75,8 +75,8 @@ class PlainDataset(Dataset[Labelled]):
     def __getitem__(self, index: int) -> Labelled:
         """Return picture ``index``; an attribute that it lacks has an empty text."""
         records = self.records
-        picture = Image.open(records.root / records.files[index]).convert("RGB")
-        scene, objects = int(records.scene[index]), records.objects[index]
+        picture = Image.open(records.path(index)).convert("RGB")
+        scene, objects = int(records.scene[index]), records.objects(index).tolist()
         scene_text = "" if scene < 0 else attribute_text(self.names.scenes[scene])
         object_text = attribute_text(self.names.objects[objects[-1]]) if objects else ""  # the last one, as released
         return self.transform(picture), int(records.emotion[index]), scene_text, object_text

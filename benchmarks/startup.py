@@ -100,7 +100,7 @@ def measure(root: str, workers: int, method: str) -> dict[str, float]:
     """
     import torch
 
-    from uniemo.data import EmoSet, base, index  # noqa: F401  (everything that the start would import)
+    from uniemo.data import EmoSet
 
     multiprocessing.set_start_method(method)
     torch.set_num_threads(1)

@@ -128,7 +128,7 @@ def test_split_is_what_training_takes(roots):
         assert main(words) == 0
         splits = json.loads(out.read_text())["splits"]
         for split in ("train", "val", "test"):
-            assert sorted(data.records(split).files) == splits[split], (kind, split)
+            assert sorted(data.records(split).names()) == splits[split], (kind, split)
 
 
 def test_folds(capsys, roots):

@@ -9,7 +9,7 @@ import yaml
 from tests.tiny_runs import assets, trained
 from uniemo.checkpoint import read_checkpoint
 from uniemo.cli import main
-from uniemo.data.base import EmotionDataModule
+from uniemo.data.datamodule import EmotionDataModule
 from uniemo.errors import UniEmoError
 from uniemo.stored_config import import_class, stored_config
 

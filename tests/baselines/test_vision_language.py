@@ -12,7 +12,7 @@ from uniemo import UniEmoError
 from uniemo.baselines.vision_language import QUESTION, QuestionModel, VisionLanguage, named
 from uniemo.checkpoint import read_checkpoint
 from uniemo.cli import main
-from uniemo.data.emotions import MIKELS_8
+from uniemo.data.taxonomy import MIKELS_8
 from uniemo.data.transforms import denormalise
 
 

@@ -47,4 +47,4 @@ def test_texts_are_those_of_the_annotations(setting):
         assert view.shape == (3, 32, 32)
         assert emotion == records.emotion[index]
         assert scene == ("" if records.scene[index] < 0 else data.vocabulary.scenes[records.scene[index]])
-        assert (thing == "") == (len(records.objects[index]) == 0)
+        assert (thing == "") == (len(records.objects(index)) == 0)

@@ -12,7 +12,7 @@ import torch
 
 from uniemo.cli import main
 from uniemo.convert.coefficients import read_coefficients, write_coefficients
-from uniemo.data.emotions import MIKELS_8
+from uniemo.data.taxonomy import MIKELS_8
 from uniemo.errors import UniEmoError
 from uniemo.models.attributes import tables_from_file
 from uniemo.vocabulary import Vocabulary

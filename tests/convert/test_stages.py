@@ -12,7 +12,7 @@ from convert.released_files import classifier_state, reference, released_state, 
 from uniemo.checkpoint import load_model, read_checkpoint
 from uniemo.cli import main
 from uniemo.convert.stages import convert_released
-from uniemo.data.emotions import MIKELS_8
+from uniemo.data.taxonomy import MIKELS_8
 from uniemo.data.transforms import CLIP_MEAN, CLIP_STD
 from uniemo.errors import UniEmoError
 from uniemo.models.clip import load_clip

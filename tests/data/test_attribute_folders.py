@@ -93,7 +93,7 @@ def test_what_cannot_be_built_leaves_nothing(tree, tmp_path):
         build_attribute_folders(tree, tmp_path / "full", progress=False)
     broken = tree / "annotation/fear/fear_00000.json"
     broken.write_text("{")
-    with pytest.raises(UniEmoError, match=r"annotation must be .*fear_00000\.json is not"):
+    with pytest.raises(UniEmoError, match=r"annotations must be .*fear_00000\.jpg is not"):
         build_attribute_folders(tree, tmp_path / "out", progress=False)
     shutil.rmtree(tree / "annotation")
     with pytest.raises(UniEmoError, match="root must be EmoSet's tree with its annotations"):
@@ -110,7 +110,6 @@ def test_an_image_without_annotation_is_counted(tmp_path):
 
 
 def test_an_export_is_copied(tmp_path, monkeypatch):
-    pytest.importorskip("pyarrow")
     monkeypatch.setenv("UNIEMO_CACHE", str(tmp_path / "cache"))
     synthesize("emoset-parquet", tmp_path / "export", 24, size=16, progress=False)
     files = synthesize("emoset", tmp_path / "files", 24, size=16, progress=False)

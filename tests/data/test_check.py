@@ -9,17 +9,23 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from uniemo.data.catalog import LAYOUTS
 from uniemo.data.check import check_tree
 from uniemo.data.check_images import Task, look_at, look_at_all
 from uniemo.data.check_report import ALL, KINDS, Finding, Report, number_of, sort_findings
-from uniemo.data.splits import Assignment, write_split
+from uniemo.data.layout import layouts_of
 from uniemo.errors import UniEmoError
 from uniemo.miniature.layouts import FAULTS, LAYOUT_NAMES, possible_faults, synthesize, synthesize_with_faults
 
 EXPORTS = ("emoset-parquet", "emoset-hf")
 NAMES = [name for name in LAYOUT_NAMES if name not in EXPORTS]
 SPLIT = ("emoset", "emotionroi", "fi-splits", "fi-json", "twitter1-folds")  # beginnings of layouts with splits or folds
+
+
+def write_split(path, split):
+    splits = {}
+    for image, name in split.items():
+        splits.setdefault(name, []).append(image)
+    path.write_text(json.dumps({"splits": splits}))
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +111,7 @@ def test_clean_trees(tmp_path, name):
 
 def test_every_layout_and_every_fault_is_met(faulty):
     exports = {"parquet", "hf-disk"}
-    assert {layout.name for layout in LAYOUTS} - {"emotionroi-folders"} - exports <= set(NAMES)
+    assert {layout.name for layout in layouts_of(None)} - {"emotionroi-folders"} - exports <= set(NAMES)
     for fault in FAULTS:
         assert any(fault in faulty(name)[1] for name in NAMES), fault
 
@@ -318,11 +324,11 @@ def test_split_file(tmp_path):
     inner = base.root.relative_to(root).as_posix()
     names = [name.removeprefix(f"{inner}/") for name in images]
     split = {name: "train" for name in names} | {names[1]: "test", names[2]: "val"}
-    write_split(tmp_path / "split.json", Assignment(split))
+    write_split(tmp_path / "split.json", split)
     report = check(root, split_file=tmp_path / "split.json")
     assert (report.splits, list(report.counts)) == ("split file", ["train", "val", "test"])
     assert [finding.files for finding in report.kinds()["leak"]] == [(names[0], names[1])]
-    write_split(tmp_path / "split.json", Assignment({"gone.jpg": "train"}))
+    write_split(tmp_path / "split.json", {"gone.jpg": "train"})
     with pytest.raises(UniEmoError, match=r"gone\.jpg"):
         check(root, split_file=tmp_path / "split.json")
 

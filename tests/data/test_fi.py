@@ -6,8 +6,8 @@ import pytest
 import torch
 from PIL import Image
 
-from uniemo.data import FI
-from uniemo.data.emotions import MIKELS_8
+from uniemo.data import FI, usable
+from uniemo.data.taxonomy import MIKELS_8
 from uniemo.errors import UniEmoError
 from uniemo.miniature.layouts import synthesize
 
@@ -34,7 +34,7 @@ def everything(parts):
 
 
 def splits(data):
-    return {split: list(data.records(split).files) for split in ("train", "val", "test")}
+    return {split: data.records(split).names() for split in ("train", "val", "test")}
 
 
 class Probe(L.LightningModule):
@@ -182,7 +182,7 @@ def test_placeholder_is_never_trained_on(tree):
     gone = [f"emotion_dataset/{emotion}/gone.jpg" for emotion in ("awe", "anger", "fear")]
     for name in gone:
         Image.new("RGB", (32, 32), "white").save(tree / name)
-    with pytest.warns(UserWarning, match="3 left out"):
+    with pytest.warns(UserWarning, match="3 images are left out"):
         parts = splits(module(tree))
     assert not set(gone) & set(everything(parts.values()))
     assert sum(map(len, parts.values())) == 64
@@ -194,7 +194,7 @@ def test_copies_in_given_splits(painted, tmp_path):
     shutil.copy(test, root / "train" / "awe" / "again.jpg")
     before = splits(module(painted["fi-splits"]))
     data = module(root)
-    with pytest.warns(UserWarning, match="1 left out"):
+    with pytest.warns(UserWarning, match="1 image is left out"):
         data.check()
     assert splits(data) == before
     trainer(tmp_path / "run").fit(Probe(), datamodule=data)
@@ -245,14 +245,11 @@ def test_a_mended_image_is_used_again(tree):
 
 
 def test_headers_are_looked_at_once(tree, monkeypatch):
-    from uniemo.data import tree as module_of_tree
 
     looked = []
-    verify_images = module_of_tree.verify_images
+    verify = usable.verify_images
     monkeypatch.setattr(
-        module_of_tree,
-        "verify_images",
-        lambda root, files, **rest: (looked.extend(files), verify_images(root, files, **rest))[1],
+        usable, "verify_images", lambda root, names, **rest: (looked.extend(names), verify(root, names, **rest))[1]
     )
     module(tree).check()
     assert len(looked) == 64
@@ -264,7 +261,7 @@ def test_missing_images_and_labels_outside_are_refused_or_skipped(painted, tmp_p
     tree = shutil.copytree(painted["fi-csv"], tmp_path / "csv")
     lines = (tree / "FI.csv").read_text().splitlines()
     (tree / "images" / lines[1].split(",")[0]).unlink()
-    with pytest.raises(UniEmoError, match=r"1 image is listed but missing, first .*on_error skip"):
+    with pytest.raises(UniEmoError, match=r"1 image is listed and cannot be used, first .*on_error skip"):
         module(tree).check(("val",))
     lines[2] = lines[2].rpartition(",")[0] + ",boredom"
     (tree / "FI.csv").write_text("\n".join(lines))
@@ -273,5 +270,5 @@ def test_missing_images_and_labels_outside_are_refused_or_skipped(painted, tmp_p
         data.check()
     assert len(everything(splits(data).values())) == 62
     shutil.rmtree(tree / "images")
-    with pytest.raises(UniEmoError, match="64 images are listed but missing"):
+    with pytest.raises(UniEmoError, match="64 images are listed and cannot be used"):
         module(tree).check()

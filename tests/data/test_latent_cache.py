@@ -408,7 +408,7 @@ def test_unreadable_images(tree):
 def test_missing_images(tree):
     data = module(tree, check=False, on_error="skip")
     records = data.records("train")
-    (tree / records.files[2]).unlink()
+    (tree / records.names()[2]).unlink()
     with pytest.warns(UserWarning, match="left out"):
         assert sum(map(len, epoch_of(data))) == 31
 

@@ -6,192 +6,217 @@ import sys
 import numpy as np
 import pytest
 
-import uniemo.data.hashes
-from uniemo.data.hashes import FileNotes, content_hashes, stamps
-from uniemo.data.listing import Item, Listing
-from uniemo.data.splits import (
-    Assignment,
-    assign,
-    leaks,
-    read_split,
-    stratified_folds,
-    stratified_split,
-    write_split,
-)
+from uniemo.data import duplicates
+from uniemo.data.duplicates import content_hashes
+from uniemo.data.manifest import SPLITS, Info, make_manifest
+from uniemo.data.splits import assign, read_split, write_split
 from uniemo.errors import UniEmoError
+from uniemo.vocabulary import Vocabulary
 
+EMOTIONS = ("awe", "fear", "joy")
 NUMBERS = {"awe": 100, "fear": 40, "joy": 3}
 
 
-def items(numbers=NUMBERS, split=None):
-    return [Item(f"{name}/{i:03d}.jpg", name, split) for name, count in numbers.items() for i in range(count)]
+def names_of(numbers=NUMBERS):
+    return [f"{emotion}/{i:03d}.jpg" for emotion, count in numbers.items() for i in range(count)]
 
 
-def listing(entries, folds=()):
-    return Listing("test", None, tuple(NUMBERS), entries, folds)
+def manifest(names=None, split=lambda name: None, contents=None, tests=()):
+    """A manifest of images whose folder names the emotion.
+
+    Args:
+        names: of the images.
+        split: gives the split of a name.
+        contents: {name: content} of images that are copies.
+        tests: names that each fold tests on.
+    """
+    names = names_of() if names is None else names
+    codes = [-1 if split(name) is None else SPLITS.index(split(name)) for name in names]
+    columns = {
+        "path": names,
+        "emotion": [EMOTIONS.index(name.partition("/")[0]) for name in names],
+        "split": codes,
+        "hash": [(contents or {}).get(name) for name in names],
+        "folds": [[k for k, test in enumerate(tests, 1) if name in test] for name in names],
+    }
+    return make_manifest(None, Info(layout="test", vocabulary=Vocabulary(EMOTIONS), folds=len(tests)), columns)
 
 
-def emotions(images):
-    return [image.partition("/")[0] for image in images]
+def by_emotion(train="awe", val="fear", test="joy"):
+    """Give each emotion's images a split."""
+    return lambda name: {train: "train", val: "val", test: "test"}.get(name.partition("/")[0])
+
+
+def images(found, made, split):
+    names = found.names()
+    return sorted(names[row] for row in made.rows(split))
+
+
+def splits(found, made):
+    return {name: code for name, code in zip(found.names(), made.split.tolist(), strict=True) if code >= 0}
+
+
+def emotions(names):
+    return [name.partition("/")[0] for name in names]
+
+
+def leaks(found, made, contents):
+    sides = {}
+    for name, code in splits(found, made).items():
+        sides.setdefault(contents.get(name, name), set()).add(code)
+    return [content for content, codes in sides.items() if len(codes) > 1]
 
 
 def test_split_is_stratified():
-    made = stratified_split(items(), (0.8, 0.05, 0.15))
+    found = manifest()
+    made = assign(found, fractions=(0.8, 0.05, 0.15))
+    assert made.source == "seed"
     assert made.counts() == {"train": 113, "val": 8, "test": 22}
     for name, share in (("train", 0.8), ("val", 0.05), ("test", 0.15)):
-        of = emotions(made.images(name))
+        of = emotions(images(found, made, name))
         assert of.count("awe") == 100 * share
         assert of.count("fear") == 40 * share
         assert of.count("joy") == 1  # a small class is everywhere
-    assert stratified_split(items(), (0.9, 0.0, 0.1)).counts()["val"] == 0
     with pytest.raises(UniEmoError, match="sum to 1"):
-        stratified_split(items(), (0.8, 0.1, 0.2))
+        assign(found, fractions=(0.8, 0.1, 0.2))
 
 
 def test_split_depends_on_the_seed_alone():
-    made = stratified_split(items(), seed=3).split
-    shuffled = [items()[i] for i in np.random.default_rng(0).permutation(len(items()))]
-    assert stratified_split(shuffled, seed=3).split == made
-    assert stratified_split(items(), seed=4).split != made
+    found = manifest()
+    made = splits(found, assign(found, seed=3))
+    shuffled = manifest([names_of()[i] for i in np.random.default_rng(0).permutation(143)])
+    assert splits(shuffled, assign(shuffled, seed=3)) == made
+    assert splits(found, assign(found, seed=4)) != made
     code = (
-        "from uniemo.data.splits import stratified_split; from uniemo.data.listing import Item; "
-        f"print(stratified_split([Item(**x) for x in {[vars(item) for item in items()]!r}], seed=3).images('test'))"
+        "import sys; sys.path.insert(0, 'tests'); from data.test_splits import *; "
+        "found = manifest(); print(images(found, assign(found, seed=3), 'test'))"
     )
-    other = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        check=True,
-        env={**os.environ, "PYTHONHASHSEED": "7"},
-    )
-    assert other.stdout.strip() == repr(sorted(image for image, split in made.items() if split == "test"))
+    run = [sys.executable, "-c", code]
+    other = subprocess.run(run, capture_output=True, text=True, check=True, env={**os.environ, "PYTHONHASHSEED": "7"})
+    assert other.stdout.strip() == repr(images(found, assign(found, seed=3), "test"))
 
 
 def test_a_tree_that_loses_an_image_keeps_nearly_every_place():
-    before = stratified_split(items()).split
-    after = stratified_split([item for item in items() if item.image != "awe/050.jpg"]).split
+    found, fewer = manifest(), manifest([name for name in names_of() if name != "awe/050.jpg"])
+    before, after = splits(found, assign(found)), splits(fewer, assign(fewer))
     assert sum(before[image] != split for image, split in after.items()) <= 2
 
 
 def test_copies_are_never_in_two_splits():
-    groups = {item.image: f"content {i // 4}" for i, item in enumerate(items())}
-    made = stratified_split(items(), (0.5, 0.2, 0.3), groups=groups)
-    assert not leaks(made.split, groups)
+    contents = {name: f"content {i // 4}" for i, name in enumerate(names_of())}
+    found, plain = manifest(contents=contents), manifest()
+    made = assign(found, fractions=(0.5, 0.2, 0.3))
+    assert not leaks(found, made, contents)
     assert abs(made.counts()["test"] - 43) <= 6
-    for test in stratified_folds(items(), groups=groups):
-        assert not {groups[image] for image in test} & {groups[i.image] for i in items() if i.image not in test}
-    plain = stratified_split(items(), (0.5, 0.2, 0.3))
-    assert leaks(plain.split, groups)
+    for fold in range(1, 6):
+        assert not leaks(found, assign(found, fold=fold), contents)
+    assert leaks(plain, assign(plain, fractions=(0.5, 0.2, 0.3)), contents)
 
 
 def test_folds_are_even_and_cover_everything_once():
-    folds = stratified_folds(items(), 5)
-    assert sorted(image for fold in folds for image in fold) == sorted(item.image for item in items())
+    found = manifest()
+    folds = [images(found, assign(found, fold=k), "test") for k in range(1, 6)]
+    assert sorted(image for fold in folds for image in fold) == sorted(names_of())
     assert {len(fold) for fold in folds} <= {28, 29}
     assert {emotions(fold).count("awe") for fold in folds} == {20}
-    assert folds == stratified_folds(items()[::-1], 5)
-    with pytest.raises(UniEmoError, match="at least 2"):
-        stratified_folds(items(), 1)
+    backwards = manifest(names_of()[::-1])
+    assert folds == [images(backwards, assign(backwards, fold=k), "test") for k in range(1, 6)]
     with pytest.raises(UniEmoError, match="at most the number"):
-        stratified_folds(items({"awe": 3}), 5)
-
-
-# Assigning.
+        assign(manifest(names_of({"awe": 3})), fold=1)
 
 
 def test_given_splits_are_taken():
-    given = items({"awe": 10}, "train") + items({"fear": 4}, "val") + items({"joy": 5}, "test")
-    made = assign(listing(given))
+    found = manifest(names_of({"awe": 10, "fear": 4, "joy": 5}), by_emotion())
+    made = assign(found)
     assert made.source == "tree"
-    assert made.split == {item.image: item.split for item in given}
+    assert made.split.tolist() == found.split.tolist()
+    assert assign(found, fresh=True).source == "seed"
 
 
 def test_missing_validation_comes_from_training_only():
-    given = items({"awe": 40, "fear": 20}, "train") + items({"joy": 9}, "test")
-    made = assign(listing(given), val_fraction=0.1)
+    found = manifest(names_of({"awe": 40, "fear": 20, "joy": 9}), lambda name: "test" if "joy" in name else "train")
+    made = assign(found, val_fraction=0.1)
     assert made.source == "completed"
-    assert made.images("test") == [f"joy/{i:03d}.jpg" for i in range(9)]
-    assert sorted(emotions(made.images("val"))) == ["awe"] * 4 + ["fear"] * 2
+    assert images(found, made, "test") == [f"joy/{i:03d}.jpg" for i in range(9)]
+    assert sorted(emotions(images(found, made, "val"))) == ["awe"] * 4 + ["fear"] * 2
     with pytest.raises(UniEmoError, match="val_fraction"):
-        assign(listing(given), val_fraction=1.0)
+        assign(found, val_fraction=1.0)
 
 
-def test_no_splits_are_cut_and_given_validation_stays():
-    assert assign(listing(items())).counts() == stratified_split(items()).counts()
-    half = assign(listing(items({"awe": 80}) + items({"fear": 10}, "val")))
-    assert emotions(half.images("val")) == ["fear"] * 10
+def test_no_splits_are_made_and_given_validation_stays():
+    found = manifest(names_of({"awe": 80, "fear": 10}), by_emotion(train=None))
+    half = assign(found)
+    assert emotions(images(found, half, "val")) == ["fear"] * 10
     assert half.counts()["test"] == 12
-    assert assign(listing(items()), val_fraction=0.2).counts()["val"] == pytest.approx(0.2 * 0.85 * 143, abs=2)
+    assert assign(manifest(), val_fraction=0.2).counts()["val"] == pytest.approx(0.2 * 0.85 * 143, abs=2)
 
 
 def test_folds_are_the_trees_own_or_made():
-    given = (frozenset({"awe/000.jpg"}), frozenset({"awe/001.jpg", "fear/000.jpg"}))
-    made = assign(listing(items(), given), fold=2, folds=2)
-    assert made.images("test") == ["awe/001.jpg", "fear/000.jpg"]
+    found = manifest(tests=({"awe/000.jpg"}, {"awe/001.jpg", "fear/000.jpg"}))
+    made = assign(found, fold=2, folds=2)
+    assert images(found, made, "test") == ["awe/001.jpg", "fear/000.jpg"]
     assert (made.fold, made.folds, made.source) == (2, 2, "fold")
-    assert not set(made.images("val")) & set(made.images("test"))
-    tests = [set(assign(listing(items()), fold=k).images("test")) for k in range(1, 6)]
-    assert tests == [set(test) for test in stratified_folds(items())]
-    assert assign(listing(items()), fold=1, val_fraction=0.1).counts()["val"] == pytest.approx(0.1 * 114, abs=2)
+    assert assign(manifest(), fold=1, val_fraction=0.1).counts()["val"] == pytest.approx(0.1 * 114, abs=2)
     for arguments, match in (({"fold": 3, "folds": 2}, r"1 … 2"), ({"fold": 1, "folds": 5}, "must be 2, as the tree")):
         with pytest.raises(UniEmoError, match=match):
-            assign(listing(items(), given), **arguments)
+            assign(found, **arguments)
 
 
 def test_copies_across_given_splits_stay_on_the_test_side():
-    given = items({"awe": 6}, "train") + items({"fear": 3}, "val") + items({"joy": 3}, "test")
-    groups = {item.image: item.image for item in given}
-    groups |= {"awe/000.jpg": "x", "joy/000.jpg": "x"}  # train, test
-    groups |= {"awe/001.jpg": "y", "fear/001.jpg": "y"}  # train, val
-    groups |= {"awe/002.jpg": "z", "awe/003.jpg": "z"}  # train twice: no harm
-    made = assign(listing(given), groups=groups)
+    contents = {"awe/000.jpg": "x", "joy/000.jpg": "x"}  # train, test
+    contents |= {"awe/001.jpg": "y", "fear/001.jpg": "y"}  # train, val
+    contents |= {"awe/002.jpg": "z", "awe/003.jpg": "z"}  # train twice: no harm
+    found = manifest(names_of({"awe": 6, "fear": 3, "joy": 3}), by_emotion(), contents)
+    made = assign(found)
     assert dict(made.left_out) == {
         "awe/000.jpg": "the same picture as joy/000.jpg in test",
         "awe/001.jpg": "the same picture as fear/001.jpg in val",
     }
-    assert len(made.split) == 10
+    assert sum(made.counts().values()) == 10
     assert made.duplicates == (
         ("awe/000.jpg", "joy/000.jpg"),
         ("awe/001.jpg", "fear/001.jpg"),
         ("awe/002.jpg", "awe/003.jpg"),
     )
-    assert not leaks(made.split, groups)
+    assert not leaks(found, made, contents)
 
 
 def test_placeholder_is_left_out_everywhere():
-    groups = {item.image: item.image for item in items()}
-    groups |= dict.fromkeys(("awe/000.jpg", "fear/000.jpg", "joy/000.jpg"), "gone")
-    groups |= dict.fromkeys(("awe/001.jpg", "awe/002.jpg", "awe/003.jpg"), "a burst of one photo")
-    made = assign(listing(items()), groups=groups)
+    contents = dict.fromkeys(("awe/000.jpg", "fear/000.jpg", "joy/000.jpg"), "gone")
+    contents |= dict.fromkeys(("awe/001.jpg", "awe/002.jpg", "awe/003.jpg"), "a burst of one photo")
+    found = manifest(contents=contents)
+    made = assign(found)
     assert [image for image, _ in made.left_out] == ["awe/000.jpg", "fear/000.jpg", "joy/000.jpg"]
-    assert len({made.split[f"awe/00{i}.jpg"] for i in (1, 2, 3)}) == 1
-    assert len(made.split) == 140
+    assert len({splits(found, made)[f"awe/00{i}.jpg"] for i in (1, 2, 3)}) == 1
+    assert sum(made.counts().values()) == 140
 
 
 # Files.
 
 
 def test_split_file_round_trip(tmp_path):
-    groups = {item.image: f"content {i // 2}" for i, item in enumerate(items())}
-    made = assign(listing(items()), seed=5, fold=2, groups=groups)
-    write_split(tmp_path / "run" / "split.json", made)
-    again = read_split(tmp_path / "run" / "split.json", [item.image for item in items()])
-    assert again.split == made.split
+    found = manifest(contents={name: f"content {i // 2}" for i, name in enumerate(names_of())})
+    made = assign(found, seed=5, fold=2)
+    write_split(tmp_path / "run" / "split.json", found, made)
+    again = read_split(tmp_path / "run" / "split.json", found)
+    assert again.split.tolist() == made.split.tolist()
     assert (again.source, again.seed, again.fold, again.folds) == ("file", 5, 2, 5)
     assert again.duplicates == made.duplicates
-    assert json.loads((tmp_path / "run" / "split.json").read_text())["counts"] == made.counts()
-    write_split(tmp_path / "cut.json", assign(listing(items())))
-    assert read_split(tmp_path / "cut.json", [item.image for item in items()]).fractions == pytest.approx(
-        (0.8, 0.05, 0.15)
-    )
+    written = json.loads((tmp_path / "run" / "split.json").read_text())
+    assert written["counts"] == made.counts()
+    assert written["splits"]["val"] == images(found, made, "val")
+    assert list(written)[:6] == ["layout", "source", "seed", "fractions", "fold", "folds"]
+    write_split(tmp_path / "made.json", found, assign(found))
+    assert read_split(tmp_path / "made.json", found).fractions == pytest.approx((0.8, 0.05, 0.15))
 
 
 def test_split_file_of_ones_own(tmp_path):
     path = tmp_path / "mine.json"
-    path.write_text(json.dumps({"splits": {"train": ["ä.jpg"], "test": ["b.jpg"]}}), encoding="utf-8")
-    made = read_split(path, ["ä.jpg", "b.jpg", "c.jpg"])
-    assert made.split == {"ä.jpg": "train", "b.jpg": "test"}
-    assert made.left_out == (("c.jpg", "not in the split file"),)
+    path.write_text(json.dumps({"splits": {"train": ["awe/ä.jpg"], "test": ["awe/b.jpg"]}}), encoding="utf-8")
+    found = manifest(["awe/ä.jpg", "awe/b.jpg", "awe/c.jpg"])
+    made = read_split(path, found)
+    assert splits(found, made) == {"awe/ä.jpg": 0, "awe/b.jpg": 2}
+    assert made.left_out == (("awe/c.jpg", "not in the split file"),)
 
 
 @pytest.mark.parametrize(
@@ -202,8 +227,8 @@ def test_split_file_of_ones_own(tmp_path):
         ("[]", "must hold"),
         ('{"splits": {"training": []}}', "must hold"),
         ('{"splits": {"train": [1]}}', "must hold"),
-        ('{"splits": {"train": ["a.jpg"], "test": ["a.jpg"]}}', r"a\.jpg in train and test"),
-        ('{"splits": {"train": ["a.jpg", "old.jpg"]}}', r"1 of the 2 images .* first old\.jpg"),
+        ('{"splits": {"train": ["awe/a.jpg"], "test": ["awe/a.jpg"]}}', r"a\.jpg in train and test"),
+        ('{"splits": {"train": ["awe/a.jpg", "old.jpg"]}}', r"1 of the 2 images .* first old\.jpg"),
     ],
 )
 def test_split_file_that_does_not_fit(tmp_path, content, match):
@@ -211,75 +236,24 @@ def test_split_file_that_does_not_fit(tmp_path, content, match):
     if content is not None:
         path.write_text(content)
     with pytest.raises(UniEmoError, match=match) as caught:
-        read_split(path, ["a.jpg"])
+        read_split(path, manifest(["awe/a.jpg"]))
     assert "\n" not in str(caught.value)
-
-
-def test_assignment_counts():
-    made = Assignment({"b": "train", "a": "train", "c": "test"})
-    assert made.images("train") == ["a", "b"]
-    assert made.counts() == {"train": 2, "val": 0, "test": 1}
 
 
 # Contents.
 
 
-@pytest.fixture
-def files(tmp_path, monkeypatch):
-    monkeypatch.setenv("UNIEMO_CACHE", str(tmp_path / "cache"))
-    tree = tmp_path / "tree"
-    tree.mkdir()
+def test_contents_are_equal_exactly_where_files_are(tmp_path, monkeypatch):
     body = bytes(range(256)) * 64  # 16 KiB: longer than the end that is looked at first
-    for name, content in {
-        "one": body,
-        "same": body,
-        "head differs": b"!" + body[1:],
-        "end differs": body[:-1] + b"!",
-        "longer": body + b"!",
-        "empty": b"",
-        "also empty": b"",
-    }.items():
-        (tree / name).write_bytes(content)
-    return tree
-
-
-NAMES = ["one", "same", "head differs", "end differs", "longer", "empty", "also empty", "not there"]
-
-
-def test_contents_are_equal_exactly_where_files_are(files):
-    hashes = content_hashes(files, NAMES)
-    assert hashes[0] == hashes[1]
-    assert len(set(hashes)) == len(NAMES) - 1
-    assert content_hashes(files, NAMES[::-1])[::-1][:5] == hashes[:5]
-    assert content_hashes(files, []) == []
-
-
-def test_contents_are_remembered_until_a_file_changes(files, monkeypatch):
+    files = {"one": body, "same": body, "head differs": b"!" + body[1:], "end differs": body[:-1] + b"!"}
+    files |= {"longer": body + b"!", "empty": b"", "also empty": b""}
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
     read = []
-    whole, tail = uniemo.data.hashes._whole, uniemo.data.hashes._tail
-    monkeypatch.setattr(uniemo.data.hashes, "_whole", lambda path: (read.append(path), whole(path))[1])
-    monkeypatch.setattr(uniemo.data.hashes, "_tail", lambda path: (read.append(path), tail(path))[1])
-    before = content_hashes(files, NAMES)
-    assert [path.rpartition("/")[2] for path in read] == [*NAMES[:4], *NAMES[:3]]  # no other has a twin in size
-    read.clear()
-    assert content_hashes(files, NAMES) == before
-    assert content_hashes(files, NAMES[:2]) == before[:2]
-    assert not read
-    look = (files / "one").stat()
-    (files / "one").write_bytes((files / "head differs").read_bytes())
-    os.utime(files / "one", ns=(look.st_atime_ns, look.st_mtime_ns + 1))
-    after = content_hashes(files, NAMES)
-    assert after[0] == after[2]
-    assert after[1] != after[0]
-    assert [path.rpartition("/")[2] for path in read] == ["one", "one"]
-
-
-def test_file_notes_keep_other_files_of_the_tree(files):
-    for names, value in ((["one", "same"], 1), (["same", "longer"], 2)):
-        notes = FileNotes("test", files, names, stamps(files, names), 1)
-        notes.rows[:] = value
-        notes.save()
-    names = ["one", "same", "longer", "empty"]
-    assert FileNotes("test", files, names, stamps(files, names), 1).rows[:, 0].tolist() == [1, 2, 2, 0]
-    FileNotes("test", files, names, stamps(files, names), 1).path.write_bytes(b"damaged")
-    assert not FileNotes("test", files, names, stamps(files, names), 1).rows.any()
+    whole = duplicates.hash_file
+    monkeypatch.setattr(duplicates, "hash_file", lambda path: (read.append(path), whole(path))[1])
+    hashes = content_hashes(tmp_path, list(files), np.array([len(content) for content in files.values()]))
+    assert hashes[0] == hashes[1] != hashes[2]
+    assert hashes[3:] == [None] * 4  # no other file is like them
+    assert [path.rpartition("/")[2] for path in read] == ["one", "same", "head differs"]
+    assert content_hashes(tmp_path, [], np.zeros(0, dtype=np.int64)) == []

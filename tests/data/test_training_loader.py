@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 
 from uniemo.callbacks import LastCheckpoint
 from uniemo.data.dataset import EpochSampler
-from uniemo.data.skipped import TrainingLoader
+from uniemo.data.loader import TrainingLoader
 from uniemo.errors import UniEmoError
 
 
@@ -100,7 +100,7 @@ def test_sizes_must_stay_within_an_epoch(tmp_path, changed, words):
 
 def test_one_process_goes_on_as_two(tmp_path, monkeypatch):
     one = epoch(loader(tmp_path, length=24), 3)
-    monkeypatch.setattr("uniemo.data.skipped._ranks", lambda: 2)
+    monkeypatch.setattr("uniemo.data.loader.get_world_size", lambda: 2)
     rests = []
     for rank in range(2):
         half = loader(tmp_path, rank=rank, batch_size=2, length=24)

@@ -4,7 +4,7 @@ import pytest
 from PIL import Image
 
 from uniemo.data import TwitterI, TwitterII
-from uniemo.data.catalog import read_listing
+from uniemo.data.layout import layouts_of, read_manifest
 from uniemo.errors import UniEmoError
 from uniemo.miniature.layouts import synthesize
 
@@ -24,12 +24,16 @@ def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("UNIEMO_CACHE", str(tmp_path / "cache"))
 
 
+def read(root, dataset=None, **options):
+    return read_manifest(root, layouts_of(dataset), **options)
+
+
 def module(root, kind=TwitterI, **changes):
     return kind(**{"root": str(root), "image_size": 24, "diffusion_size": None, "batch_size": 8, **changes})
 
 
 def splits(data):
-    return {split: list(data.records(split).files) for split in ("train", "val", "test")}
+    return {split: data.records(split).names() for split in ("train", "val", "test")}
 
 
 def labels(data):
@@ -37,7 +41,7 @@ def labels(data):
     return {
         file.rpartition("/")[2]: names[label]
         for split in ("train", "val", "test")
-        for file, label in zip(data.records(split).files, data.records(split).emotion, strict=True)
+        for file, label in zip(data.records(split).names(), data.records(split).emotion, strict=True)
     }
 
 
@@ -74,7 +78,7 @@ def test_given_folds_are_used(painted):
     root = painted["twitter1-folds"]
     given = (root / "five_agrees" / "test3" / "test.txt").read_text().splitlines()
     test = module(painted["twitter1-folds"], fold=3).records("test")
-    assert sorted(test.files) == sorted(f"images/{line.rpartition(' ')[0]}" for line in given)
+    assert sorted(test.names()) == sorted(f"images/{line.rpartition(' ')[0]}" for line in given)
     assert [line.rpartition(" ")[2] for line in sorted(given)] == ["10"[label] for label in test.emotion]  # 1: positive
     with pytest.raises(UniEmoError, match=r"data\.folds must be 5, as the tree"):
         module(root, folds=10, fold=7).check()
@@ -93,8 +97,9 @@ def votes(root, text):
     for number in range(5):
         Image.new("RGB", (8, 8), (40 * number, 0, 0)).save(root / "Agg_AMT_Candidates" / f"{number}.jpg")
     (root / "amt_result.csv").write_text(text)
-    listing = read_listing(root, agreement="three")
-    return [(item.image[-5], item.emotion) for item in listing.items], listing.notes
+    manifest = read(root, agreement="three")
+    pairs = zip(manifest.names(), manifest.emotions(), strict=True)
+    return [(name[-5], emotion) for name, emotion in pairs], manifest.info.notes
 
 
 @pytest.mark.parametrize(
@@ -110,8 +115,8 @@ def test_votes(tmp_path, text):
     found, notes = votes(tmp_path, text)
     assert found == [("0", "positive"), ("1", "negative"), ("2", "positive"), ("3", "negative")]
     assert notes == ("1 image is left out: fewer than three annotators agree on them",)
-    assert len(read_listing(tmp_path, agreement="four").items) == 3
-    assert len(read_listing(tmp_path).items) == 2
+    assert len(read(tmp_path, agreement="four")) == 3
+    assert len(read(tmp_path)) == 2
 
 
 @pytest.mark.parametrize("text", ["0.jpg,5,six\n", "0.jpg,5,6\n", "0.jpg,5\n"])
@@ -127,7 +132,8 @@ def test_lines_of_lists(tmp_path, form, word, emotion):
     (tmp_path / "ground_truth").mkdir()
     Image.new("RGB", (8, 8)).save(tmp_path / "images" / "0.jpg")
     (tmp_path / "ground_truth" / "twitter_five_agrees.txt").write_text("\ufeff" + form.format(word), encoding="utf-8")
-    assert [(item.image, item.emotion) for item in read_listing(tmp_path).items] == [("images/0.jpg", emotion)]
+    manifest = read(tmp_path)
+    assert (manifest.names(), manifest.emotions()) == (["images/0.jpg"], [emotion])
 
 
 # Twitter II.
@@ -144,21 +150,21 @@ def test_topic_rows(painted, tmp_path):
     truth = (root / "twitter" / "groundTruthLabel.txt").read_text().splitlines()
     for file, emotion in labels(module(root, TwitterII)).items():
         assert truth[int(file.removesuffix(".jpg"))].split("\t")[-1] == emotion  # the header is row 0
-    assert read_listing(root / "twitter", dataset="TwitterII").layout == "twitter2-topics"
+    assert read(root / "twitter", "TwitterII").info.layout == "twitter2-topics"
     tree = shutil.copytree(root, tmp_path / "tree") / "twitter"
     (tree / "groundTruthLabel.txt").write_text("\n".join(f"{i}\t'POSITIVE'" for i in range(1, 61)))  # no header, quotes
-    assert {item.emotion for item in read_listing(tree.parent).items} == {"positive"}
+    assert set(read(tree.parent).emotions()) == {"positive"}
     shutil.copy(next(tree.glob("*/7.jpg")), tree / "another")
     (tree / "another").rename(tree / "x.jpg")
     (tree / "topic").mkdir()
     (tree / "x.jpg").rename(tree / "topic" / "7.jpg")
     with pytest.raises(UniEmoError, match="both row 7"):
-        read_listing(tree.parent)
+        read(tree.parent)
     (tree / "topic" / "7.jpg").rename(tree / "topic" / "61.jpg")
-    assert any("60 rows, none for 61" in note for note in read_listing(tree.parent).notes)
+    assert any("60 rows, none for 61" in note for note in read(tree.parent).info.notes)
     (tree / "groundTruthLabel.txt").write_text("tweet\tmood\n1\tgood\n")
     with pytest.raises(UniEmoError, match="column of positive and negative"):
-        read_listing(tree.parent)
+        read(tree.parent)
 
 
 def test_the_other_twitter_is_refused(painted):

@@ -9,7 +9,7 @@ from cleanfid.fid import frechet_distance as clean_fid
 from PIL import Image
 from small import SmallNetwork, evaluate, names_of, pictures
 
-from uniemo.data.emotions import MIKELS_8
+from uniemo.data.taxonomy import MIKELS_8
 from uniemo.errors import UniEmoError
 from uniemo.metrics import EMOGEN, STRICT, MetricSuite, Protocol, plan_evaluation
 from uniemo.metrics.clip_networks import ClipNetwork

@@ -7,7 +7,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from uniemo.data.emotions import MIKELS_8
+from uniemo.data.taxonomy import MIKELS_8
 from uniemo.errors import UniEmoError
 from uniemo.metrics.classifier import ClassifierOrigin, EmotionClassifier, EmotionHead, random_head
 

@@ -4,7 +4,7 @@ import importlib
 import pytest
 import torch
 
-from uniemo.data.emotions import MIKELS_8
+from uniemo.data.taxonomy import MIKELS_8
 from uniemo.metrics import EmoA
 from uniemo.metrics.emo_a import emotion_scores, polarities
 from uniemo.metrics.pair_store import NotFiniteError

@@ -90,8 +90,8 @@ def test_never_stale(tmp_path, clip):
     cache = tmp_path / "cache"
     first = cached_features(clip, _loader(root), folder=cache)
     loader = _loader(root)
-    changed = loader.dataset.records.root / loader.dataset.records.files[3]
-    other = loader.dataset.records.root / loader.dataset.records.files[4]
+    changed = loader.dataset.records.path(3)
+    other = loader.dataset.records.path(4)
     shutil.copyfile(other, changed)
     os.utime(changed, (1, 1))
     second = cached_features(clip, _loader(root), folder=cache)
@@ -115,7 +115,7 @@ def test_never_stale(tmp_path, clip):
 def test_images_left_out(tmp_path, clip):
     root = painted_emoset(tmp_path / "emoset", train=8, val=8, test=8)
     records = _loader(root).dataset.records
-    broken = records.root / records.files[2]
+    broken = records.path(2)
     broken.write_bytes(broken.read_bytes()[:300])
     with pytest.warns(UserWarning, match="left out"):
         found = cached_features(

@@ -6,7 +6,7 @@ import pytest
 import torch
 from small import SmallNetwork, evaluate, names_of, outputs_of, pictures, values
 
-from uniemo.data.emotions import MIKELS_8
+from uniemo.data.taxonomy import MIKELS_8
 from uniemo.errors import UniEmoError
 from uniemo.metrics import EMOGEN, STRICT, FeatureStatistics, ImageMetric, MetricSuite, Protocol, plan_evaluation
 from uniemo.metrics.outputs import emotion_output, protocol_outputs

@@ -12,10 +12,12 @@ from pathlib import Path
 import numpy as np
 import pyarrow
 import pytest
+from datasets import Image as Picture
+from datasets import load_dataset, load_from_disk
 from PIL import Image, ImageOps
 from pyarrow import parquet
 
-from uniemo.data.emotions import EMOTION_ROI_6, MIKELS_8
+from uniemo.data.taxonomy import EMOTION_ROI_6, MIKELS_8
 from uniemo.errors import UniEmoError
 from uniemo.miniature import samples
 from uniemo.miniature.layouts import FAULTS, LAYOUT_NAMES, possible_faults, synthesize, synthesize_with_faults
@@ -199,14 +201,15 @@ def test_exports(tmp_path, layout):
     count = 0
     for split in ("train", "validation", "test"):
         if layout == "emoset-parquet":
-            table = pyarrow.concat_tables(parquet.read_table(path) for path in sorted(root.glob(f"data/{split}-*")))
-            features = json.loads(table.schema.metadata[b"huggingface"])["info"]["features"]
+            files = [str(path) for path in sorted(root.glob(f"data/{split}-*"))]
+            table = load_dataset("parquet", data_files=files, split="train", streaming=True)
         else:
-            table = pyarrow.ipc.open_stream(root / split / "data-00000-of-00001.arrow").read_all()
-            features = json.loads(text(root / split / "dataset_info.json"))["features"]
-            assert features["emotion"]["names"] == sorted(MIKELS_8)
-        for row in table.to_pylist():
-            emotion = row["emotion"] if layout == "emoset-parquet" else features["emotion"]["names"][row["emotion"]]
+            table = load_from_disk(str(root))[split]
+            assert table.features["emotion"].names == sorted(MIKELS_8)
+        for row in table.cast_column("image", Picture(decode=False)):
+            emotion = row["emotion"]
+            if layout == "emoset-hf":
+                emotion = table.features["emotion"].int2str(emotion)
             assert row["image"]["path"].startswith(f"{emotion}_")
             assert Image.open(io.BytesIO(row["image"]["bytes"])).size == (16, 16)
             count += 1

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from uniemo.data.emotions import EMOTION_ROI_6, MIKELS_8, POLARITY_2, label_map
+from uniemo.data.taxonomy import EMOTION_ROI_6, MIKELS_8, POLARITY_2, label_map
 from uniemo.metrics.split import SplitMean
 from uniemo.modules.accuracy import SplitConfusion, accuracies, sum_classes
 

@@ -12,7 +12,7 @@ from uniemo import UniEmoError
 from uniemo.checkpoint import load_model, read_checkpoint
 from uniemo.cli import main
 from uniemo.data import FI, EmotionROI
-from uniemo.data.emotions import MIKELS_8
+from uniemo.data.taxonomy import MIKELS_8
 from uniemo.models.encoder import EncoderConfig
 from uniemo.models.head import HeadConfig
 from uniemo.modules import UnderstandingModule

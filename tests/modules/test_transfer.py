@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tests.tiny import VOCABULARY, tiny_clip
-from uniemo.data.emotions import EMOTION_ROI_6, MIKELS_8
+from uniemo.data.taxonomy import EMOTION_ROI_6, MIKELS_8
 from uniemo.errors import UniEmoError
 from uniemo.models.encoder import EncoderConfig
 from uniemo.models.head import HeadConfig

@@ -17,7 +17,7 @@ import yaml
 from uniemo.checkpoint import make_config
 from uniemo.configurations import CONFIGURATIONS as PACKAGED
 from uniemo.data.batch import EmotionBatch
-from uniemo.data.emotions import MIKELS_8
+from uniemo.data.taxonomy import MIKELS_8
 from uniemo.models.attributes import AttributeConfig
 from uniemo.models.diffusion import DiffusionConfig
 from uniemo.models.emotion_space import EmotionSpaceConfig

@@ -17,7 +17,7 @@ from uniemo.cache import atomic_write
 from uniemo.callbacks.generation_metrics import VIEWS
 from uniemo.callbacks.pictures import log_picture
 from uniemo.callbacks.protocol import Generates, names_for_clarity
-from uniemo.data.base import EmotionDataModule
+from uniemo.data.datamodule import EmotionDataModule
 from uniemo.distributed import broadcast, gather, is_first
 from uniemo.errors import UniEmoError
 from uniemo.generation.filtering import Criteria, check_band, filter_index, score_index

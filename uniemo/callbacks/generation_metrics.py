@@ -14,7 +14,8 @@ from torch import Tensor
 from uniemo.cache import atomic_write
 from uniemo.callbacks.pictures import log_picture
 from uniemo.callbacks.protocol import Generates, names_for_clarity
-from uniemo.data.base import EmotionDataModule, Split
+from uniemo.data.datamodule import EmotionDataModule
+from uniemo.data.manifest import Split
 from uniemo.distributed import gather
 from uniemo.errors import UniEmoError
 from uniemo.generation.grids import image_grid

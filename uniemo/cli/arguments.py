@@ -136,7 +136,7 @@ def _dataset(name: str) -> str:
     if "." in name:
         return name
     import uniemo.data as package
-    from uniemo.data.base import EmotionDataModule
+    from uniemo.data.datamodule import EmotionDataModule
 
     classes = {name: getattr(package, name) for name in package.__all__}
     known = [name for name, one in classes.items() if isinstance(one, type) and EmotionDataModule in one.__mro__[1:]]

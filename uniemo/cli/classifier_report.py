@@ -8,12 +8,12 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from uniemo import __version__
-from uniemo.data.listing import SPLITS
+from uniemo.data.manifest import SPLITS
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from uniemo.data.base import EmotionDataModule
+    from uniemo.data.datamodule import EmotionDataModule
     from uniemo.metrics.classifier import EmotionClassifier
     from uniemo.metrics.classifier_training import ClassifierConfig, ClassifierInfo
     from uniemo.metrics.clip_networks import FrozenClip

@@ -164,7 +164,7 @@ def check_folds(job: Job) -> None:
 
     from uniemo.cli.arguments import prepare
     from uniemo.cli.training import TrainingCLI, quiet
-    from uniemo.data.base import SPLITS
+    from uniemo.data.manifest import SPLITS
 
     class SmokeTest(TrainingCLI):
         """Build model, data and trainer of fold 1 and check the data of all folds; train nothing and write nothing."""

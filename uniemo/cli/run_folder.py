@@ -7,7 +7,7 @@ from pathlib import Path
 from jsonargparse import Namespace
 
 from uniemo.checkpoint import CheckpointInfo, read_checkpoint
-from uniemo.data.tree import SPLIT_FILE
+from uniemo.data.datamodule import SPLIT_FILE
 from uniemo.errors import UniEmoError
 from uniemo.stored_config import stored_config
 

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 from uniemo.cache import atomic_write
 from uniemo.cli.classifier_report import measure, origin, summary
 from uniemo.cli.parsing import Parser, add_device, natural, pick_device, positive
-from uniemo.data.catalog import DATASETS, recognise
-from uniemo.data.listing import SPLITS
+from uniemo.data import DATASETS
+from uniemo.data.manifest import SPLITS
 from uniemo.errors import UniEmoError
 from uniemo.miniature.paths import MINIATURE, resolve
 
 if TYPE_CHECKING:
-    from uniemo.data.base import EmotionDataModule
+    from uniemo.data.datamodule import EmotionDataModule
     from uniemo.metrics.classifier_training import ClassifierConfig
     from uniemo.metrics.feature_cache import View
 
@@ -152,7 +152,9 @@ def _check_root(options: argparse.Namespace) -> None:
         raise UniEmoError(f"--data.root must be an existing folder; got {root}: correct the path")
     if next(folder.iterdir(), None) is None:
         raise UniEmoError(f"--data.root must hold a dataset; {root} is empty: correct the path")
-    recognise(folder, options.layout, options.dataset)
+    from uniemo.data.layout import find_layout, layouts_of
+
+    find_layout(folder, layouts_of(options.dataset), options.layout)
 
 
 def _config(options: argparse.Namespace) -> ClassifierConfig:
@@ -174,9 +176,10 @@ def _config(options: argparse.Namespace) -> ClassifierConfig:
 def _data(options: argparse.Namespace, image_size: int) -> EmotionDataModule:
     """Return the data module, checked."""
     import uniemo.data
+    from uniemo.data.layout import find_layout, layouts_of
 
     folder = resolve(options.root)
-    dataset = options.dataset or recognise(folder, options.layout)[0].dataset
+    dataset = options.dataset or find_layout(folder, layouts_of(None), options.layout)[0].dataset
     data: EmotionDataModule = getattr(uniemo.data, dataset)(
         options.root,
         image_size=image_size,

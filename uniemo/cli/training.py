@@ -30,7 +30,7 @@ from uniemo.cli.arguments import prepare, read_config
 from uniemo.cli.errors import check_keys, check_sections, explain
 from uniemo.cli.preflight import check_devices, check_strategy, check_weights
 from uniemo.cli.run_folder import checkpoint_to_resume, folder_of_results, remove_results, use_splits_of
-from uniemo.data.base import EmotionDataModule
+from uniemo.data.datamodule import EmotionDataModule
 from uniemo.distributed import is_first
 from uniemo.errors import UniEmoError
 from uniemo.launch import LOST, ending_with_parent, lost_contact

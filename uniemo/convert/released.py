@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from uniemo.convert.pickles import check_complete, check_shapes, fill, read_torch, tensors
-from uniemo.data.emotions import MIKELS_8
+from uniemo.data.taxonomy import MIKELS_8
 from uniemo.errors import UniEmoError
 from uniemo.models.clip import TextEncoder
 from uniemo.models.clip_shapes import CONTEXT, HEAD_WIDTH, TOKENIZER, VOCABULARY, ClipShape, build_shape

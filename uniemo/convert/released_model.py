@@ -11,7 +11,7 @@ import torch
 from uniemo.convert.coefficients import Rows
 from uniemo.convert.pickles import check_complete, check_shapes, fill
 from uniemo.convert.released import HEAD_NAMES, ReleasedFile, ReleasedSizes, encoder_names
-from uniemo.data.emotions import MIKELS_8
+from uniemo.data.taxonomy import MIKELS_8
 from uniemo.errors import UniEmoError
 from uniemo.models.attributes import AttributeBank, AttributeConfig
 from uniemo.models.clip import RANDOM, take_apart

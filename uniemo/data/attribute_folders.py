@@ -24,9 +24,10 @@ from typing import Literal
 from tqdm import tqdm
 
 from uniemo.cache import atomic_write
-from uniemo.data.catalog import read_listing
-from uniemo.data.emoset_files import parse_attributes
-from uniemo.data.listing import Item
+from uniemo.data.duplicates import map_files
+from uniemo.data.emoset import read_annotation
+from uniemo.data.layout import layouts_of, read_manifest
+from uniemo.data.manifest import Manifest
 from uniemo.errors import UniEmoError
 from uniemo.vocabulary import attribute_text
 
@@ -49,29 +50,27 @@ class AttributeFolders:
     unannotated: int
 
 
-class _Names:
-    """The images of each name of one kind; spellings that differ in case, blanks or underscores are one name."""
+def _folders(names: Sequence[Sequence[str]]) -> dict[str, list[int]]:
+    """Return {folder name: rows of images}, the rarest attribute first.
 
-    def __init__(self) -> None:
-        self.images: dict[str, list[Item]] = {}
-        self.spellings: dict[str, Counter[str]] = {}
+    Spellings that differ in case, blanks or underscores are one name; the most frequent of them is taken.
 
-    def add(self, names: Sequence[str], item: Item) -> None:
-        """Enter an image under the names that its annotation gives."""
-        safe = {name: _UNSAFE.sub("_", name).strip().rstrip(".") for name in names}
-        keys = {attribute_text(name): name for name in safe.values()}
-        for key, name in keys.items():
+    Args:
+        names: of each image, as spelled.
+    """
+    rows: dict[str, list[int]] = {}
+    spellings: dict[str, Counter[str]] = {}
+    for row, given in enumerate(names):
+        safe = [_UNSAFE.sub("_", name).strip().rstrip(".") for name in given]
+        for key, name in {attribute_text(name): name for name in safe}.items():
             if key:
-                self.images.setdefault(key, []).append(item)
-                self.spellings.setdefault(key, Counter())[name] += 1
-
-    def folders(self) -> dict[str, list[Item]]:
-        """Return {folder name: images}, the rarest first; of several spellings the most frequent."""
-        result = {}
-        for key in sorted(self.images, key=lambda key: (len(self.images[key]), key)):
-            name = min(self.spellings[key], key=lambda name: (-self.spellings[key][name], name))
-            result[f"({len(self.images[key])}){name}"] = self.images[key]
-        return result
+                rows.setdefault(key, []).append(row)
+                spellings.setdefault(key, Counter())[name] += 1
+    folders = {}
+    for key in sorted(rows, key=lambda key: (len(rows[key]), key)):
+        name = min(spellings[key], key=lambda name: (-spellings[key][name], name))
+        folders[f"({len(rows[key])}){name}"] = rows[key]
+    return folders
 
 
 def build_attribute_folders(
@@ -93,71 +92,71 @@ def build_attribute_folders(
     out = Path(out).expanduser().resolve()
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise UniEmoError(f"out must be a new or an empty folder; {out} is not: choose another or remove it")
-    listing = read_listing(Path(root).expanduser(), dataset="EmoSet")
-    if not copy and not listing.root.resolve().is_relative_to(Path(root).expanduser().resolve()):
+    root = Path(root).expanduser()
+    manifest = read_manifest(root, layouts_of("EmoSet"))
+    if not copy and not manifest.root.resolve().is_relative_to(root.resolve()):
         raise UniEmoError(
-            f"links must lead to image files in root; those of {root} ({listing.layout}) were unpacked to the cache, "
-            "which may be emptied: take copies, with --copy"
+            f"links must lead to image files in root; those of {root} ({manifest.info.layout}) were unpacked to the "
+            "cache, which may be emptied: take copies, with --copy"
         )
-    names: dict[Kind, _Names] = {kind: _Names() for kind in kinds}
     unannotated = 0
-    for item in tqdm(listing.items, desc="reading annotations", unit="file", disable=not progress):
-        note = _read(listing.root, item)
-        if note is None:
-            unannotated += 1
-            continue
-        for kind in kinds:
-            names[kind].add(note[kind], item)
-    if unannotated == len(listing.items):
+    for problem in manifest.info.problems:
+        if "annotation cannot be used" in problem.reason:
+            raise UniEmoError(f"annotations must be JSON objects; that of {problem.image} is not: restore it")
+        unannotated += problem.reason == "its annotation does not exist"
+    if not len(manifest):
         raise UniEmoError(
-            f"root must be EmoSet's tree with its annotations; {root} ({listing.layout}) has none: "
+            f"root must be EmoSet's tree with its annotations; {root} ({manifest.info.layout}) has none: "
             "give the folder with image/ and annotation/"
         )
-    folders = {kind: names[kind].folders() for kind in kinds}
-    total = sum(len(images) for kind in kinds for images in folders[kind].values())
+    scenes, objects = _names(manifest, progress)
+    folders = {kind: _folders(objects if kind == "object" else scenes) for kind in kinds}
+    total = sum(len(rows) for kind in kinds for rows in folders[kind].values())
     with atomic_write(out) as partial, tqdm(total=total, desc="writing", unit="image", disable=not progress) as bar:
         for kind in kinds:
             (partial / kind).mkdir(parents=True)
-            for folder, images in folders[kind].items():
-                _fill(partial / kind / folder, out / kind / folder, listing.root.resolve(), images, copy)
-                bar.update(len(images))
-    counts = {kind: {folder: len(images) for folder, images in folders[kind].items()} for kind in kinds}
+            for folder, rows in folders[kind].items():
+                _fill(partial / kind / folder, out / kind / folder, manifest, rows, copy)
+                bar.update(len(rows))
+    counts = {kind: {folder: len(rows) for folder, rows in folders[kind].items()} for kind in kinds}
     return AttributeFolders(counts, unannotated)
 
 
-def _read(root: Path, item: Item) -> dict[Kind, tuple[str, ...]] | None:
-    """Return the names in an image's annotation, None where that is missing."""
-    if item.annotation is None:
-        return None
-    path = root / item.annotation
-    try:
-        given = parse_attributes(path.read_bytes())
-    except FileNotFoundError:
-        return None
-    except ValueError as error:
-        raise UniEmoError(f"annotation must be a JSON object; {path} is not ({error}): restore it") from error
-    return {"object": given.objects, "scene": () if given.scene is None else (given.scene,)}
+def _names(manifest: Manifest, progress: bool) -> tuple[list[tuple[str, ...]], list[tuple[str, ...]]]:
+    """Return the scene and the object names of each image: as its annotation spells them, where it has one."""
+    annotations = manifest.column("annotation").to_pylist()
+    known = manifest.vocabulary
+    scenes = [(known.scenes[index],) if index >= 0 else () for index in manifest.scene.tolist()]
+    objects = [tuple(known.objects[index] for index in manifest.objects(row)) for row in range(len(manifest))]
+    if None not in annotations:
+        paths = [f"{manifest.root}/{os.fsdecode(annotation)}" for annotation in annotations]
+        for row, note in enumerate(map_files(read_annotation, paths, "reading annotations", progress)):
+            if not isinstance(note, str):
+                scenes[row], objects[row] = () if note[0] is None else (note[0],), note[1]
+    return scenes, objects
 
 
-def _fill(folder: Path, final: Path, root: Path, items: Sequence[Item], copy: bool) -> None:
+def _fill(folder: Path, final: Path, manifest: Manifest, rows: Sequence[int], copy: bool) -> None:
     """Link or copy images into a folder.
 
     Args:
         folder: where it is written.
         final: where it will lie, which is what relative links start from.
-        root: of the images.
-        items: the images.
+        manifest: the tree's images.
+        rows: the images of the folder.
         copy: copy them.
     """
     folder.mkdir()
-    for item in items:
-        name = PurePosixPath(item.image).name
-        if not name.lower().startswith(f"{item.emotion}_"):
-            name = f"{item.emotion}_{name}"  # EmoGen reads the emotion off the name
+    root = manifest.root.resolve()
+    for row in rows:
+        image, emotion = manifest.name(row), manifest.vocabulary.emotions[manifest.emotion[row]]
+        name = PurePosixPath(image).name
+        if not name.lower().startswith(f"{emotion}_"):
+            name = f"{emotion}_{name}"  # EmoGen reads the emotion off the name
         if copy:
-            shutil.copyfile(root / item.image, folder / name)
+            shutil.copyfile(root / image, folder / name)
             continue
         try:
-            (folder / name).symlink_to(os.path.relpath(root / item.image, final))
+            (folder / name).symlink_to(os.path.relpath(root / image, final))
         except OSError as error:
             raise UniEmoError(f"links must be allowed in {final.parent}; {error}: take --copy") from error

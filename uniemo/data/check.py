@@ -12,17 +12,19 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from uniemo.data.catalog import PUBLISHED, recognise
+import uniemo.data
 from uniemo.data.check_images import Facts, Task, look_at_all
 from uniemo.data.check_lists import (
+    Item,
     attribute_names,
+    items_of,
     list_findings,
     odd_names_only,
     unknown_attributes,
 )
 from uniemo.data.check_report import ALL, Finding, Report, count_by, number_of, sort_findings
-from uniemo.data.layouts.twitter import AGREEMENTS
-from uniemo.data.listing import SPLITS, Item, Layout, Listing
+from uniemo.data.layout import find_layout, layouts_of, read_manifest
+from uniemo.data.manifest import SPLITS, Layout, Manifest
 from uniemo.data.splits import read_split
 from uniemo.errors import UniEmoError
 from uniemo.miniature.paths import resolve
@@ -58,17 +60,18 @@ def check_tree(
     folder = resolve(str(root))
     if not folder.is_dir():
         raise UniEmoError(f"ROOT must be an existing folder; got {root}: correct the path")
-    found, place = recognise(folder, layout, dataset)
+    found, place = find_layout(folder, layouts_of(dataset), layout)
     listings = _read(found, place, agreement, split_file is not None)
     first = next(iter(listings.values()))
     base = first.root  # of an export the folder that it was unpacked to
-    split_of: dict[str, str] = {item.image: item.split for item in first.items if item.split is not None}
-    source = "tree" if split_of else "folds" if first.folds else "none"
+    split_of: dict[str, str] = {item.image: item.split for item in items_of(first) if item.split is not None}
+    source = "tree" if split_of else "folds" if first.info.folds else "none"
     if split_file is not None:
-        split_of = dict(read_split(split_file, [item.image for item in first.items]).split)
+        codes = read_split(split_file, first, with_copies=True).split.tolist()
+        split_of = {name: SPLITS[code] for name, code in zip(first.names(), codes, strict=True) if code >= 0}
         source = "split file"
-    items = sorted({item.image: item for part in listings.values() for item in part.items}.values(), key=_by_image)
-    if not items and not any(part.absent or part.unknown for part in listings.values()):
+    items = sorted({item.image: item for part in listings.values() for item in items_of(part)}.values(), key=_by_image)
+    if not items and not any(part.info.problems for part in listings.values()):
         raise UniEmoError(f"ROOT must hold images; the lists in {base} name none: correct the path")
     tasks = [Task(item.image, item.mask, item.annotation) for item in items]
     bar = tqdm(look_at_all(base, tasks, workers), total=len(tasks), desc="checking", unit="image", disable=not progress)
@@ -87,10 +90,10 @@ def check_tree(
         root=base,
         dataset=found.dataset,
         layout=found.name,
-        emotions=first.emotions,
+        emotions=first.vocabulary.emotions,
         splits=source,
         counts=counts,
-        folds={name: tuple(len(fold) for fold in part.folds) for name, part in listings.items() if part.folds},
+        folds={name: tuple(map(len, _folds(part))) for name, part in listings.items() if part.info.folds},
         published=published,
         images=len(items),
         bytes=sum(each.bytes for each in facts),
@@ -104,18 +107,35 @@ def _by_image(item: Item) -> str:
     return item.image
 
 
-def _read(layout: Layout, root: Path, agreement: str | None, single: bool) -> dict[str, Listing]:
-    """Return the listings of a tree by name: "" for the only one, else the agreements of Twitter I, widest first."""
+def _folds(manifest: Manifest) -> list[set[str]]:
+    """Return the images that each given fold tests on."""
+    tests: list[set[str]] = [set() for _ in range(manifest.info.folds)]
+    for name, folds in zip(manifest.names(), manifest.column("folds").to_pylist(), strict=True):
+        for fold in folds:
+            tests[fold - 1].add(name)
+    return tests
+
+
+def _read(layout: Layout, root: Path, agreement: str | None, single: bool) -> dict[str, Manifest]:
+    """Return the manifests of a tree by name: "" for the only one, else the agreements of Twitter I, widest first."""
+
+    def read(**options: str) -> Manifest:
+        manifest = read_manifest(root, [layout], layout.name, **options)
+        for split, message in manifest.info.broken.items():
+            if (manifest.root / f"{split}.json").is_file():
+                raise UniEmoError(message)
+        return manifest
+
     if "agreement" not in layout.options:
         if agreement is not None:
             raise UniEmoError(f"--agreement is of Twitter I; {root} holds {layout.dataset}: leave it out")
-        return {"": layout.read(root)}
+        return {"": read()}
     if agreement is not None or single:
-        return {agreement or "five": layout.read(root, agreement=agreement or "five")}
+        return {agreement or "five": read(agreement=agreement or "five")}
     listings, errors = {}, []
-    for name in AGREEMENTS:
+    for name in uniemo.data.TwitterI.published:
         try:
-            listings[name] = layout.read(root, agreement=name)
+            listings[name] = read(agreement=name)
         except UniEmoError as error:  # a tree may have some of the lists only
             errors.append(error)
     if not listings:
@@ -137,25 +157,23 @@ def _extremes(sizes: Sequence[tuple[int, int]]) -> dict[str, int]:
 
 
 def _counts(
-    dataset: str, listings: Mapping[str, Listing], split_of: Mapping[str, str]
+    dataset: str, listings: Mapping[str, Manifest], split_of: Mapping[str, str]
 ) -> tuple[dict[str, dict[str, int]], dict[str, dict[str, int]]]:
     """Return images by split, or agreement, and emotion; and the published ones likewise."""
+    published = {split: dict(numbers) for split, numbers in getattr(uniemo.data, dataset).published.items()}
     if "" not in listings:
-        counts = {name: _by_emotion(listing, listing.items) for name, listing in listings.items()}
-        published = {name: PUBLISHED.get(f"{dataset} {name}", PUBLISHED[dataset])[ALL] for name in listings}
-        return counts, published
+        counts = {name: _by_emotion(listing, items_of(listing)) for name, listing in listings.items()}
+        return counts, {name: published[name] for name in listings}
     listing = listings[""]
-    parts = {
-        split: [item for item in listing.items if split_of.get(item.image, ALL) == split] for split in (*SPLITS, ALL)
-    }
-    counts = {split: _by_emotion(listing, items) for split, items in parts.items() if items}
-    return counts, {split: dict(numbers) for split, numbers in PUBLISHED.get(dataset, {}).items()}
+    items = items_of(listing)
+    parts = {split: [item for item in items if split_of.get(item.image, ALL) == split] for split in (*SPLITS, ALL)}
+    return {split: _by_emotion(listing, part) for split, part in parts.items() if part}, published
 
 
-def _by_emotion(listing: Listing, items: Sequence[Item]) -> dict[str, int]:
+def _by_emotion(listing: Manifest, items: Sequence[Item]) -> dict[str, int]:
     """Return the number of images of each emotion."""
     number = Counter(item.emotion for item in items)
-    return {emotion: number[emotion] for emotion in listing.emotions}
+    return {emotion: number[emotion] for emotion in listing.vocabulary.emotions}
 
 
 def _file_findings(items: Sequence[Item], facts: Sequence[Facts]) -> Iterator[Finding]:
@@ -177,7 +195,7 @@ def _file_findings(items: Sequence[Item], facts: Sequence[Facts]) -> Iterator[Fi
 
 
 def _same_pictures(
-    listings: Mapping[str, Listing], items: Sequence[Item], facts: Sequence[Facts], split_of: Mapping[str, str]
+    listings: Mapping[str, Manifest], items: Sequence[Item], facts: Sequence[Facts], split_of: Mapping[str, str]
 ) -> Iterator[Finding]:
     """Yield groups of images with the same pixels, by what that does."""
     groups: dict[str, list[int]] = {}
@@ -207,13 +225,13 @@ def _same_pictures(
             yield Finding(kind, files, detail, about)
 
 
-def _crossed_folds(listings: Mapping[str, Listing], files: Sequence[str]) -> list[str]:
+def _crossed_folds(listings: Mapping[str, Manifest], files: Sequence[str]) -> list[str]:
     """Return the given folds that test on some of the files and train on others."""
     crossed = []
     for name, listing in listings.items():
-        if listing.folds:
-            used = {item.image for item in listing.items}.intersection(files)
-            for number, fold in enumerate(listing.folds, 1):
+        if listing.info.folds:
+            used = set(listing.names()).intersection(files)
+            for number, fold in enumerate(_folds(listing), 1):
                 if 0 < len(fold & used) < len(used):
                     crossed.append(f"{number} ({name} agree)" if name else str(number))
     return crossed

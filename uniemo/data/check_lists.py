@@ -8,15 +8,16 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from uniemo.data.check_images import Facts
 from uniemo.data.check_report import Finding
-from uniemo.data.layouts.disk import is_picture
-from uniemo.data.layouts.tables import read_text
-from uniemo.data.listing import Item, Listing
+from uniemo.data.emoset import find_mask
+from uniemo.data.files import is_image
+from uniemo.data.lists import read_text
+from uniemo.data.manifest import SPLITS, Manifest
 from uniemo.vocabulary import attribute_text
 
 _LISTS = frozenset({".json", ".csv", ".txt", ".tsv"})
@@ -25,19 +26,54 @@ _OWN = re.compile(r"in no list|no map in|left out: fewer than")
 _LIST_DEPTH = 3  # folders down to five_agrees/test1/train.txt
 
 
-def list_findings(listings: Sequence[Listing]) -> Iterator[Finding]:
+@dataclass(frozen=True)
+class Item:
+    """One image of a manifest, or one whose annotation alone is at fault; paths relative to the root."""
+
+    image: str
+    emotion: str
+    split: str | None = None
+    annotation: str | None = None
+    mask: str | None = None
+
+
+def items_of(manifest: Manifest) -> list[Item]:
+    """Return the images of a manifest whose files can be looked at."""
+    optional = (
+        [None if path is None else os.fsdecode(path) for path in manifest.column(name).to_pylist()]
+        for name in ("annotation", "mask")
+    )
+    splits = [None if code < 0 else SPLITS[code] for code in manifest.split.tolist()]
+    columns = zip(manifest.names(), manifest.emotions(), splits, *optional, strict=True)
+    faulty = [
+        Item(
+            problem.image,
+            problem.emotion,
+            problem.split,
+            problem.annotation,
+            find_mask(manifest.root, problem.image) if manifest.has_masks() else None,
+        )
+        for problem in manifest.info.problems
+        if problem.emotion is not None
+    ]
+    return [*(Item(*values) for values in columns), *faulty]
+
+
+def list_findings(listings: Sequence[Manifest]) -> Iterator[Finding]:
     """Yield what can be told without opening an image: what the readers found, lists beside folders.
 
     Args:
         listings: of one tree.
     """
-    for image, label in sorted({pair for listing in listings for pair in listing.unknown}):
+    problems = {problem for listing in listings for problem in listing.info.problems}
+    unknown = sorted((problem.image, problem.label) for problem in problems if problem.label is not None)
+    for image, label in unknown:
         yield Finding("unknown_label", (image,), repr(label))
-    for note in sorted({note for listing in listings for note in listing.notes if not _OWN.search(note)}):
+    for note in sorted({note for listing in listings for note in listing.info.notes if not _OWN.search(note)}):
         yield Finding("remark", (), note)
-    items = {item.image: item for listing in listings for item in listing.items}
-    listed = {*items, *(image for listing in listings for image, _ in listing.unknown)}
-    absent = sorted({image for listing in listings for image in listing.absent})
+    items = {item.image: item for listing in listings for item in items_of(listing)}
+    listed = {*items, *(image for image, _ in unknown)}
+    absent = sorted({problem.image for problem in problems if problem.label is None and problem.emotion is None})
     tops = {image.partition("/")[0] if "/" in image else "" for image in (*listed, *absent)}
     unlisted = _unlisted(listings[0].root, tops, listed | {item.mask for item in items.values() if item.mask})
     alike: dict[str, str] = {}
@@ -63,12 +99,12 @@ def _unlisted(root: Path, tops: Iterable[str], listed: set[str]) -> list[str]:
         for folder, inner, names in os.walk(root / top):
             inner[:] = [name for name in inner if top and not name.startswith((".", "__"))]
             base = Path(folder).relative_to(root).as_posix()
-            paths = (name if base == "." else f"{base}/{name}" for name in names if is_picture(name))
+            paths = (name if base == "." else f"{base}/{name}" for name in names if is_image(name))
             found += [path for path in paths if path not in listed]
     return sorted(set(found))
 
 
-def _label_case(listing: Listing, items: Sequence[Item]) -> Iterator[Finding]:
+def _label_case(listing: Manifest, items: Sequence[Item]) -> Iterator[Finding]:
     """Yield folders and lists that spell an emotion otherwise than in lower case."""
     folders: Counter[str] = Counter()
     for item in items:
@@ -78,7 +114,7 @@ def _label_case(listing: Listing, items: Sequence[Item]) -> Iterator[Finding]:
     for folder, count in sorted(folders.items()):
         yield Finding("label_case", (folder,), f"folder of {count:,} images", {"label": folder, "times": count})
     # A whole cell, a whole JSON string or a whole part of a path.
-    names = "|".join(map(re.escape, listing.emotions))
+    names = "|".join(map(re.escape, listing.vocabulary.emotions))
     pattern = re.compile(rf"""(?<![^\s,;"'/\\])(?:{names})(?![^\s,;"'/\\])""", re.IGNORECASE)
     for path in _list_files(listing.root, items):
         lines: dict[str, list[int]] = {}

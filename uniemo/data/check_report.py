@@ -14,7 +14,7 @@ from PIL import __version__ as pillow_version
 
 from uniemo import __version__
 from uniemo.cache import atomic_write
-from uniemo.data.listing import SPLITS
+from uniemo.data.manifest import SPLITS
 
 FORMAT = 1  # of the JSON file; a change that readers would notice counts up
 ALL = "all"  # stands where a tree gives no split

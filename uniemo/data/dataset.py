@@ -1,12 +1,15 @@
-"""The one dataset class: a table of records, a transform, and randomness that depends on (seed, epoch, sample) only."""
+"""The dataset of a manifest's images; crops and flips depend on (seed, epoch, sample) only."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+import json
+import os
+import tempfile
+import uuid
+import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -14,113 +17,106 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset, DistributedSampler
 
-from uniemo.data.array_file import portable, restored
 from uniemo.data.batch import EmotionSample
 from uniemo.data.images import ImageCache, UnreadableImageError
-from uniemo.data.latent_cache import CachedLatents
-from uniemo.data.packed import PackedLists, PackedOptional, PackedStrings
-from uniemo.data.skipped import SkippedFiles
+from uniemo.data.manifest import Manifest
 from uniemo.data.transforms import PairedTransform
-from uniemo.distributed import get_rank, get_world_size
 from uniemo.errors import UniEmoError
+
+if TYPE_CHECKING:
+    from uniemo.data.latent_cache import CachedLatents
 
 _Read = TypeVar("_Read")
 
 
-@dataclass(frozen=True, eq=False)
-class Records:
-    """The labels of a list of images; each dataset's file makes these from what lies on disk.
+class SkippedFiles:
+    """The images that were met and could not be read, known to all processes of a run.
 
-    Lists of names and of tuples may be given plain; they are kept packed (:mod:`uniemo.data.packed`), so that loader
-    workers share them however long they are.
+    Each is a line in a JSON Lines file (``file``, ``reason``, ``bytes`` and ``changed``) that every loader worker and
+    every rank appends to and reads again when it has grown. A file that was mended since (another size or time of
+    change) is no longer on the list, so that a list may be taken along when training goes on.
 
-    Attributes:
-        root: folder that file names are relative to.
-        files: N image files.
-        emotion: (N,) int64 class indices.
-        scene: (N,) int64 class indices, -1 for none.
-        objects: N tuples of object class indices, empty for none.
-        num_objects: size of the object vocabulary.
-        sample_id: (N,) int64, unique in the split.
-        masks: N mask files or None where an image has none; None when the tree has no masks.
-        generated: whether a model drew the images.
-        stamp: (N, 2) int64 size in bytes and time of change in ns of each image; None where nobody looked.
+    Args:
+        path: the JSON Lines file, made when the first image fails; None takes one in the folder for temporary files.
     """
 
-    root: Path
-    files: Sequence[str]
-    emotion: NDArray[np.int64]
-    scene: NDArray[np.int64]
-    objects: Sequence[tuple[int, ...]]
-    num_objects: int
-    sample_id: NDArray[np.int64]
-    masks: Sequence[str | None] | None = None
-    generated: bool = False
-    stamp: NDArray[np.int64] | None = None
+    def __init__(self, path: str | Path | None = None) -> None:
+        temporary = Path(tempfile.gettempdir()) / f"uniemo-skipped-{uuid.uuid4().hex}.jsonl"
+        self.path = temporary if path is None else Path(path)
+        self._found: dict[str, tuple[str, tuple[int, int]]] = {}
+        self._read = 0  # bytes of the file that _found knows
 
-    def __post_init__(self) -> None:
-        """Pack what was given as lists."""
-        object.__setattr__(self, "files", PackedStrings.pack(self.files))
-        object.__setattr__(self, "objects", PackedLists.pack(self.objects))
-        if self.masks is not None:
-            object.__setattr__(self, "masks", PackedOptional.pack(self.masks))
+    def __contains__(self, file: Path) -> bool:
+        """Return whether the file as it lies there has failed before."""
+        self._refresh()
+        known = self._found.get(str(file))
+        return known is not None and known[1] == _look(file)
 
     def __len__(self) -> int:
-        """Return N."""
-        return len(self.files)
+        """Return how many images failed."""
+        self._refresh()
+        return len(self._found)
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Send labels that are mapped from an index file by their place in it."""
-        return portable(self.__dict__)
+    def files(self) -> list[tuple[str, str]]:
+        """Return (file, reason) of each image that failed, in the order in which they were met."""
+        self._refresh()
+        return [(file, reason) for file, (reason, _) in self._found.items()]
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """Map the labels again."""
-        self.__dict__.update(restored(state))
+    def add(self, file: Path, reason: str) -> None:
+        """Put a file on the list and say so."""
+        size, changed = _look(file)
+        row = {"file": str(file), "reason": reason, "bytes": size, "changed": changed}
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        line = json.dumps(row).encode() + b"\n"
+        with open(self.path, "ab", buffering=0) as store:  # one write, so that lines of several processes do not mix
+            store.write(line)
+        warnings.warn(f"left out {file} ({reason}); the list is {self.path}", stacklevel=2)
 
-    def subset(self, indices: Sequence[int] | NDArray[np.int64]) -> Records:
-        """Return the records at ``indices``, sample ids unchanged; the names are shared, not copied."""
-        rows = np.asarray(indices, dtype=np.int64)
-        return Records(
-            root=self.root,
-            files=PackedStrings.pack(self.files).take(rows),
-            emotion=self.emotion[rows],
-            scene=self.scene[rows],
-            objects=PackedLists.pack(self.objects).take(rows),
-            num_objects=self.num_objects,
-            sample_id=self.sample_id[rows],
-            masks=None if self.masks is None else PackedOptional.pack(self.masks).take(rows),
-            generated=self.generated,
-            stamp=None if self.stamp is None else self.stamp[rows],
-        )
+    def summary(self) -> str:
+        """Return the count and the place of the list in a line; empty when nothing failed."""
+        count = len(self)
+        noun = "image was" if count == 1 else "images were"
+        return f"{count} unreadable {noun} left out: {self.path}" if count else ""
 
-    def fingerprint(self) -> str:
-        """Return hex digits that change with any file name, label, file size or time of change.
+    def _refresh(self) -> None:
+        """Read what was appended since the last look."""
+        try:
+            size = os.stat(self.path).st_size
+        except FileNotFoundError:
+            return
+        if size <= self._read:
+            return
+        with open(self.path, "rb") as file:
+            file.seek(self._read)
+            data = file.read()
+        whole = data[: data.rfind(b"\n") + 1]  # the last line may still be on its way
+        self._read += len(whole)
+        for line in whole.splitlines():
+            row = json.loads(line)
+            self._found[row["file"]] = (row["reason"], (row["bytes"], row["changed"]))
 
-        Raises:
-            FileNotFoundError: an image does not exist.
-        """
-        stamp = self.stamp
-        if stamp is None:
-            looks = ((self.root / name).stat() for name in self.files)
-            stamp = np.array([(look.st_size, look.st_mtime_ns) for look in looks], dtype=np.int64).reshape(-1, 2)
-        digest = hashlib.sha256("\0".join(self.files).encode(errors="surrogateescape"))
-        for array in (self.emotion, stamp):
-            digest.update(np.ascontiguousarray(array, dtype=np.int64).data)
-        return digest.hexdigest()
+
+def _look(file: Path) -> tuple[int, int]:
+    """Return size and time of change, (-1, -1) where nothing is."""
+    try:
+        found = os.stat(file)
+    except OSError:
+        return -1, -1
+    return found.st_size, found.st_mtime_ns
 
 
 class EmotionDataset(Dataset[EmotionSample]):
-    """Images of a list of records.
+    """The images of a manifest.
 
     Args:
         records: files and labels.
         transform: makes the views.
         seed: with epoch and sample id it decides crop and flip.
-        images: shared store of decoded pictures; None makes one of its own.
+        images: shared store of decoded images; None makes one of its own.
         with_masks: read the masks where the tree has them.
-        on_error: what to do about an image that cannot be read: ``raise`` stops with its path; ``skip`` gives None in
-            its place, now and whenever it is asked for again, and puts it on the list of skipped files. An unreadable
-            mask counts as one that the tree lacks.
+        on_error: for an image that cannot be read, ``raise`` stops with its path; ``skip`` gives None in its place, now
+            and whenever it is asked for again, and adds it to the list of skipped files. An unreadable mask then counts
+            as one that the tree lacks.
         skipped: that list; None makes one.
 
     Attributes:
@@ -132,7 +128,7 @@ class EmotionDataset(Dataset[EmotionSample]):
 
     def __init__(
         self,
-        records: Records,
+        records: Manifest,
         transform: PairedTransform,
         seed: int = 0,
         images: ImageCache | None = None,
@@ -146,7 +142,7 @@ class EmotionDataset(Dataset[EmotionSample]):
         self.transform = transform
         self.seed = seed
         self.images = images if images is not None else ImageCache(len(records))
-        self.with_masks = with_masks and records.masks is not None
+        self.with_masks = with_masks and records.has_masks()
         self.on_error = on_error
         self.skipped = skipped if skipped is not None else SkippedFiles()
         self.latents: CachedLatents | None = None
@@ -171,10 +167,9 @@ class EmotionDataset(Dataset[EmotionSample]):
             LatentsGoneError: its latents are no longer in the cache.
         """
         records = self.records
-        path = records.root / records.files[index]
         mask = None
-        if self.with_masks and records.masks is not None and (name := records.masks[index]) is not None:
-            mask = self._readable(records.root / name, lambda path: self.images.read(path, mask=True))
+        if self.with_masks and (mask_path := records.mask(index)) is not None:
+            mask = self._readable(mask_path, lambda path: self.images.read(path, mask=True))
         sample_id = int(records.sample_id[index])
 
         def views(path: Path) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
@@ -185,24 +180,24 @@ class EmotionDataset(Dataset[EmotionSample]):
             box, flip = self.transform.geometry(image.width, image.height, rng)
             return self.transform.view(image, box, flip), None, None, self.latents.read(index, flip)
 
-        made = self._readable(path, views)
+        made = self._readable(records.path(index), views)
         if made is None:
             return None
-        view, target, hole, latents = made
-        if self.with_masks and hole is None:
-            hole = torch.zeros_like(view[:1])
-        objects = np.zeros(records.num_objects, dtype=bool)
-        objects[list(records.objects[index])] = True
+        view, target, mask_view, latents = made
+        if self.with_masks and mask_view is None:
+            mask_view = torch.zeros_like(view[:1])
+        objects = np.zeros(len(records.vocabulary.objects), dtype=bool)
+        objects[records.objects(index)] = True
         return EmotionSample(
             image=view,
             target=target,
             emotion=int(records.emotion[index]),
             scene=int(records.scene[index]),
             objects=torch.from_numpy(objects),
-            generated=records.generated,
+            generated=records.info.generated,
             sample_id=sample_id,
-            name=records.files[index],
-            mask=hole,
+            name=records.name(index),
+            mask=mask_view,
             latents=latents,
         )
 
@@ -225,7 +220,7 @@ class EmotionDataset(Dataset[EmotionSample]):
             box, _ = self.transform.geometry(image.width, image.height, np.random.default_rng(0))
             return self.transform.target(image, box, flip=False)
 
-        return self._readable(self.records.root / self.records.files[index], view)
+        return self._readable(self.records.path(index), view)
 
     def _readable(self, path: Path, read: Callable[[Path], _Read]) -> _Read | None:
         """Return what ``read`` makes of a file, or None where it cannot and such files are to be skipped."""
@@ -256,6 +251,8 @@ class EpochSampler(DistributedSampler[int]):
     """
 
     def __init__(self, num_samples: int, seed: int = 0, batch_size: int = 1) -> None:
+        from uniemo.distributed import get_rank, get_world_size
+
         rank, ranks = get_rank(), get_world_size()
         super().__init__(range(num_samples), ranks, rank, seed=seed)  # type: ignore[arg-type]  # it asks for a length
         left = num_samples % (ranks * batch_size)  # images for the last batches of all ranks

@@ -1,11 +1,11 @@
-"""EmoSet as it lies on disk.
+"""EmoSet-118K: Mikels' eight emotions with scene and object attributes.
 
 ::
 
     root/info.json  train.json  val.json  test.json
     root/image/<emotion>/<emotion>_NNNNN.jpg
     root/annotation/<emotion>/<emotion>_NNNNN.json
-    root/mask/<emotion>/<emotion>_NNNNN.png          where the object is; only painted trees have it
+    root/mask/<emotion>/<emotion>_NNNNN.png          the object's place; only painted trees have it
 
 Split entries are ``[emotion, image, annotation]`` (the downloadable files) or ``[emotion, id, image, annotation]`` (the
 README). ``info.json`` comes in a full form with every attribute's names and in an older flat one with emotions only;
@@ -15,194 +15,217 @@ the attribute names then come from the annotations. Exports of Hugging Face data
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
-from contextlib import suppress
-from functools import cached_property
-from pathlib import Path
-from typing import ClassVar
+import json
+import re
+import sys
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
-from uniemo.data.base import EmotionDataModule
-from uniemo.data.catalog import layouts_of, recognise
-from uniemo.data.dataset import EmotionDataset, Records
-from uniemo.data.emoset_files import read_json
-from uniemo.data.hashes import content_hashes
-from uniemo.data.huggingface import LAYOUTS as EXPORTS
-from uniemo.data.huggingface import unpack
-from uniemo.data.index import EmoSetIndex
-from uniemo.data.layouts.emoset import given_splits, read_emotions
-from uniemo.data.listing import SPLITS, Item, Layout, Listing, Split
-from uniemo.data.splits import Assignment, duplicates, one_side, placeholders
+from uniemo.data.datamodule import EmotionDataModule
+from uniemo.data.dataset import EmotionDataset
+from uniemo.data.manifest import SPLITS, Layout, Split
 from uniemo.data.transforms import PairedTransform
-from uniemo.data.tree import Choices, Tree
 from uniemo.errors import UniEmoError
-from uniemo.vocabulary import Vocabulary
 
-LAYOUTS: tuple[Layout, ...] = layouts_of("EmoSet")
+if TYPE_CHECKING:
+    from uniemo.data.rows import Rows
+
+_HEAD = 4096  # bytes of a split file that surely hold its first entry
+_FIRST = re.compile(r"\[\s*(\[[^\]]*\])")
 
 
-def read_vocabulary(root: Path, index: EmoSetIndex | None = None) -> Vocabulary:
-    """Read the names from ``info.json``; with its flat form the attributes come from all annotations, sorted.
+# Reading a tree.
 
-    Args:
-        root: folder with ``info.json``.
-        index: of the tree; None makes one where it is needed.
+
+def read_json(path: Path) -> Any:  # noqa: ANN401
+    """Return a JSON file's content.
 
     Raises:
-        UniEmoError: ``info.json`` is missing or has neither form.
+        UniEmoError: the file is missing or no JSON.
     """
-    emotions = read_emotions(root)
-    info = read_json(root / "info.json")
-    if "label2idx" in info:
-        return Vocabulary(emotions, *(index or EmoSetIndex(root)).attribute_names())
     try:
-        tables = [info[kind]["label2idx"] for kind in ("scene", "object")]
-        scenes, objects = (tuple(name.strip() for name in sorted(table, key=table.get)) for table in tables)
+        return json.loads(path.read_bytes())
+    except FileNotFoundError as error:
+        raise UniEmoError(
+            f"EmoSet needs {path.name}; {path} does not exist: data.root must be the folder with info.json, "
+            "train.json, val.json, test.json, image/ and annotation/"
+        ) from error
+    except (OSError, ValueError) as error:
+        raise UniEmoError(f"EmoSet file {path} must be JSON; it is not ({error}): download it again") from error
+
+
+def read_entries(root: Path, split: Split) -> list[tuple[str, str, str]]:
+    """Return (emotion, image, annotation) of each line of a split file; the paths are relative to the root.
+
+    Raises:
+        UniEmoError: the file is missing, empty, or has an entry that is neither a 3- nor a 4-tuple.
+    """
+    path = root / f"{split}.json"
+    lines = read_json(path)
+    if not isinstance(lines, list) or not lines:
+        raise UniEmoError(f"EmoSet split must list at least one image; {path} lists none: restore the file")
+    for number, line in enumerate(lines):
+        if not isinstance(line, list) or len(line) not in (3, 4) or not all(isinstance(part, str) for part in line):
+            raise UniEmoError(
+                "EmoSet entry must be [emotion, image, annotation] or [emotion, id, image, annotation]; "
+                f"entry {number} of {path} is {json.dumps(line)[:80]}: restore the file"
+            )
+    return [(sys.intern(line[0].strip().lower()), line[-2], line[-1]) for line in lines]
+
+
+def read_names(root: Path) -> tuple[tuple[str, ...], tuple[str, ...] | None, tuple[str, ...] | None]:
+    """Return emotions, scenes and objects of ``info.json`` in index order; None for what its flat form lacks.
+
+    Raises:
+        UniEmoError: it is missing, or has neither form.
+    """
+    info = read_json(root / "info.json")
+    try:
+        if "label2idx" in info:
+            return tuple(name.lower() for name in _in_order(info)), None, None
+        emotions, scenes, objects = (_in_order(info[kind]) for kind in ("emotion", "scene", "object"))
     except (KeyError, TypeError, AttributeError) as error:
         raise UniEmoError(
             "EmoSet info.json must hold label2idx, or emotion, scene and object each with label2idx; "
             f"{root / 'info.json'} does not: download it again"
         ) from error
-    return Vocabulary(emotions, scenes, objects)
+    return tuple(name.lower() for name in emotions), scenes, objects
 
 
-class EmoSetTree(Tree):
-    """EmoSet's images, out of the index: nothing here is kept for each image unless splits are made anew."""
-
-    def __init__(self, root: Path, dataset: str, choices: Choices) -> None:
-        super().__init__(root, dataset, choices)
-        self._given: dict[Split, Records] = {}
-
-    @cached_property
-    def place(self) -> tuple[Layout, Path]:
-        """The layout, and the folder with info.json; pictures of an export are unpacked first."""
-        layout, folder = recognise(self.root, self.choices.layout, self.dataset)
-        return (layout, unpack(folder)) if layout in EXPORTS else (layout, folder)
-
-    @property
-    def folder(self) -> Path:
-        """What the names of images are relative to."""
-        return self.place[1]
-
-    @cached_property
-    def index(self) -> EmoSetIndex:
-        """The tree's index; its first use looks at every file."""
-        return EmoSetIndex(self.folder, on_error=self.choices.on_error)
-
-    @cached_property
-    def vocabulary(self) -> Vocabulary:
-        """The names of info.json, with its old form those of the annotations."""
-        return read_vocabulary(self.folder, self.index)
-
-    @cached_property
-    def _anew(self) -> bool:
-        """Whether the user asks for other splits than EmoSet's own, or an export lacks some."""
-        lacks = self.place[0] in EXPORTS and given_splits(self.folder) != SPLITS
-        return lacks or self.choices.fold is not None or self.choices.split_file is not None
-
-    def _official(self, split: Split) -> Records:
-        """Return the images of one of EmoSet's own splits."""
-        if split not in self._given:
-            self._given[split] = self.index.records(split, self.vocabulary)
-            self.skipped.update(self.index.skipped)
-        return self._given[split]
-
-    @cached_property
-    def listing(self) -> Listing:
-        """Image, emotion and split of every image, as objects: for splits made anew, and to write them."""
-        emotions = self.vocabulary.emotions
-        items = [
-            Item(name, emotions[label], split)
-            for split in given_splits(self.folder)
-            for name, label in zip(self._official(split).files, self._official(split).emotion.tolist(), strict=True)
-        ]
-        return Listing(self.place[0].name, self.folder, emotions, items)
-
-    @cached_property
-    def assignment(self) -> Assignment:
-        """The split of each image; see :class:`Tree`."""
-        if self._anew:
-            return super().assignment
-        copies, left_out = self._twins
-        split = {item.image: item.split for item in self.listing.items if item.split and item.image not in left_out}
-        return Assignment(
-            split,
-            seed=self.choices.seed,
-            layout=self.place[0].name,
-            duplicates=copies,
-            left_out=tuple(sorted(left_out.items())),
-        )
-
-    @cached_property
-    def _twins(self) -> tuple[tuple[tuple[str, ...], ...], dict[str, str]]:
-        """Images of EmoSet's splits with the same content, in groups, and those that are left out for it."""
-        given: dict[Split, Records] = {}
-        for split in given_splits(self.folder):
-            with suppress(UniEmoError):  # whoever uses that split will hear of it
-                given[split] = self._official(split)
-        names = [name for records in given.values() for name in records.files]
-        looks = [records.stamp for records in given.values() if records.stamp is not None]
-        stamp = np.concatenate(looks) if len(looks) == len(given) else None
-        contents = content_hashes(self.folder, names, len(names) >= 2000, stamp=stamp)
-        number = Counter(contents)
-        copies = duplicates({name: text for name, text in zip(names, contents, strict=True) if number[text] > 1})
-        wanted = {image for group in copies for image in group}
-        place_of: dict[str, Split] = {}
-        emotion: dict[str, str] = {}
-        for place, records in given.items() if wanted else ():
-            for name, label in zip(records.files, records.emotion.tolist(), strict=True):
-                if name in wanted:
-                    place_of[name], emotion[name] = place, self.vocabulary.emotions[label]
-        gone = placeholders(emotion, copies)
-        for image in gone:
-            place_of.pop(image, None)
-        return copies, {**gone, **one_side(place_of, copies)}
-
-    def check(self, splits: Sequence[Split]) -> None:
-        """Look at the split files, at what they list, and at the images' headers; see :class:`Tree`."""
-        if splits:
-            self.index.check(given_splits(self.folder) if self._anew else splits)
-        for split in splits:
-            self.records(split)
-
-    def select(self, split: Split) -> Records:
-        """Return the images of a split, whether or not they can be read."""
-        if self._anew:
-            pool = concatenate([self._official(given) for given in given_splits(self.folder)])
-            images = self.assignment.split
-            return pool.subset([row for row, name in enumerate(pool.files) if images.get(name) == split])
-        records = self._official(split)
-        left_out = self._twins[1]
-        if not left_out:
-            return records
-        return records.subset([row for row, name in enumerate(records.files) if name not in left_out])
-
-    def remarks(self) -> list[str]:
-        """Return what was left out, a line for each; see :class:`Tree`."""
-        return super().remarks() if self._anew or self._twins[0] or self.skipped else []
-
-    def worth_writing(self) -> bool:
-        """Whether the splits in use are not simply those of the tree; see :class:`Tree`."""
-        return self._anew or bool(self._twins[1])
+def _in_order(table: dict[str, Any]) -> tuple[str, ...]:
+    indices = table["label2idx"]
+    return tuple(name.strip() for name in sorted(indices, key=indices.__getitem__))
 
 
-def concatenate(parts: Sequence[Records]) -> Records:
-    """Return the records of several splits of one tree as one, sample ids counted anew."""
-    number = sum(map(len, parts))
-    masks = None if any(part.masks is None for part in parts) else [mask for part in parts for mask in part.masks or ()]
-    return Records(
-        root=parts[0].root,
-        files=[name for part in parts for name in part.files],
-        emotion=np.concatenate([part.emotion for part in parts]),
-        scene=np.concatenate([part.scene for part in parts]),
-        objects=[row for part in parts for row in part.objects],
-        num_objects=parts[0].num_objects,
-        sample_id=np.arange(number, dtype=np.int64),
-        masks=masks,
-        stamp=None if any(part.stamp is None for part in parts) else np.concatenate([part.stamp for part in parts]),
-    )
+def read_annotation(path: str) -> tuple[str | None, tuple[str, ...]] | str:
+    """Return scene and objects of an annotation as spelled there; a reason where it cannot be used."""
+    try:
+        with open(path, "rb") as file:
+            note = json.loads(file.read())
+    except FileNotFoundError:
+        return "its annotation does not exist"
+    except (OSError, ValueError) as error:
+        return f"its annotation cannot be used: {str(error).splitlines()[0]}"
+    if not isinstance(note, dict):
+        return "its annotation cannot be used: no JSON object"
+    scene, objects = note.get("scene"), note.get("object") or ()
+    objects = (objects,) if isinstance(objects, str) else objects
+    if not isinstance(scene, str | None):
+        return f"its annotation cannot be used: scene must be one name; it is {json.dumps(scene)[:40]}"
+    if not isinstance(objects, list | tuple) or not all(isinstance(name, str) for name in objects):
+        return f"its annotation cannot be used: object must be a list of names; it is {json.dumps(objects)[:40]}"
+    return sys.intern(scene) if scene else None, tuple(map(sys.intern, objects))
+
+
+def read_tree(root: Path) -> Rows:
+    """Read the split files and every annotation that they list; a split whose file is broken is noted."""
+    from uniemo.data.duplicates import map_files
+    from uniemo.data.rows import Problem, Rows
+
+    rows = Rows(root, *read_names(root))
+    with_masks = (root / "mask").is_dir()
+    for split in SPLITS:
+        try:
+            entries = read_entries(root, split)
+        except UniEmoError as error:
+            rows.broken[split] = str(error)
+            continue
+        paths = [f"{root}/{annotation}" for _, _, annotation in entries]
+        notes = map_files(read_annotation, paths, f"reading {split} annotations")
+        for (emotion, image, annotation), note in zip(entries, notes, strict=True):
+            if not isinstance(note, str):
+                mask = find_mask(root, image) if with_masks else None
+                rows.add(image, emotion, split, note[0], note[1], mask, annotation)
+            else:
+                if not (root / image).is_file():
+                    rows.problems.append(Problem(image, "it does not exist", split))
+                else:
+                    rows.problems.append(Problem(image, note, split, emotion=emotion, annotation=annotation))
+    return rows
+
+
+def find_mask(root: Path, image: str) -> str | None:
+    """Return where a painted tree has an image's mask."""
+    mask = PurePosixPath("mask", *PurePosixPath(image).parts[1:]).with_suffix(".png")
+    return str(mask) if (root / mask).is_file() else None
+
+
+# Layouts.
+
+
+def _is_tree(root: Path) -> bool:
+    given = any((root / f"{split}.json").is_file() for split in SPLITS)
+    return (root / "info.json").is_file() or (given and (root / "image").is_dir())
+
+
+def _has_ids(root: Path) -> bool:
+    """Whether the first entry of a split file has four parts."""
+    for split in SPLITS:
+        path = root / f"{split}.json"
+        if path.is_file():
+            with open(path, "rb") as file:
+                found = _FIRST.search(file.read(_HEAD).decode("utf-8", errors="replace"))
+            try:
+                return found is not None and len(json.loads(found.group(1))) == 4
+            except ValueError:
+                return False
+    return False
+
+
+def _has_flat_info(root: Path) -> bool:
+    try:
+        return "label2idx" in json.loads((root / "info.json").read_bytes())
+    except (OSError, ValueError, TypeError):
+        return False
+
+
+def _is_parquet(root: Path) -> bool:
+    return any(next(root.glob(pattern), None) for pattern in ("*.parquet", "data/*.parquet", "*/train/*.parquet"))
+
+
+def _is_saved(root: Path) -> bool:
+    return (root / "dataset_dict.json").is_file() or (root / "state.json").is_file()
+
+
+def _read_export(root: Path) -> Rows:
+    from uniemo.data.huggingface import read_export
+
+    return read_export(root)
+
+
+_TREE = "info.json train.json val.json test.json image/<emotion>/*.jpg annotation/<emotion>/*.json"
+_FLAT, _IDS = "as emoset, info.json with emotions only", "as emoset, entries [emotion, id, image, annotation]"
+_PARQUET = "data/{train,validation,test}-*.parquet with columns image, emotion, scene, object"
+_SAVED = "dataset_dict.json {train,validation,test}/data-*.arrow"
+LAYOUTS = (
+    Layout("emoset-old-info", "EmoSet", _FLAT, lambda root: _is_tree(root) and _has_flat_info(root), read_tree),
+    Layout("emoset-4tuple", "EmoSet", _IDS, lambda root: _is_tree(root) and _has_ids(root), read_tree),
+    Layout("emoset", "EmoSet", _TREE, _is_tree, read_tree),
+    Layout("parquet", "EmoSet", _PARQUET, _is_parquet, _read_export),
+    Layout("hf-disk", "EmoSet", _SAVED, _is_saved, _read_export),
+)
+
+
+class EmoSet(EmotionDataModule):
+    """EmoSet-118K, or the painted miniature in its layout; arguments as in :class:`EmotionDataModule`."""
+
+    layouts: ClassVar[tuple[Layout, ...]] = LAYOUTS
+    # Yang et al., "EmoSet", ICCV 2023: 118,102 images, 80 : 5 : 15.
+    published: ClassVar[Mapping[str, Mapping[str, int]]] = {
+        "train": {"all": 94481},
+        "val": {"all": 5905},
+        "test": {"all": 17716},
+        "all": {"all": 118102},
+    }
+
+    def sample_ids(self, rows: NDArray[np.int64], split: Split) -> NDArray[np.int64]:
+        """Return the places of images in their split file, or in all of them where the splits are others."""
+        first = np.flatnonzero(self.manifest.split == SPLITS.index(split))[0] if self.assignment.source == "tree" else 0
+        return rows - first
 
 
 class EmoSetDataset(EmotionDataset):
@@ -215,26 +238,17 @@ class EmoSetDataset(EmotionDataset):
         seed: with epoch and sample id it decides crop and flip.
         with_masks: read the object masks where the tree has them.
 
+    Attributes:
+        vocabulary: emotion, scene and object names.
+
     Raises:
         UniEmoError: a file is missing or cannot be used.
     """
 
     def __init__(
-        self,
-        root: str | Path,
-        split: Split,
-        transform: PairedTransform,
-        seed: int = 0,
-        with_masks: bool = False,
+        self, root: str | Path, split: Split, transform: PairedTransform, seed: int = 0, with_masks: bool = False
     ) -> None:
-        index = EmoSetIndex(root)
-        self.vocabulary = read_vocabulary(index.root, index)
-        index.check((split,))
-        super().__init__(index.records(split, self.vocabulary), transform, seed, with_masks=with_masks)
-
-
-class EmoSet(EmotionDataModule):
-    """EmoSet-118K, or the painted miniature in its layout; arguments as in :class:`EmotionDataModule`."""
-
-    dataset_name: ClassVar[str] = "EmoSet"
-    tree_class: ClassVar[type[Tree]] = EmoSetTree
+        data = EmoSet(str(root), check=False)
+        data.check((split,))
+        self.vocabulary = data.vocabulary
+        super().__init__(data.records(split), transform, seed, with_masks=with_masks)

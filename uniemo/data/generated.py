@@ -1,4 +1,4 @@
-"""Images that a model drew: the index that describes them, a dataset over it, and the mix with real images."""
+"""Generated images: the index that describes them, a dataset over it, and the mix with real images."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from torch.utils.data import Dataset
 
 from uniemo.cache import atomic_write
 from uniemo.data.batch import EmotionSample
-from uniemo.data.dataset import EmotionDataset, Records
+from uniemo.data.dataset import EmotionDataset
+from uniemo.data.manifest import Info, make_manifest
 from uniemo.data.transforms import PairedTransform
 from uniemo.errors import UniEmoError
 from uniemo.vocabulary import Vocabulary
@@ -83,7 +84,7 @@ def write_index(path: str | Path, rows: Sequence[dict[str, Any]]) -> None:
 
 
 def intended_emotion(row: dict[str, Any]) -> str:
-    """Return the emotion that an image was drawn for; of a mixture the one with the largest weight.
+    """Return the emotion that an image was generated for; of a mixture the one with the largest weight.
 
     Raises:
         UniEmoError: the row has neither weights nor an emotion.
@@ -164,16 +165,15 @@ class GeneratedImageDataset(EmotionDataset):
                 f"index {self.index} must list existing images; {len(missing)} of {count} are missing, "
                 f"first {missing[0]}: generate again"
             )
-        records = Records(
-            root=self.index.parent,
-            files=files,
-            emotion=emotion_labels(self.rows, vocabulary),
-            scene=np.full(count, -1, dtype=np.int64),
-            objects=[()] * count,
-            num_objects=len(vocabulary.objects),
-            sample_id=np.arange(first_id, first_id + count, dtype=np.int64),
-            generated=True,
-        )
+        looks = [(self.index.parent / name).stat() for name in files]
+        columns = {
+            "path": files,
+            "emotion": emotion_labels(self.rows, vocabulary),
+            "size": [look.st_size for look in looks],
+            "mtime": [look.st_mtime_ns for look in looks],
+        }
+        records = make_manifest(self.index.parent, Info(vocabulary=vocabulary, generated=True), columns)
+        records.sample_id += first_id
         super().__init__(records, transform, seed)
 
 

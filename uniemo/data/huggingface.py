@@ -5,42 +5,36 @@
     root/data/train-00000-of-00002.parquet …   or  root/train.parquet, root/<config>/<split>/0000.parquet
     root/dataset_dict.json  root/<split>/{state.json, dataset_info.json, data-00000-of-00001.arrow}
 
-Columns: ``image`` (struct of bytes and path), ``emotion`` or ``label`` (ClassLabel or string), and where the export has
-them ``scene``, ``object`` and the other attributes of EmoSet's annotations: columns of their own, or inside one column
-``attributes`` or ``annotation`` (struct or JSON text).
-
-:func:`unpack` writes the pictures once into the cache folder as an ordinary EmoSet tree; everything else (index, check,
-header pass) then works on files.
+Columns: ``image``, ``emotion`` or ``label`` (ClassLabel or string), and where the export has them ``scene`` and
+``object``: columns of their own, or inside one column ``attributes`` or ``annotation`` (struct or JSON text). The
+images are written once into the cache folder, with a list of their labels; everything else then works on files.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
+import re
 import shutil
 import time
-from dataclasses import replace
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from filelock import FileLock
 from tqdm import tqdm
 
-from uniemo.cache import atomic_write, cache_dir
-from uniemo.data.emoset_files import distinct_names
-from uniemo.data.emotions import MIKELS_8
-from uniemo.data.export_rows import arrow_files, class_names, count, named, parquet_files, rows, split_of
-from uniemo.data.layouts import emoset
-from uniemo.data.listing import SPLITS, Layout, Listing, Split, find_layout
+from uniemo.cache import cache_dir, digest
+from uniemo.cache import get as cached
+from uniemo.data.lists import SPLIT_WORDS
+from uniemo.data.manifest import Split
+from uniemo.data.rows import Rows
+from uniemo.data.taxonomy import MIKELS_8
 from uniemo.errors import UniEmoError
 
-_LEVELS = ("brightness", "colorfulness")  # numbers
-_ATTRIBUTES = ("scene", "object", "facial_expression", "human_action", *_LEVELS)
 _NESTED = ("attributes", "annotation", "annotations")
 _DAY_S = 86_400.0
-_FORMAT = 1  # of the unpacked tree; one of another format is made again
-_SIGNATURES: dict[bytes, str] = {  # first bytes of a picture file
+_LIST = "rows.json"  # beside the unpacked images
+_SIGNATURES: dict[bytes, str] = {  # first bytes of an image file
     b"\xff\xd8": ".jpg",
     b"\x89PNG": ".png",
     b"GIF8": ".gif",
@@ -51,187 +45,179 @@ _SIGNATURES: dict[bytes, str] = {  # first bytes of a picture file
 }
 
 
-def _is_parquet(root: Path) -> bool:
-    return any(next(root.glob(pattern), None) for pattern in ("*.parquet", "data/*.parquet", "*/train/*.parquet"))
-
-
-def _is_saved(root: Path) -> bool:
-    return (root / "dataset_dict.json").is_file() or (root / "state.json").is_file()
-
-
-def unpack(root: str | Path, progress: bool = True) -> Path:
-    """Return an EmoSet tree with the pictures of an export, made in the cache at first use and when the export changed.
-
-    Args:
-        root: folder with parquet files, or one that ``save_to_disk`` wrote.
-        progress: show a bar.
+def read_export(root: Path) -> Rows:
+    """Return the images of an export, which are written to the cache first.
 
     Raises:
-        UniEmoError: pyarrow is missing, a file cannot be read, a needed column is missing, or the disk is too small.
+        UniEmoError: nothing to read, a file cannot be read, a column is missing, or the disk is too small.
     """
-    root = Path(root).resolve()
-    files = arrow_files(root) if _is_saved(root) else parquet_files(root)
+    files = sorted(path for suffix in ("parquet", "arrow") for path in root.rglob(f"*.{suffix}"))
     if not files:
         raise UniEmoError(f"data.root must hold parquet files or a saved dataset; {root} holds neither")
-    looks = [(path.relative_to(root).as_posix(), path.stat()) for path in files]
-    stamp = "\n".join([f"{_FORMAT}", *(f"{name} {look.st_size} {look.st_mtime_ns}" for name, look in looks)])
-    home, digest = (hashlib.sha256(os.fsencode(text)).hexdigest()[:16] for text in (str(root), stamp))
-    folder = cache_dir() / "huggingface"
-    folder.mkdir(exist_ok=True)
-    tree = folder / f"{home}-{digest}"
-    with FileLock(folder / f"{home}.lock"):
-        if not tree.is_dir():
-            size, free = sum(look.st_size for _, look in looks), shutil.disk_usage(folder).free
-            if size > free:
-                raise UniEmoError(
-                    f"the cache folder must have room for the pictures of {root}, {size / 2**30:.1f} GiB; "
-                    f"{folder} has {free / 2**30:.1f}: set UNIEMO_CACHE to another disk"
-                )
-            with atomic_write(tree) as partial:
-                _Tree(partial).fill(root, files, progress)
-            for old in folder.glob(f"{home}-*"):
-                if old != tree and time.time() - old.stat().st_mtime > _DAY_S:  # a run may still train on today's
-                    shutil.rmtree(old, ignore_errors=True)
-    return tree
+    size = sum(path.stat().st_size for path in files)
+    home = digest(os.fsencode(root.resolve()))
+    state = digest(
+        [(path.relative_to(root).as_posix(), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+    )
 
-
-def _split_first(file: tuple[Split, Path]) -> tuple[int, Path]:
-    """Order files by split, then by name."""
-    return SPLITS.index(file[0]), file[1]
-
-
-class _Tree:
-    """An EmoSet tree that is being written.
-
-    Args:
-        root: folder to make.
-    """
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self.entries: dict[Split, list[list[str]]] = {}
-        self.names: dict[str, dict[str, None]] = {name: {} for name in _ATTRIBUTES}  # ordered sets
-        self.declared: dict[str, list[str]] = {}  # names of ClassLabels, in their order
-        self.taken: set[str] = set()
-
-    def fill(self, source: Path, files: list[Path], progress: bool) -> None:
-        """Write all rows of the export."""
-        self.root.mkdir()
-        with tqdm(total=count(files), desc="unpacking pictures", unit="image", disable=not progress, delay=1) as bar:
-            for split, path in sorted(((split_of(path, source), path) for path in files), key=_split_first):
-                for number, (row, features) in enumerate(rows(path)):
-                    self._add(split, row, features, f"row {number} of {path}", path.parent)
-                    bar.update()
-        if not self.entries:
-            raise UniEmoError(f"export must have at least one row; {source} has none: download it again")
-        tables = {"emotion": list(MIKELS_8)}
-        for name, seen in self.names.items():
-            tables[name] = self.declared.get(name) or list(distinct_names(seen))
-        for split in SPLITS:
-            if split in self.entries:
-                (self.root / f"{split}.json").write_text(json.dumps(self.entries[split]), encoding="utf-8")
-        info = {
-            name: {
-                "label2idx": {text: index for index, text in enumerate(texts)},
-                "idx2label": {str(index): text for index, text in enumerate(texts)},
-            }
-            for name, texts in tables.items()
-        }
-        (self.root / "info.json").write_text(json.dumps(info, indent=1), encoding="utf-8")
-
-    def _add(self, split: Split, row: dict[str, Any], features: dict[str, Any], where: str, folder: Path) -> None:
-        """Write a row's picture and annotation."""
-        image = next((row[name] for name in ("image", "img") if row.get(name) is not None), None)
-        emotion = next(
-            (named(row[name], features.get(name), where) for name in ("emotion", "label") if name in row), None
-        )
-        if image is None or not isinstance(emotion, str):
+    def write(folder: Path) -> None:
+        free = shutil.disk_usage(folder.parent).free
+        if size > free:
             raise UniEmoError(
-                f"export must have an image and an emotion (or label) in every row; {where} has columns "
-                f"{', '.join(row)} and lacks one: correct --data.root"
+                f"the cache folder must have room for the images of {root}, {size / 2**30:.1f} GiB; {cache_dir()} has "
+                f"{free / 2**30:.1f}: set UNIEMO_CACHE to another disk"
             )
-        emotion = emotion.strip().lower()
-        if not emotion or emotion.startswith(".") or "/" in emotion or "\\" in emotion:
-            raise UniEmoError(f"emotion must be a plain name, as it names a folder; {where} has {emotion!r}")
-        if not isinstance(image, dict):
-            image = {"bytes" if isinstance(image, bytes) else "path": image}
-        data, path = image.get("bytes"), image.get("path")
-        note = self._note(row, features, where)
-        place = self._place(emotion, note.get("image_id") or path, data)
-        for kind in ("image", "annotation"):
-            (self.root / kind / emotion).mkdir(parents=True, exist_ok=True)
-        target = self.root / "image" / place
-        if data is not None:
-            target.write_bytes(data)
-        else:
-            origin = folder / str(path)
-            if path is None or not origin.is_file():
-                raise UniEmoError(f"image must have bytes or the path of a file; {where} has path {path!r}: restore it")
-            target.symlink_to(origin.resolve())
-        note = {"image_id": Path(place).stem, "emotion": emotion, **{k: v for k, v in note.items() if k != "image_id"}}
-        annotation = f"annotation/{Path(place).with_suffix('.json').as_posix()}"
-        (self.root / annotation).write_text(json.dumps(note), encoding="utf-8")
-        self.entries.setdefault(split, []).append([emotion, f"image/{place}", annotation])
+        _unpack(root, folder)
+        for old in (cache_dir() / "huggingface").glob(f"{home}-*"):
+            if old.is_dir() and time.time() - old.stat().st_mtime > _DAY_S:  # a run may still train on today's
+                shutil.rmtree(old)
 
-    def _note(self, row: dict[str, Any], features: dict[str, Any], where: str) -> dict[str, Any]:
-        """Return a row's attributes as EmoSet's annotations have them, and remember their names."""
-        given, declared = dict(row), dict(features)
-        for name in _NESTED:
-            inner = json.loads(row[name]) if isinstance(row.get(name), str) else row.get(name)
-            if isinstance(inner, dict):
-                given |= inner
-                declared |= features.get(name) or {}
-        note: dict[str, Any] = {"image_id": str(given["image_id"])} if given.get("image_id") else {}
-        for name in _ATTRIBUTES:
-            value, feature = given.get(name), declared.get(name)
-            if name not in _LEVELS or class_names(feature):
-                value = named(value, feature, where)
-            values = [x for x in (value if isinstance(value, list) else [value]) if x not in (None, "")]
-            if not values:
-                continue
-            note[name] = values if name == "object" else values[0]
-            self.names[name] |= dict.fromkeys(map(str, values))
-            if names := class_names(feature):
-                self.declared[name] = names
-        return note
-
-    def _place(self, emotion: str, given: str | None, data: bytes | None) -> str:
-        """Return ``<emotion>/<name>`` for a picture: the name that the export gives where it is free, else a number."""
-        name = PurePosixPath((given or "").replace("\\", "/")).name
-        stem, suffix = os.path.splitext(name)
-        if suffix.lower() not in _SIGNATURES.values() and suffix.lower() != ".jpeg":
-            stem, suffix = name, ""
-        if data is not None:
-            suffix = next((end for head, end in _SIGNATURES.items() if data.startswith(head)), suffix)
-        stem, number = stem.lstrip(".") or f"{emotion}_{len(self.taken):05d}", 1
-        free = stem
-        while f"{emotion}/{free}" in self.taken:  # the annotation has the same stem
-            number += 1
-            free = f"{stem}_{number}"
-        self.taken.add(f"{emotion}/{free}")
-        return f"{emotion}/{free}{suffix or '.jpg'}"
+    folder = cached("huggingface", f"{home}-{state}", write)
+    content = json.loads((folder / _LIST).read_text(encoding="utf-8"))
+    names = {kind: tuple(content[kind]) if content[kind] else None for kind in ("scene", "object")}
+    rows = Rows(folder, MIKELS_8, names["scene"], names["object"], notes=[f"images unpacked to {folder}"])
+    for row in content["rows"]:
+        rows.add(*row)
+    return rows
 
 
-def _read(name: str, root: Path) -> Listing:
-    """List the unpacked tree."""
-    tree = unpack(root)
-    layout, _ = find_layout(tree, emoset.LAYOUTS)
-    return replace(layout.read(tree), layout=name, notes=(f"pictures unpacked to {tree}",))
+def _unpack(root: Path, folder: Path) -> None:
+    """Write the images of an export into a new folder, and the list of their labels."""
+    import datasets
+    import pyarrow as pa
+
+    folder.mkdir()
+    content: dict[str, Any] = {"scene": None, "object": None, "rows": []}
+    taken: set[str] = set()
+    try:
+        for split, rows, features, base in _parts(root):
+            for kind in ("scene", "object"):
+                content[kind] = content[kind] or _class_names(_feature(features, kind))
+            for number, row in enumerate(tqdm(rows, desc=f"unpacking {split} images", unit="image", delay=1)):
+                where = f"row {number} of {split} in {base}"
+                emotion, scene, objects, image = _read_row(row, features, where)
+                data, given = image.get("bytes"), image.get("path")
+                path = _free_path(emotion, given, data, taken)
+                (folder / path).parent.mkdir(parents=True, exist_ok=True)
+                if data is not None:
+                    (folder / path).write_bytes(data)
+                elif given is not None and (base / given).is_file():
+                    (folder / path).symlink_to((base / given).resolve())
+                else:
+                    raise UniEmoError(
+                        f"image must have bytes or the path of a file; {where} has path {given!r}: restore it"
+                    )
+                content["rows"].append([path, emotion, split, scene, objects])
+    except (pa.ArrowException, datasets.exceptions.DatasetsError, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise UniEmoError(f"export must be readable; {root} is not ({reason}): download it again") from error
+    if not content["rows"]:
+        raise UniEmoError(f"export must have at least one row; {root} has none: download it again")
+    (folder / _LIST).write_text(json.dumps(content), encoding="utf-8")
 
 
-LAYOUTS: tuple[Layout, ...] = (
-    Layout(
-        "parquet",
-        "EmoSet",
-        "data/{train,validation,test}-*.parquet with columns image, emotion, scene, object",
-        _is_parquet,
-        lambda root: _read("parquet", root),
-    ),
-    Layout(
-        "hf-disk",
-        "EmoSet",
-        "dataset_dict.json {train,validation,test}/data-*.arrow",
-        _is_saved,
-        lambda root: _read("hf-disk", root),
-    ),
-)
+def _parts(root: Path) -> Iterator[tuple[Split, Any, Any, Path]]:
+    """Yield split, rows, features and the folder that image paths are relative to, of each part of an export."""
+    from datasets import Dataset, Image, load_dataset, load_from_disk
+
+    if (root / "dataset_dict.json").is_file() or (root / "state.json").is_file():
+        saved = load_from_disk(str(root))
+        alone = isinstance(saved, Dataset)
+        parts = (
+            [(str(saved.split or "train"), saved, root)]
+            if alone
+            else [(n, part, root / n) for n, part in saved.items()]
+        )
+    else:
+        files: dict[str, list[str]] = {}
+        for path in sorted(root.rglob("*.parquet")):
+            files.setdefault(_split_word(path), []).append(str(path))
+        parts = [
+            (name, load_dataset("parquet", data_files=paths, split="train", streaming=True), Path(paths[0]).parent)
+            for name, paths in files.items()
+        ]
+    order = list(SPLIT_WORDS.values())
+    for name, part, base in sorted(parts, key=lambda part: order.index(SPLIT_WORDS.get(part[0], "train"))):
+        features = part.features
+        if isinstance((features or {}).get("image"), Image):
+            part = part.cast_column("image", Image(decode=False))
+        yield SPLIT_WORDS.get(name.split("[")[0], "train"), part, features, base
+
+
+def _split_word(path: Path) -> str:
+    """Return the split that a file's name begins with, or else its folder's; training where neither does."""
+    words = [re.match(r"[a-z]*", name.lower()) for name in (path.name, path.parent.name)]
+    return next((word.group() for word in words if word and word.group() in SPLIT_WORDS), "train")
+
+
+def _read_row(row: dict[str, Any], features: Any, where: str) -> tuple[str, str | None, list[str], dict[str, Any]]:  # noqa: ANN401
+    """Return emotion, scene, objects and image of a row."""
+    image = next((row[name] for name in ("image", "img") if row.get(name) is not None), None)
+    label = next((name for name in ("emotion", "label") if name in row), "")
+    emotion = _named(row.get(label), _feature(features, label), where)
+    if image is None or not isinstance(emotion, str):
+        raise UniEmoError(
+            f"export must have an image and an emotion (or label) in every row; {where} has columns "
+            f"{', '.join(row)} and lacks one: correct --data.root"
+        )
+    emotion = emotion.strip().lower()
+    if not emotion or emotion.startswith(".") or "/" in emotion or "\\" in emotion:
+        raise UniEmoError(f"emotion must be a plain name, as it names a folder; {where} has {emotion!r}")
+    given = dict(row)
+    for name in _NESTED:
+        inner = json.loads(row[name]) if isinstance(row.get(name), str) else row.get(name)
+        given |= inner if isinstance(inner, dict) else {}
+    scenes, objects = (_values(given.get(kind), _feature(features, kind), where) for kind in ("scene", "object"))
+    image = image if isinstance(image, dict) else {"bytes" if isinstance(image, bytes) else "path": image}
+    return emotion, scenes[0] if scenes else None, objects, image
+
+
+def _feature(features: Any, name: str) -> Any:  # noqa: ANN401
+    """Return what the library knows of a column, or of a field of the column that nests the attributes."""
+    features = features or {}
+    nested = [features[column] for column in _NESTED if isinstance(features.get(column), dict)]
+    return next((part[name] for part in (features, *nested) if name in part), None)
+
+
+def _class_names(feature: Any) -> list[str] | None:  # noqa: ANN401
+    """Return the names of a ClassLabel, or of a list of them."""
+    while isinstance(feature, list) or hasattr(feature, "feature"):
+        feature = feature[0] if isinstance(feature, list) else feature.feature
+    return getattr(feature, "names", None)
+
+
+def _values(value: Any, feature: Any, where: str) -> list[str]:  # noqa: ANN401
+    """Return the names that a cell holds."""
+    values = _named(value if isinstance(value, list) else [value], feature, where)
+    return [str(name) for name in values if name not in (None, "")]
+
+
+def _named(value: Any, feature: Any, where: str) -> Any:  # noqa: ANN401
+    """Return names for class indices, alone or in a list; -1 is none; what is no index stays."""
+    if isinstance(value, list):
+        return [_named(item, feature, where) for item in value]
+    if not isinstance(value, int):
+        return value
+    names = _class_names(feature)
+    if names is None or value >= len(names):
+        raise UniEmoError(
+            f"class indices must come with their names (ClassLabel); {where} has {value}: export it again"
+        )
+    return names[value] if value >= 0 else None
+
+
+def _free_path(emotion: str, given: str | None, data: bytes | None, taken: set[str]) -> str:
+    """Return ``image/<emotion>/<name>``: the name that the export gives where it is free, else a number."""
+    name = PurePosixPath((given or "").replace("\\", "/")).name
+    stem, suffix = os.path.splitext(name)
+    if suffix.lower() not in (*_SIGNATURES.values(), ".jpeg"):
+        stem, suffix = name, ""
+    if data is not None:
+        suffix = next((end for head, end in _SIGNATURES.items() if data.startswith(head)), suffix)
+    stem = stem.lstrip(".") or f"{emotion}_{len(taken):05d}"
+    free, number = stem, 1
+    while f"{emotion}/{free}" in taken:
+        number += 1
+        free = f"{stem}_{number}"
+    taken.add(f"{emotion}/{free}")
+    return f"image/{emotion}/{free}{suffix or '.jpg'}"

@@ -185,7 +185,7 @@ class LatentCache:
 
     def _latents_of(self, records: Any) -> CachedLatents:  # noqa: ANN401
         progress = self.encoder.progress and len(records) >= _MANY
-        hashes = content_hashes([records.root / name for name in records.files], progress)
+        hashes = content_hashes([records.root / name for name in records.names()], progress)
         return CachedLatents(self.folder, self.encoder.shape, hashes)
 
     def _compute(self, parts: Sequence[Part]) -> None:

@@ -1,30 +1,23 @@
-"""The images of a dataset in one Arrow table.
-
-A dataset's files are read once. The table is written to the cache folder as an Arrow file, mapped into memory by every
-process that trains on it, and made again only when the tree has changed: when any file below the root, images and
-annotations included, has another name, size or time of change (:func:`tree_state`).
-"""
+"""The images of a dataset in one Arrow table, which all processes share (:mod:`uniemo.data.layout` makes it)."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
-import time
-from array import array
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from uniemo.cache import atomic_write, cache_dir
 from uniemo.errors import UniEmoError
 from uniemo.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from uniemo.data.rows import Rows
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
@@ -44,13 +37,6 @@ SCHEMA = pa.schema(
         ("hash", pa.binary()),  # of the content; null where no other image of the dataset can be the same
     ]
 )
-_FORMAT = 1  # of the table; one of another format is made again
-_DAY_S = 86_400.0
-# A file may change once more without its time of change moving on: FAT counts in steps of two seconds. A table that was
-# made so soon after a change is made again at the next start.
-_TICK_NS = 2_000_000_000
-_DEPTH = 8  # folders inside each other that are looked into
-_THREADS = 8  # hide the waiting of network disks
 
 
 @dataclass(frozen=True)
@@ -62,12 +48,16 @@ class Problem:
         reason: in a few words.
         split: where the lists put it; None where they give no split.
         label: as spelled, of an image whose label is none of the dataset's; None for other reasons.
+        emotion: of an image whose annotation is at fault.
+        annotation: path of that, relative to the root.
     """
 
     image: str
     reason: str
     split: Split | None = None
     label: str | None = None
+    emotion: str | None = None
+    annotation: str | None = None
 
 
 @dataclass(frozen=True)
@@ -246,6 +236,27 @@ class Manifest:
         return tuple(SPLITS[code] for code in codes.tolist() if code >= 0)
 
 
+@dataclass(frozen=True)
+class Layout:
+    """One form in which a dataset lies on disk.
+
+    Attributes:
+        name: short, as for ``--data.layout``.
+        dataset: name of the data module's class, for example ``FI``.
+        tree: the expected tree in a line, as errors show it.
+        matches: whether a folder holds this layout; looks at a handful of names, never walks the tree.
+        read: reads the tree into :class:`~uniemo.data.rows.Rows`; the keyword arguments are the dataset's own.
+        options: names of those keyword arguments.
+    """
+
+    name: str
+    dataset: str
+    tree: str
+    matches: Callable[[Path], bool]
+    read: Callable[..., Rows]
+    options: tuple[str, ...] = ()
+
+
 def make_manifest(root: Path, info: Info, columns: Mapping[str, Sequence[Any]]) -> Manifest:
     """Return a manifest of lists.
 
@@ -281,7 +292,7 @@ def _restore(
     """Undo :meth:`Manifest.__reduce__`."""
     if table is None and file is not None:
         try:
-            table = _map(file)
+            table = map_table(file)
         except OSError as error:
             raise UniEmoError(
                 f"the dataset's table must stay in the cache while loaders start; {file} is gone: start again"
@@ -289,110 +300,6 @@ def _restore(
     return Manifest(table, root, info, rows, sample_id, file)
 
 
-# The cache.
-
-
-def cached_manifest(root: Path, key: str, make: Callable[[], tuple[Info, pa.Table]]) -> Manifest:
-    """Return a tree's manifest from the cache folder; made anew where it is missing or the tree has changed.
-
-    Args:
-        root: folder that the user gave.
-        key: whatever else decides what is in the table: dataset, layout, options.
-        make: reads the tree.
-
-    Raises:
-        UniEmoError: the cache folder cannot be written to, or what ``make`` raises.
-    """
-    from filelock import FileLock
-
-    home = hashlib.sha256(os.fsencode(root.resolve()) + f"\0{key}".encode()).hexdigest()[:16]
-    folder = cache_dir() / "manifests"
-    try:
-        folder.mkdir(exist_ok=True)
-    except OSError as error:
-        raise UniEmoError(f"the cache folder must be writable; {folder} is not: set UNIEMO_CACHE") from error
-    state = tree_state(root)
-    file = folder / f"{home}-{state}.arrow"
-    with FileLock(folder / f"{home}.lock"):
-        found = _read(file, root)
-        if found is None:
-            info, table = make()
-            with atomic_write(file) as temporary:
-                _write(temporary, table, info)
-            for old in folder.glob(f"{home}-*.arrow"):
-                if old != file and time.time() - old.stat().st_mtime > _DAY_S:  # a run may still use today's
-                    old.unlink(missing_ok=True)
-            found = _read(file, root)
-    if found is None:
-        raise UniEmoError(f"the cache folder must keep what is written to it; {file} is gone: set UNIEMO_CACHE")
-    return found
-
-
-def _write(file: Path, table: pa.Table, info: Info) -> None:
-    metadata = {"uniemo": json.dumps({**asdict(info), "format": _FORMAT})}
-    with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_file(sink, table.schema.with_metadata(metadata)) as writer:
-        writer.write_table(table.combine_chunks())
-
-
-def _map(file: Path) -> pa.Table:
+def map_table(file: Path) -> pa.Table:
+    """Return the table of an Arrow file, mapped into memory."""
     return pa.ipc.open_file(pa.memory_map(str(file))).read_all()
-
-
-def _read(file: Path, root: Path) -> Manifest | None:
-    """Return what a file holds, mapped; None where it is missing, damaged or of another format."""
-    try:
-        table = _map(file)
-        content = json.loads(table.schema.metadata[b"uniemo"])
-    except (OSError, pa.ArrowException, KeyError, ValueError):
-        return None
-    if content.pop("format") != _FORMAT or not (root / content["folder"]).is_dir():
-        return None
-    content["vocabulary"] = Vocabulary(**{kind: tuple(names) for kind, names in content["vocabulary"].items()})
-    content["problems"] = tuple(Problem(**problem) for problem in content["problems"])
-    content |= {name: tuple(content[name]) for name in ("notes", "warnings")}
-    return Manifest(table, root / content["folder"], Info(**content), file=file)
-
-
-def tree_state(root: Path) -> str:
-    """Return 16 hex digits that change when any file below a folder gets another name, size or time of change.
-
-    Hidden files and folders are passed over. No file is opened: this takes a second for 250,000 files on a local disk.
-    """
-    digest = hashlib.sha256()
-    newest = 0
-    level = [os.fsencode(root)]
-    with ThreadPoolExecutor(_THREADS) as pool:
-        for _ in range(_DEPTH):
-            inner = []
-            for folder, (folders, listing, latest) in zip(level, pool.map(_look, level), strict=True):
-                digest.update(os.path.relpath(folder, os.fsencode(root)) + b"\0" + listing)
-                inner += folders
-                newest = max(newest, latest)
-            level = inner
-    if newest > time.time_ns() - _TICK_NS:
-        digest.update(str(time.time_ns()).encode())
-    return digest.hexdigest()[:16]
-
-
-def _look(folder: bytes) -> tuple[list[bytes], bytes, int]:
-    """Return a folder's folders, its files' names, sizes and times in one buffer, and the latest of the times."""
-    found: dict[bytes, tuple[int, int]] = {}
-    folders = []
-    try:
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                if entry.name.startswith((b".", b"__")):
-                    continue
-                try:
-                    if entry.is_dir():
-                        folders.append(entry.path)
-                        continue
-                    status = entry.stat()
-                except FileNotFoundError:  # a link to nowhere
-                    continue
-                found[entry.name] = status.st_size, status.st_mtime_ns
-    except (FileNotFoundError, NotADirectoryError, PermissionError):
-        return [], b"", 0
-    names = sorted(found)
-    numbers = array("q", [number for name in names for number in found[name]])
-    return sorted(folders), b"\0".join(names) + b"\0" + numbers.tobytes(), max(numbers[1::2], default=0)

@@ -28,7 +28,7 @@ from uniemo.metrics.feature_cache import View, cached_features
 from uniemo.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
-    from uniemo.data.listing import Split
+    from uniemo.data.manifest import Split
 
 _log = logging.getLogger(__name__)
 _FORMAT = 3  # of the cached files; part of their key

@@ -11,8 +11,8 @@ from torch.utils.data import DataLoader
 
 from uniemo.data.batch import EmotionSample
 from uniemo.data.dataset import EmotionDataset
-from uniemo.data.shares import numbered_share
-from uniemo.data.skipped import collate_readable
+from uniemo.data.loader import numbered_share
+from uniemo.data.loader import collate_readable
 from uniemo.distributed import even_batches, get_rank, get_world_size, sum_over_ranks
 from uniemo.metrics.base import SuiteMetric
 from uniemo.metrics.classifier import EmotionClassifier

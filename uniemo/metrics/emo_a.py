@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torchmetrics.functional.classification import multiclass_confusion_matrix
 
-from uniemo.data.emotions import EIGHT_TO_TWO
+from uniemo.data.taxonomy import EIGHT_TO_TWO
 from uniemo.metrics.base import ImageMetric
 
 

@@ -24,7 +24,7 @@ from uniemo.metrics.outputs import Output, emotion_output
 from uniemo.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
-    from uniemo.data.base import EmotionDataModule
+    from uniemo.data.datamodule import EmotionDataModule
 
 
 @dataclass(frozen=True)
@@ -213,7 +213,7 @@ def data_module(class_path: str, **arguments: Any) -> EmotionDataModule:  # noqa
 
     Args:
         class_path: for example ``uniemo.data.EmoSet``.
-        arguments: as in :class:`uniemo.data.base.EmotionDataModule`.
+        arguments: as in :class:`uniemo.data.datamodule.EmotionDataModule`.
 
     Raises:
         UniEmoError: the dataset cannot be used.

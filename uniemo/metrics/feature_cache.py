@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from uniemo import cache
 from uniemo.data.batch import EmotionBatch, EmotionSample
-from uniemo.data.skipped import collate_readable
+from uniemo.data.loader import collate_readable
 from uniemo.data.transforms import denormalise
 from uniemo.errors import UniEmoError
 from uniemo.metrics.classifier import Backbone

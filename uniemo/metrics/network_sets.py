@@ -91,9 +91,9 @@ def choose_set(wanted: str, real: ImageSet, checkpoint: CheckpointFacts | None =
 def names_for_clarity(real: ImageSet, checkpoint: CheckpointFacts | None, emotions: tuple[str, ...]) -> Vocabulary:
     """Return scene and object names for Sem-C by a CLIP: the data's, else the checkpoint's, else the miniature's."""
     if real.dataset == "EmoSet":
-        from uniemo.data.emoset import read_vocabulary
+        from uniemo.data.layout import layouts_of, read_manifest
 
-        found = read_vocabulary(real.root)
+        found = read_manifest(real.root, layouts_of("EmoSet")).vocabulary
         if found.scenes or found.objects:
             return found
     if checkpoint is not None:

@@ -10,7 +10,7 @@ import numpy as np
 from tqdm import tqdm
 
 from uniemo.cache import atomic_write
-from uniemo.data.emotions import EIGHT_TO_SIX, EIGHT_TO_TWO, EMOTION_ROI_6, MIKELS_8
+from uniemo.data.taxonomy import EIGHT_TO_SIX, EIGHT_TO_TWO, EMOTION_ROI_6, MIKELS_8
 from uniemo.errors import UniEmoError
 from uniemo.miniature import painted_emoset, painted_emotionroi, painted_fi, painted_twitter
 from uniemo.miniature.faults import FAULTS

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from uniemo.data.emotions import EIGHT_TO_TWO
+from uniemo.data.taxonomy import EIGHT_TO_TWO
 from uniemo.miniature.samples import Sample, Tree
 
 _ANNOTATORS = 5

@@ -16,7 +16,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from uniemo import __version__
 from uniemo.checkpoint import PREFIX, CheckpointInfo, check_stage, fingerprint, plain_config, read_checkpoint
 from uniemo.data.batch import EmotionBatch
-from uniemo.data.emotions import LabelMap, label_map
+from uniemo.data.taxonomy import LabelMap, label_map
 from uniemo.distributed import average
 from uniemo.errors import UniEmoError
 from uniemo.models.attributes import Kind
@@ -28,7 +28,7 @@ from uniemo.modules.transfer import check_names, check_sizes
 from uniemo.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
-    from uniemo.data.base import EmotionDataModule
+    from uniemo.data.datamodule import EmotionDataModule
 
 _RUN_SETTINGS = ("optimizer", "loss", "init_from", "seed", "space_images", "_instantiator")  # say nothing of the model
 _INSTANTIATOR = "lightning.pytorch.cli.instantiate_module"  # rebuilds configuration dataclasses in load_from_checkpoint

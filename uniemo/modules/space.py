@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader
 
 from uniemo.data.batch import EmotionSample
 from uniemo.data.dataset import EmotionDataset
-from uniemo.data.shares import numbered_share
+from uniemo.data.loader import numbered_share
 from uniemo.distributed import all_sum, gather_rows, get_world_size
 from uniemo.models.emotion_space import FeatureSums, bank_rows
 from uniemo.models.uniemo import UniEmoModel

@@ -14,7 +14,7 @@ from uniemo.metrics.feature_cache import cached_features
 from uniemo.models.attributes import AttributeBank, tables_from_images, tables_from_text
 
 if TYPE_CHECKING:
-    from uniemo.data.base import EmotionDataModule
+    from uniemo.data.datamodule import EmotionDataModule
 
 
 def classifier_tables(
@@ -43,11 +43,9 @@ def classifier_tables(
         features, _ = cached_features(frozen, data.evaluation_loader("train"))  # (N, E), as the classifier saw them
         if source == "images":
             records = data.records("train")
-            read = [row for row, name in enumerate(records.files) if records.root / name not in data.skipped]
-            records = records if len(read) == len(records) else records.subset(read)
-            objects = torch.zeros(len(records), records.num_objects, dtype=torch.bool)
-            for row, present in enumerate(records.objects):
-                objects[row, list(present)] = True
+            read = [row for row in range(len(records)) if records.path(row) not in data.skipped]
+            records = records if len(read) == len(records) else records.take(read)
+            objects = torch.from_numpy(records.object_matrix())
             scenes = torch.from_numpy(np.array(records.scene))
             probabilities = classifier.probabilities(features.to(device)).cpu()
             tables = tables_from_images(probabilities, scenes, objects, len(bank.scene_text))

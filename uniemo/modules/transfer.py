@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from uniemo.checkpoint import CheckpointInfo
-from uniemo.data.emotions import LabelMap, label_map
+from uniemo.data.taxonomy import LabelMap, label_map
 from uniemo.errors import UniEmoError
 from uniemo.models.clip_shapes import published_name
 from uniemo.models.state import TOWER
@@ -18,7 +18,7 @@ from uniemo.modules.accuracy import sum_classes
 from uniemo.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
-    from uniemo.data.base import EmotionDataModule
+    from uniemo.data.datamodule import EmotionDataModule
 
 _ROWS = ("head.fc1.", "condition_loss.")  # one row per emotion
 _PER_EMOTION = ("head.", "condition_loss.")

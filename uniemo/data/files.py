@@ -1,4 +1,4 @@
-"""Finding the files that a list names, however the list spells them."""
+"""Looking for the files of a tree, whatever the spelling of a list or of the disk."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-PICTURE_SUFFIXES = frozenset(
+_SUFFIXES = frozenset(
     (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 )
 
@@ -18,9 +18,9 @@ def fold(name: str) -> str:
     return unicodedata.normalize("NFC", name).casefold()
 
 
-def is_picture(name: str) -> bool:
-    """Whether a file name ends like a picture's and is not hidden ("._x.jpg" is what macOS leaves in archives)."""
-    return os.path.splitext(name)[1].lower() in PICTURE_SUFFIXES and not name.startswith(".")
+def is_image(name: str) -> bool:
+    """Whether a file name ends like an image's and is not hidden ("._x.jpg" is what macOS leaves in archives)."""
+    return os.path.splitext(name)[1].lower() in _SUFFIXES and not name.startswith(".")
 
 
 def visible(folder: Path) -> list[str]:
@@ -31,22 +31,42 @@ def visible(folder: Path) -> list[str]:
         return []
 
 
-def child(folder: Path, *names: str) -> Path | None:
+def child(folder: Path | None, *names: str) -> Path | None:
     """Return the first entry of ``folder`` with one of the names, whatever their case; None where it has none."""
+    if folder is None:
+        return None
     there = {fold(name): name for name in visible(folder)}
-    for name in names:
-        if fold(name) in there:
-            return folder / there[fold(name)]
-    return None
+    return next((folder / there[fold(name)] for name in names if fold(name) in there), None)
 
 
-def folders(folder: Path | None) -> list[str]:
+def subfolders(folder: Path | None) -> list[str]:
     """Return the names of the folders in ``folder``; none for None."""
     return [] if folder is None else [name for name in visible(folder) if (folder / name).is_dir()]
 
 
-class Disk:
-    """A tree whose folders are listed once each, so that looking for a file costs no call of the system.
+def images_below(root: Path, folder: str, depth: int = 3) -> list[str]:
+    """Return the images in a folder and in those inside it, sorted, relative to the root ("" is the root itself)."""
+    found: list[str] = []
+    with os.scandir(root / folder) as entries:
+        for entry in sorted(entries, key=lambda entry: entry.name):
+            path = f"{folder}/{entry.name}" if folder else entry.name
+            if is_image(entry.name):
+                found.append(path)
+            elif depth > 1 and not entry.name.startswith((".", "__")) and entry.is_dir():
+                found += images_below(root, path, depth - 1)
+    return found
+
+
+def path_parts(listed: str) -> list[str]:
+    r"""Return the parts of a path from a list: ``C:\data\.\awe\1.jpg`` gives data, awe, 1.jpg."""
+    parts = [part for part in listed.strip().replace("\\", "/").split("/") if part not in ("", ".")]
+    if ".." in parts:
+        parts = parts[len(parts) - parts[::-1].index("..") :]
+    return parts[1:] if parts and re.fullmatch(r"[A-Za-z]:", parts[0]) else parts
+
+
+class FileFinder:
+    """Finds the files of a tree whatever their letter case; each folder is listed once.
 
     Args:
         root: folder that all paths are relative to.
@@ -63,18 +83,17 @@ class Disk:
             by_stem: dict[str, str] = {}
             twice: set[str] = set()
             try:
-                names = os.listdir(self.root / folder)
+                names = sorted(os.listdir(self.root / folder))
             except OSError:
                 names = []
-            for name in sorted(names):
+            for name in names:
                 key = fold(name)
                 if key in by_name:
                     twice.add(key)
                 by_name[key] = name
-                if is_picture(name):
+                if is_image(name):
                     by_stem.setdefault(os.path.splitext(key)[0], name)
-            for key in twice:
-                by_name.pop(key)
+            by_name = {key: name for key, name in by_name.items() if key not in twice}
             by_name.update({f"/{name}": name for name in names})  # exact names, which "/" keeps apart
             self._folders[folder] = by_name, by_stem
         return self._folders[folder]
@@ -84,16 +103,16 @@ class Disk:
 
         Args:
             path: relative to the root, ``/`` between folders; letter case and accents' form may differ.
-            any_suffix: a picture of the same stem will do too.
+            any_suffix: an image of the same stem will do too.
         """
         found = ""
         parts = path.split("/")
         for depth, part in enumerate(parts):
             by_name, by_stem = self._names(found)
             name = by_name.get(f"/{part}") or by_name.get(fold(part))
-            if name is None and depth == len(parts) - 1 and (any_suffix or not is_picture(part)):
+            if name is None and depth == len(parts) - 1 and (any_suffix or not is_image(part)):
                 key = fold(part)
-                name = by_stem.get(os.path.splitext(key)[0] if is_picture(part) else key)
+                name = by_stem.get(os.path.splitext(key)[0] if is_image(part) else key)
             if name is None:
                 return None
             found = f"{found}/{name}" if found else name
@@ -120,25 +139,3 @@ class Disk:
                     if found is not None:
                         return found
         return None
-
-    def pictures(self, folder: str, depth: int = 3) -> list[str]:
-        """Return the pictures in a folder and in those inside it, sorted, relative to the root."""
-        found: list[str] = []
-        with os.scandir(self.root / folder) as entries:
-            for entry in sorted(entries, key=lambda entry: entry.name):
-                path = f"{folder}/{entry.name}" if folder else entry.name
-                if is_picture(entry.name):
-                    found.append(path)
-                elif depth > 1 and not entry.name.startswith((".", "__")) and entry.is_dir():
-                    found += self.pictures(path, depth - 1)
-        return found
-
-
-def path_parts(listed: str) -> list[str]:
-    r"""Return the parts of a path from a list: ``C:\data\.\awe\1.jpg`` gives data, awe, 1.jpg."""
-    parts = [part for part in listed.strip().replace("\\", "/").split("/") if part not in ("", ".")]
-    if ".." in parts:
-        parts = parts[len(parts) - parts[::-1].index("..") :]
-    if parts and re.fullmatch(r"[A-Za-z]:", parts[0]):
-        parts = parts[1:]
-    return parts

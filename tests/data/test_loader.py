@@ -2,16 +2,17 @@ import json
 import os
 
 import lightning as L
-import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from uniemo.data.dataset import EmotionDataset, EpochSampler, Records
+from uniemo.data.dataset import EmotionDataset, EpochSampler, SkippedFiles
 from uniemo.data.images import ImageCache, UnreadableImageError
-from uniemo.data.skipped import EmotionLoader, SkippedFiles, TrainingLoader, collate_readable
+from uniemo.data.loader import EmotionLoader, TrainingLoader, collate_readable
+from uniemo.data.manifest import Info, make_manifest
 from uniemo.data.transforms import PairedTransform
 from uniemo.errors import UniEmoError
+from uniemo.vocabulary import Vocabulary
 
 BAD = ("2.png", "5.png")
 
@@ -25,17 +26,12 @@ def records(tmp_path):
         Image.new("L", (16, 16), 255).save(root / f"{i}.mask.png")
     for name in BAD:
         (root / name).write_bytes((root / name).read_bytes()[:40])
-    count = np.arange(8)
-    return Records(
-        root=root,
-        files=[f"{i}.png" for i in count],
-        emotion=count,
-        scene=np.full(8, -1),
-        objects=[()] * 8,
-        num_objects=0,
-        sample_id=count,
-        masks=[f"{i}.mask.png" for i in count],
-    )
+    columns = {
+        "path": [f"{i}.png" for i in range(8)],
+        "emotion": list(range(8)),
+        "mask": [f"{i}.mask.png" for i in range(8)],
+    }
+    return make_manifest(root, Info(vocabulary=Vocabulary(tuple("abcdefgh"))), columns)
 
 
 def _dataset(records, tmp_path, **options):
@@ -72,7 +68,7 @@ def test_skip_leaves_out_exactly_the_bad_ones_and_lists_them(records, tmp_path, 
         sampler.set_epoch(epoch)
         batches = list(loader)
         seen = [name for batch in batches for name in batch.names]
-        assert sorted(seen) == sorted(set(records.files) - set(BAD))  # none twice, none in a bad one's place
+        assert sorted(seen) == sorted(set(records.names()) - set(BAD))  # none twice, none in a bad one's place
         for batch in batches:
             assert [f"{label}.png" for label in batch.emotion.tolist()] == batch.names
         assert len(dataset.skipped) == 2
@@ -152,14 +148,14 @@ def test_lightning_passes_over_empty_batches(records, tmp_path):
         enable_model_summary=False, num_sanity_val_steps=0,
     )  # fmt: skip
     trainer.fit(Module(), _loader(dataset, 1, kind=TrainingLoader), _loader(dataset, 1))
-    good = [name for name in records.files if name not in BAD]
+    good = [name for name in records.names() if name not in BAD]
     assert seen == {"fit": good * 2, "val": good * 2}
     assert trainer.current_epoch == 2
 
 
 @pytest.mark.filterwarnings("ignore:left out")
 def test_several_ranks_stop_instead_of_waiting(records, tmp_path, monkeypatch):
-    monkeypatch.setattr("uniemo.data.skipped._ranks", lambda: 2)
+    monkeypatch.setattr("uniemo.data.loader.get_world_size", lambda: 2)
     with pytest.raises(UniEmoError, match="every rank"):
         list(_loader(_dataset(records, tmp_path), 1))
     assert len(list(_loader(_dataset(records, tmp_path), 4))) == 2

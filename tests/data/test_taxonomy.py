@@ -1,6 +1,6 @@
 import pytest
 
-from uniemo.data.emotions import EMOTION_ROI_6, MIKELS_8, POLARITY_2, emotion_mapping, label_map
+from uniemo.data.taxonomy import EMOTION_ROI_6, MIKELS_8, POLARITY_2, emotion_mapping, label_map
 from uniemo.errors import UniEmoError
 
 

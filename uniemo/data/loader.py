@@ -1,109 +1,21 @@
-"""Leaving unreadable images out, for good and with a list: what ``on_error: skip`` means."""
+"""Loaders that pass over unreadable images, resume within an epoch, and share a pass among processes."""
 
 from __future__ import annotations
 
-import json
-import os
-import tempfile
-import uuid
-import warnings
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
-import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import BatchSampler, DataLoader, SequentialSampler
 
 from uniemo.data.batch import EmotionBatch, EmotionSample, collate
+from uniemo.distributed import get_rank, get_world_size
 from uniemo.errors import UniEmoError
-
-
-class SkippedFiles:
-    """The images that were met and could not be read, known to all processes of a run.
-
-    Each is a line in a JSON Lines file (``file``, ``reason``, ``bytes`` and ``changed``) that every loader worker and
-    every rank appends to and reads again when it has grown. A file that was mended since (another size or time of
-    change) is no longer on the list, so that a list may be taken along when training goes on.
-
-    Args:
-        path: the JSON Lines file, made when the first image fails; None takes one in the folder for temporary files.
-    """
-
-    def __init__(self, path: str | Path | None = None) -> None:
-        temporary = Path(tempfile.gettempdir()) / f"uniemo-skipped-{uuid.uuid4().hex}.jsonl"
-        self.path = temporary if path is None else Path(path)
-        self._found: dict[str, tuple[str, tuple[int, int]]] = {}
-        self._read = 0  # bytes of the file that _found knows
-
-    def __contains__(self, file: Path) -> bool:
-        """Return whether the file as it lies there has failed before."""
-        self._refresh()
-        known = self._found.get(str(file))
-        return known is not None and known[1] == _look(file)
-
-    def __len__(self) -> int:
-        """Return how many images failed."""
-        self._refresh()
-        return len(self._found)
-
-    def files(self) -> list[tuple[str, str]]:
-        """Return (file, reason) of each image that failed, in the order in which they were met."""
-        self._refresh()
-        return [(file, reason) for file, (reason, _) in self._found.items()]
-
-    def add(self, file: Path, reason: str) -> None:
-        """Put a file on the list and say so."""
-        size, changed = _look(file)
-        row = {"file": str(file), "reason": reason, "bytes": size, "changed": changed}
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        line = json.dumps(row).encode() + b"\n"
-        with open(self.path, "ab", buffering=0) as store:  # one write, so that lines of several processes do not mix
-            store.write(line)
-        warnings.warn(f"left out {file} ({reason}); the list is {self.path}", stacklevel=2)
-
-    def summary(self) -> str:
-        """Return the count and the place of the list in a line; empty when nothing failed."""
-        count = len(self)
-        noun = "image was" if count == 1 else "images were"
-        return f"{count} unreadable {noun} left out: {self.path}" if count else ""
-
-    def _refresh(self) -> None:
-        """Read what was appended since the last look."""
-        try:
-            size = os.stat(self.path).st_size
-        except FileNotFoundError:
-            return
-        if size <= self._read:
-            return
-        with open(self.path, "rb") as file:
-            file.seek(self._read)
-            data = file.read()
-        whole = data[: data.rfind(b"\n") + 1]  # the last line may still be on its way
-        self._read += len(whole)
-        for line in whole.splitlines():
-            row = json.loads(line)
-            self._found[row["file"]] = (row["reason"], (row["bytes"], row["changed"]))
-
-
-def _look(file: Path) -> tuple[int, int]:
-    """Return size and time of change, (-1, -1) where nothing is."""
-    try:
-        found = os.stat(file)
-    except OSError:
-        return -1, -1
-    return found.st_size, found.st_mtime_ns
 
 
 def collate_readable(samples: Sequence[EmotionSample | None]) -> EmotionBatch | None:
     """Put samples together, those left out aside; None when nothing is left."""
     readable = [sample for sample in samples if sample is not None]
     return collate(readable) if readable else None
-
-
-def _ranks() -> int:
-    """Return how many processes train together."""
-    distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
-    return torch.distributed.get_world_size() if distributed else 1
 
 
 class EmotionLoader(DataLoader[EmotionSample]):
@@ -121,7 +33,7 @@ class EmotionLoader(DataLoader[EmotionSample]):
         A generator: samplers are asked, and workers started, at the first batch, when the epoch's number is set.
         """
         for batch in self._all_batches():
-            if batch is None and _ranks() > 1:
+            if batch is None and get_world_size() > 1:
                 raise UniEmoError(
                     "a batch must hold a readable image on every rank; one holds none: remove the unreadable images "
                     "(uniemo data check lists them) or take larger batches"
@@ -206,4 +118,27 @@ class TrainingLoader(EmotionLoader):
 
     def _sizes(self) -> dict[str, int]:
         """Return what decides which images are in an epoch's n-th batch on all ranks together."""
-        return {"batch": int(self.batch_size or 1) * _ranks(), "images": len(self.dataset)}  # type: ignore[arg-type]
+        return {"batch": int(self.batch_size or 1) * get_world_size(), "images": len(self.dataset)}  # type: ignore[arg-type]
+
+
+def numbered_share(loader: DataLoader[EmotionSample]) -> Iterator[tuple[int, EmotionBatch]]:
+    """Yield every R-th batch of a loader, those of this rank, each with its number.
+
+    The batches are those that one process would take, so that what a network makes of them is the same to the bit. A
+    rank may get fewer than another, or none; batches of which nothing could be read are left out.
+
+    Args:
+        loader: in file order; it is asked for its dataset, its batch size and its workers, not for batches.
+    """
+    rank, ranks = get_rank(), get_world_size()
+    dataset = loader.dataset
+    rows = list(BatchSampler(SequentialSampler(dataset), loader.batch_size or 1, drop_last=False))  # type: ignore[arg-type]
+    share = DataLoader(
+        dataset,
+        batch_sampler=rows[rank::ranks],
+        num_workers=loader.num_workers,
+        collate_fn=collate_readable,
+    )
+    for number, batch in zip(range(rank, len(rows), ranks), share, strict=True):
+        if batch is not None:
+            yield number, batch

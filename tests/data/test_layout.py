@@ -1,15 +1,18 @@
 """Every layout is recognised without being told, and lists are read however they are written."""
 
 import json
+import os
+from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from uniemo.data.catalog import DATASETS, LAYOUTS, PUBLISHED, layouts_of, read_listing, recognise
-from uniemo.data.layouts.collector import label_key
-from uniemo.data.layouts.disk import Disk, fold, path_parts
-from uniemo.data.layouts.tables import cells, read_lines, read_table, read_text
-from uniemo.data.listing import find_layout
+import uniemo.data
+from uniemo.data import DATASETS
+from uniemo.data.files import FileFinder, fold, images_below, path_parts
+from uniemo.data.layout import find_layout, layouts_of, read_manifest
+from uniemo.data.lists import label_key, read_cells, read_csv, read_lines, read_text
+from uniemo.data.manifest import SPLITS
 from uniemo.errors import UniEmoError
 from uniemo.miniature.layouts import LAYOUT_NAMES, synthesize, synthesize_with_faults
 
@@ -17,6 +20,25 @@ SAME = {"fi-splits-noval": "fi-splits", "emoset-parquet": "parquet", "emoset-hf"
 IMAGES = 32
 AGREED = round(IMAGES * 882 / 1269)  # by all five annotators of Twitter I
 COUNTS = {name: AGREED if name.startswith("twitter1") else IMAGES for name in LAYOUT_NAMES}
+
+
+def read(root, forced=None, dataset=None, **options):
+    return read_manifest(root, layouts_of(dataset), forced, **options)
+
+
+def recognise(root):
+    return find_layout(root, layouts_of(None))
+
+
+def content(manifest):
+    """Everything in a manifest, for comparisons."""
+    return manifest.root, manifest.info, manifest.table.to_pylist()
+
+
+def images(manifest):
+    """(name, emotion, split) of each image."""
+    splits = [None if code < 0 else SPLITS[code] for code in manifest.split]
+    return list(zip(manifest.names(), manifest.emotions(), splits, strict=True))
 
 
 @pytest.fixture(scope="module")
@@ -32,21 +54,21 @@ def picture(path, colour=0):
 
 
 @pytest.mark.parametrize("name", LAYOUT_NAMES)
-def test_recognised_and_listed(trees, name):
+def test_recognised_and_read(trees, name):
     layout, _ = recognise(trees[name])
     assert layout.name == SAME.get(name, name)
     assert layout.dataset in DATASETS
-    listing = read_listing(trees[name])
-    assert listing.layout == layout.name
-    assert abs(len(listing.items) - COUNTS[name]) <= 1
-    assert not listing.absent
-    assert not listing.unknown
-    assert {item.emotion for item in listing.items} == set(listing.emotions)
-    assert len({item.image for item in listing.items}) == len(listing.items)
-    assert all((listing.root / item.image).is_file() for item in listing.items)
-    assert all(item.mask is None or (listing.root / item.mask).is_file() for item in listing.items)
-    assert read_listing(trees[name], forced=layout.name) == listing  # the same when told
-    assert read_listing(trees[name], dataset=layout.dataset) == listing
+    manifest = read(trees[name])
+    assert (manifest.info.layout, manifest.info.dataset) == (layout.name, layout.dataset)
+    assert abs(len(manifest) - COUNTS[name]) <= 1
+    assert not manifest.info.problems
+    assert set(manifest.emotions()) == set(manifest.vocabulary.emotions)
+    assert len(set(manifest.names())) == len(manifest)
+    for index in range(len(manifest)):
+        assert manifest.path(index).is_file()
+        assert manifest.mask(index) is None or manifest.mask(index).is_file()
+    assert content(read(trees[name], forced=layout.name)) == content(manifest)  # the same when the layout is given
+    assert content(read(trees[name], dataset=layout.dataset)) == content(manifest)
 
 
 @pytest.mark.parametrize("name", [name for name in LAYOUT_NAMES if not name.startswith("emoset-")])
@@ -56,7 +78,7 @@ def test_recognised_inside_a_folder(trees, name):
 
 def test_no_layout_takes_another_ones_tree(trees):
     for name, tree in trees.items():
-        taken = {layout.dataset for layout in LAYOUTS if layout.matches(recognise(tree)[1])}
+        taken = {layout.dataset for layout in layouts_of(None) if layout.matches(recognise(tree)[1])}
         assert taken == {recognise(tree)[0].dataset}, name
 
 
@@ -66,32 +88,34 @@ def test_unknown_tree_says_what_is_there_and_what_is_expected(tmp_path):
     with pytest.raises(
         UniEmoError, match=r"holds holiday/, readme\.txt; expected is .*emotion_dataset/<emotion>"
     ) as caught:
-        read_listing(tmp_path, dataset="FI")
+        read(tmp_path, dataset="FI")
     assert "\n" not in str(caught.value)
     assert "Agg_AMT" not in str(caught.value)  # FI's trees only
     with pytest.raises(UniEmoError, match="Agg_AMT_Candidates"):
-        read_listing(tmp_path)
+        read(tmp_path)
     with pytest.raises(UniEmoError, match=r"data\.layout must be one of fi-json, .*; got 'zip'"):
-        read_listing(tmp_path, forced="zip", dataset="FI")
+        read(tmp_path, forced="zip", dataset="FI")
     with pytest.raises(UniEmoError, match="dataset must be one of EmoSet"):
         layouts_of("fi")
 
 
 def test_forced_layout_finds_the_tree_or_says_what_it_lacks(trees, tmp_path):
-    assert find_layout(trees["fi-splits"], LAYOUTS, "fi-splits")[1].name == "FI"
+    assert find_layout(trees["fi-splits"], layouts_of("FI"), "fi-splits")[1].name == "FI"
     with pytest.raises(UniEmoError, match=r"FI\.csv"):
-        read_listing(trees["fi-zip"], forced="fi-csv")
+        read(trees["fi-zip"], forced="fi-csv")
     with pytest.raises(UniEmoError, match=r"training\.txt"):
-        read_listing(trees["fi-zip"], forced="emotionroi")
+        read(trees["fi-zip"], forced="emotionroi")
 
 
 def test_names_of_layouts_differ_and_numbers_add_up():
-    assert len({layout.name for layout in LAYOUTS}) == len(LAYOUTS)
-    for counts in PUBLISHED.values():
-        for by_emotion in counts.values():
+    names = [layout.name for layout in layouts_of(None)]
+    assert len(set(names)) == len(names)
+    for dataset in DATASETS:
+        published = getattr(uniemo.data, dataset).published
+        for by_emotion in published.values():
             assert sum(by_emotion.values()) in (by_emotion["all"], 2 * by_emotion["all"])
-        splits = [counts[split]["all"] for split in ("train", "val", "test") if split in counts]
-        assert not splits or sum(splits) == counts["all"]["all"]
+        splits = [published[split]["all"] for split in SPLITS if split in published]
+        assert not splits or sum(splits) == published["all"]["all"]
 
 
 FAULTS = ("upper_extension", "script_name", "label_case", "unknown_label", "missing_image")
@@ -116,18 +140,15 @@ def test_odd_names_and_labels(tmp_path, name, without):
     faults = [fault for fault in FAULTS if fault not in without]
     struck = synthesize_with_faults(name, tmp_path / "tree", IMAGES, size=16, faults=faults, progress=False)
     options = {"agreement": "three"} if name.startswith("twitter1") else {}
-    listing = read_listing(tmp_path / "tree", **options)
-    inner = listing.root.relative_to(tmp_path / "tree").as_posix()
+    manifest = read(tmp_path / "tree", **options)
+    inner = manifest.root.relative_to(tmp_path / "tree").as_posix()
     files = {f: [x.removeprefix(f"{inner}/") for x in found] for f, found in struck.items()}
-    images = {item.image: item for item in listing.items}
-    assert set(files["upper_extension"] + files["script_name"]) <= set(images)
-    assert set(files.get("label_case", [])) <= set(images)
-    assert [image for image, _ in listing.unknown] == files["unknown_label"]
-    assert listing.unknown[0][1] == "boredom"
-    if "missing_image" in files:
-        assert [path.rpartition("/")[2] for path in listing.absent] == [
-            path.rpartition("/")[2] for path in files["missing_image"]
-        ]
+    assert set(files["upper_extension"] + files["script_name"] + files.get("label_case", [])) <= set(manifest.names())
+    unknown = [problem for problem in manifest.info.problems if problem.label is not None]
+    assert [problem.image for problem in unknown] == files["unknown_label"]
+    assert unknown[0].label == "boredom"
+    missing = [Path(problem.image).name for problem in manifest.info.problems if problem.label is None]
+    assert missing == [Path(path).name for path in files.get("missing_image", [])]
 
 
 # Lists as people write them.
@@ -161,29 +182,28 @@ FILES = ["images/awe/a 1.jpg", "images/awe/Ä2.JPG", "images/fear/b.png", "image
 )
 def test_csv_of_any_form(photos, text):
     (photos / "FI.csv").write_text(text, encoding="utf-8")
-    listing = read_listing(photos)
-    assert listing.layout == "fi-csv"
-    assert not listing.absent
-    assert sorted((item.image, item.emotion) for item in listing.items) == sorted(zip(FILES, LABELS, strict=True))
-    if "split" in text:
-        assert [item.split for item in listing.items] == ["train", "val", "test", "test"]
+    manifest = read(photos)
+    assert manifest.info.layout == "fi-csv"
+    assert not manifest.info.problems
+    splits = ("train", "val", "test", "test") if "split" in text else (None,) * 4
+    assert images(manifest) == list(zip(FILES, LABELS, splits, strict=True))
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "gb18030"])
 def test_encodings(tmp_path, encoding):
     picture(tmp_path / "images" / "敬畏.jpg")
     (tmp_path / "FI.csv").write_bytes("path,class\n敬畏.jpg,awe\n".encode(encoding))
-    assert [item.image for item in read_listing(tmp_path).items] == ["images/敬畏.jpg"]
+    assert read(tmp_path).names() == ["images/敬畏.jpg"]
 
 
 def test_numbers_without_names_are_refused(tmp_path):
     picture(tmp_path / "images" / "1.jpg")
     (tmp_path / "FI.csv").write_text("path,class\n1.jpg,3\n")
     with pytest.raises(UniEmoError, match=r"line 2 of .*FI\.csv has the number '3'"):
-        read_listing(tmp_path)
+        read(tmp_path)
     (tmp_path / "FI.csv").write_text("path\n")
     with pytest.raises(UniEmoError, match="column of image files and one of labels"):
-        read_listing(tmp_path)
+        read(tmp_path)
 
 
 def test_an_image_listed_twice(tmp_path):
@@ -191,9 +211,9 @@ def test_an_image_listed_twice(tmp_path):
         picture(tmp_path / "images" / name)
     text = "path,class,split\n1.jpg,awe,test\n1.jpg,awe,train\n2.jpg,awe,train\n2.jpg,fear,test\n3.jpg,awe,train\n"
     (tmp_path / "FI.csv").write_text(text)
-    listing = read_listing(tmp_path)
-    assert [(item.image, item.split) for item in listing.items] == [("images/1.jpg", "test"), ("images/3.jpg", "train")]
-    assert listing.notes == (
+    manifest = read(tmp_path)
+    assert images(manifest) == [("images/1.jpg", "awe", "test"), ("images/3.jpg", "awe", "train")]
+    assert manifest.info.notes == (
         "1 image is listed more than once, first images/1.jpg",
         "1 image is listed with two emotions and left out, first images/2.jpg",
     )
@@ -205,8 +225,7 @@ def test_json_lists_of_any_form(tmp_path):
             picture(tmp_path / split / name)
     (tmp_path / "train.json").write_text(json.dumps([["1.jpg", "Awe"], ["train/2.jpg", "fear "]]))
     (tmp_path / "test.json").write_text(json.dumps({"1.jpg": "awe", "2.jpg": "fear"}))
-    listing = read_listing(tmp_path)
-    assert [(item.image, item.emotion, item.split) for item in listing.items] == [
+    assert images(read(tmp_path)) == [
         ("test/1.jpg", "awe", "test"),
         ("test/2.jpg", "fear", "test"),
         ("train/1.jpg", "awe", "train"),
@@ -214,17 +233,16 @@ def test_json_lists_of_any_form(tmp_path):
     ]
     (tmp_path / "test.json").write_text(json.dumps([["1.jpg", 4]]))
     with pytest.raises(UniEmoError, match=r"entry 0 of .*test\.json has the number '4'"):
-        read_listing(tmp_path)
+        read(tmp_path)
     for text, match in (("no", "must be JSON"), ("[]", "holds none"), ('["1.jpg"]', r"must be \[name, label\]")):
         (tmp_path / "test.json").write_text(text)
         with pytest.raises(UniEmoError, match=match):
-            read_listing(tmp_path)
+            read(tmp_path)
 
 
-def test_nothing_depends_on_the_order_of_the_disk(trees, monkeypatch):
-    import os
-
-    before = {name: read_listing(trees[name]) for name in ("fi-zip", "emotionroi", "twitter2-topics")}
+def test_nothing_depends_on_the_order_of_the_disk(trees, tmp_path, monkeypatch):
+    before = {name: content(read(trees[name])) for name in ("fi-zip", "emotionroi", "twitter2-topics")}
+    monkeypatch.setenv("UNIEMO_CACHE", str(tmp_path / "other"))
     listdir, scandir = os.listdir, os.scandir
     monkeypatch.setattr(os, "listdir", lambda path: listdir(path)[::-1])
 
@@ -240,13 +258,13 @@ def test_nothing_depends_on_the_order_of_the_disk(trees, monkeypatch):
             pass
 
     monkeypatch.setattr(os, "scandir", Reversed)
-    assert {name: read_listing(trees[name]) for name in before} == before
+    assert {name: content(read(trees[name])) for name in before} == before
 
 
-def test_disk(tmp_path):
+def test_files_are_found(tmp_path):
     for name in ("Awe/1.jpg", "awe2/1.jpg", "Fear/Ü.PNG", "x/._1.jpg", "x/deep/er/2.gif"):
         picture(tmp_path / name)
-    disk = Disk(tmp_path)
+    disk = FileFinder(tmp_path)
     assert disk.find("awe/1.JPG") == "Awe/1.jpg"
     assert disk.find("fear/u\u0308.png") == "Fear/Ü.PNG"
     assert disk.find("fear/Ü") == "Fear/Ü.PNG"
@@ -254,9 +272,9 @@ def test_disk(tmp_path):
     assert disk.find("Fear/Ü.jpg", any_suffix=True) == "Fear/Ü.PNG"
     assert disk.locate("somewhere\\else\\1.jpg", ["nowhere", ""], also=["awe"]) == "Awe/1.jpg"
     assert disk.locate("../../awe2/1.jpg", [""]) == "awe2/1.jpg"
-    assert disk.pictures("x") == ["x/deep/er/2.gif"]
-    assert disk.pictures("x", depth=2) == []
-    assert disk.pictures("", depth=4) == ["Awe/1.jpg", "Fear/Ü.PNG", "awe2/1.jpg", "x/deep/er/2.gif"]
+    assert images_below(tmp_path, "x") == ["x/deep/er/2.gif"]
+    assert images_below(tmp_path, "x", depth=2) == []
+    assert images_below(tmp_path, "", depth=4) == ["Awe/1.jpg", "Fear/Ü.PNG", "awe2/1.jpg", "x/deep/er/2.gif"]
     assert path_parts("D:/a/./b.jpg") == ["a", "b.jpg"]
     assert fold("É") == fold("e\u0301")
 
@@ -264,7 +282,7 @@ def test_disk(tmp_path):
 def test_tables(tmp_path):
     path = tmp_path / "list.txt"
     path.write_text('my photo 1.jpg 1\n\nb.jpg\t0\nc.jpg, positive\nd.jpg\n"e.jpg"\n')
-    rows = [(row.line, row.image, row.label) for row in read_lines(path)]
+    rows = [(row.number, row.image, row.label) for row in read_lines(path)]
     assert rows == [
         (1, "my photo 1.jpg", "1"),
         (3, "b.jpg", "0"),
@@ -274,9 +292,9 @@ def test_tables(tmp_path):
     ]
     path.write_text("")
     with pytest.raises(UniEmoError, match="is empty"):
-        read_table(path, str.isalpha)
+        read_csv(path, str.isalpha)
     path.write_bytes(b"caf\xe9;1\n")
-    assert len(cells(path)) == 1
+    assert len(read_cells(path)) == 1
     with pytest.raises(UniEmoError, match=r"gone\.csv does not exist"):
         read_text(tmp_path / "gone.csv")
     assert [label_key(label) for label in (" 'Positive' ", "1.0", "-1", "AWE")] == ["positive", "1", "-1", "awe"]

@@ -1,44 +1,39 @@
-"""The Lightning data module that every dataset shares; they differ in how their trees are read."""
+"""The Lightning data module that every dataset shares; a dataset adds its layouts."""
 
 from __future__ import annotations
 
-import hashlib
 import warnings
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import lightning as L
 import numpy as np
+from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from uniemo.cache import digest
 from uniemo.data.batch import EmotionSample
-from uniemo.data.dataset import EmotionDataset, EpochSampler, Records, choose_per_emotion
-from uniemo.data.generated import GeneratedImageDataset, MixedDataset, check_proportion
+from uniemo.data.dataset import EmotionDataset, EpochSampler, SkippedFiles, choose_per_emotion
 from uniemo.data.images import ImageCache
-from uniemo.data.latent_cache import LatentCache, LatentEncoder
-from uniemo.data.listing import SPLITS, Split
-from uniemo.data.skipped import EmotionLoader, SkippedFiles, TrainingLoader, collate_readable
-from uniemo.data.splits import FRACTIONS
+from uniemo.data.manifest import SPLITS, Layout, Manifest, Split
 from uniemo.data.transforms import PairedTransform
-from uniemo.data.tree import Choices, Tree
-from uniemo.distributed import is_first
 from uniemo.errors import UniEmoError
-from uniemo.miniature.paths import resolve
 from uniemo.vocabulary import Vocabulary
 
+if TYPE_CHECKING:  # the rest is imported where it is used, by the runs that use it
+    from uniemo.data.generated import MixedDataset
+    from uniemo.data.latent_cache import LatentCache, LatentEncoder
+    from uniemo.data.splits import Assignment
+
+SPLIT_FILE = "split.json"  # in a run's folder
 _STAGE_SPLITS: dict[str, tuple[Split, ...]] = {
     "fit": ("train", "val"),
     "validate": ("val",),
     "test": ("test",),
     "predict": ("test",),
 }
-
-
-def _at_least(name: str, value: float | None, low: float) -> None:
-    """Raise UniEmoError when a given number is below ``low``."""
-    if value is not None and value < low:
-        raise UniEmoError(f"data.{name} must be at least {low}; got {value}")
 
 
 class EmotionDataModule(L.LightningDataModule):
@@ -74,10 +69,10 @@ class EmotionDataModule(L.LightningDataModule):
         UniEmoError: a value out of its range.
     """
 
-    dataset_name: ClassVar[str]
-    fractions: ClassVar[tuple[float, float, float]] = FRACTIONS  # of a split that is made anew
+    layouts: ClassVar[tuple[Layout, ...]]  # the surest first
+    published: ClassVar[Mapping[str, Mapping[str, int]]] = {}  # images by split and emotion; "all" stands for every one
+    fractions: ClassVar[tuple[float, float, float]] = (0.8, 0.05, 0.15)  # of splits that are made: EmoSet's own
     cross_validated: ClassVar[bool] = False  # without ``fold`` the first fold is meant
-    tree_class: ClassVar[type[Tree]] = Tree
 
     def __init__(
         self,
@@ -103,26 +98,6 @@ class EmotionDataModule(L.LightningDataModule):
         on_error: Literal["raise", "skip"] = "raise",
     ) -> None:
         super().__init__()
-        for name, value, low in (
-            ("image_size", image_size, 1),
-            ("diffusion_size", diffusion_size, 1),
-            ("batch_size", batch_size, 1),
-            ("eval_batch_size", eval_batch_size, 1),
-            ("num_workers", num_workers, 0),
-            ("seed", seed, 0),
-            ("limit_train", limit_train, 1),
-        ):
-            _at_least(name, value, low)
-        if not 0 < crop_scale[0] <= crop_scale[1] <= 1:
-            raise UniEmoError(f"data.crop_scale must satisfy 0 < low <= high <= 1; got {list(crop_scale)}")
-        if crop not in ("random", "central"):
-            raise UniEmoError(f"data.crop must be random or central; got {crop!r}")
-        if cached_latents and diffusion_size is None:
-            raise UniEmoError(
-                "data.diffusion_size must be set with data.cached_latents; got null: give the diffusion model's size, "
-                "or leave cached_latents out where no diffusion model is trained with (stage 1)"
-            )
-        check_proportion(proportion)
         self.root = root
         self.image_size = image_size
         self.diffusion_size = diffusion_size
@@ -134,44 +109,99 @@ class EmotionDataModule(L.LightningDataModule):
         self.generated = generated
         self.proportion = proportion
         self.limit_train = limit_train
-        fold = 1 if fold is None and self.cross_validated and split_file is None else fold
-        self.choices = Choices(
-            layout, split_file, val_fraction, fold, folds, seed, check, on_error, self.fractions, self.options()
-        )
+        self.layout = layout
+        self.split_file = split_file
+        self.val_fraction = val_fraction
+        self.fold = 1 if fold is None and self.cross_validated and split_file is None else fold
+        self.folds = folds
+        self.check_images = check
+        self.on_error = on_error
+        self.layout_options: dict[str, str] = {}  # the dataset's own arguments, for its layouts
+        self._check_arguments(crop_scale, crop)
         self.skipped = SkippedFiles()
-        crop = "central" if cached_latents else crop
-        self._train_transform = PairedTransform(
-            image_size, diffusion_size, train=True, crop_scale=crop_scale, crop=crop
-        )
-        self._eval_transform = PairedTransform(image_size, diffusion_size)
+        self.left_out: dict[str, str] = {}  # images that cannot be used, each with the reason (on_error skip)
         self._checked: set[Split] = set()
-        self._said: set[str] = set()
-        self._records: dict[Split, Records] = {}
+        self._warned: set[str] = set()
+        self._records: dict[Split, Manifest] = {}
+        self._usable: dict[Split, Manifest] = {}
         self._caches: dict[Split, ImageCache] = {}
         self._mixed: MixedDataset | None = None
         self._latents: LatentCache | None = None
+        crop = "central" if cached_latents else crop
+        self._train_transform = PairedTransform(
+            image_size, diffusion_size, train=True, crop_scale=tuple(crop_scale), crop=crop
+        )
+        self._eval_transform = PairedTransform(image_size, diffusion_size)
 
-    def options(self) -> dict[str, str]:
-        """Return the dataset's own arguments, as its layouts take them."""
-        return {}
+    def _check_arguments(self, crop_scale: tuple[float, float], crop: str) -> None:
+        """Raise UniEmoError for a value out of its range."""
+        lowest = {"image_size": 1, "diffusion_size": 1, "batch_size": 1, "eval_batch_size": 1, "num_workers": 0}
+        for name, low in {**lowest, "seed": 0, "limit_train": 1, "folds": 2}.items():
+            value = getattr(self, name)
+            if value is not None and value < low:
+                raise UniEmoError(f"data.{name} must be at least {low}; got {value}")
+        if not 0 < crop_scale[0] <= crop_scale[1] <= 1:
+            raise UniEmoError(f"data.crop_scale must satisfy 0 < low <= high <= 1; got {list(crop_scale)}")
+        if crop not in ("random", "central"):
+            raise UniEmoError(f"data.crop must be random or central; got {crop!r}")
+        if self.cached_latents and self.diffusion_size is None:
+            raise UniEmoError(
+                "data.diffusion_size must be set with data.cached_latents; got null: give the diffusion model's size, "
+                "or leave cached_latents out where no diffusion model is trained with (stage 1)"
+            )
+        if not 0 <= self.proportion < 1:
+            raise UniEmoError(f"proportion of generated images must be at least 0 and below 1; got {self.proportion}")
+        if self.val_fraction is not None and not 0 < self.val_fraction < 1:
+            raise UniEmoError(f"data.val_fraction must lie in (0, 1); got {self.val_fraction}")
+        if self.fold is not None and not 1 <= self.fold <= self.folds:
+            raise UniEmoError(f"data.fold must lie in 1 … {self.folds} (data.folds); got {self.fold}")
+        if self.on_error not in ("raise", "skip"):
+            raise UniEmoError(f"data.on_error must be raise or skip; got {self.on_error!r}")
 
-    # What users call.
+    # The tree.
 
     @cached_property
     def path(self) -> Path:
         """The folder of the dataset; the miniature is painted at first use."""
-        return resolve(self.root)
+        from uniemo.miniature.paths import resolve
+
+        path = resolve(self.root)
+        if not path.is_dir():
+            raise UniEmoError(f"data.root must be an existing folder; got {self.root}: correct --data.root")
+        if next(path.iterdir(), None) is None:
+            raise UniEmoError(f"data.root must hold a dataset; {self.root} is empty: correct --data.root")
+        return path
 
     @cached_property
-    def tree(self) -> Tree:
-        """What lies on disk and how it is split."""
-        self.check(())
-        return self.tree_class(self.path, self.dataset_name, self.choices)
+    def manifest(self) -> Manifest:
+        """All images of the tree."""
+        from uniemo.data.layout import read_manifest
 
-    @cached_property
+        return read_manifest(self.path, self.layouts, self.layout, **self.layout_options)
+
+    @property
     def vocabulary(self) -> Vocabulary:
         """Emotion, scene and object names."""
-        return self.tree.vocabulary
+        return self.manifest.vocabulary
+
+    @cached_property
+    def assignment(self) -> Assignment:
+        """The split of each image.
+
+        Raises:
+            UniEmoError: a split file that does not fit, a fold that does not exist.
+        """
+        from uniemo.data.splits import assign, read_split
+
+        if self.split_file is None:
+            return assign(self.manifest, self.seed, self.fractions, self.val_fraction, self.fold, self.folds)
+        made = read_split(self.split_file, self.manifest)
+        if self.fold is not None and made.fold != self.fold:
+            raise UniEmoError(
+                f"data.split_file and data.fold must agree; {self.split_file} is of fold {made.fold}, data.fold is "
+                f"{self.fold}: leave one out"
+            )
+        return made
 
     def check(self, splits: tuple[Split, ...] = SPLITS) -> None:
         """Find out cheaply whether the data can be used, before any work.
@@ -183,57 +213,108 @@ class EmotionDataModule(L.LightningDataModule):
             UniEmoError: missing or empty root, unknown tree, missing split, images that are missing, have no known
                 label or cannot be read, unusable index of generated images.
         """
+        from uniemo.data.usable import check_lists, remarks
+        from uniemo.distributed import is_first
+
         new = tuple(split for split in splits if split not in self._checked)
-        if not new and self._checked:
-            return
-        if not self.path.is_dir():
-            raise UniEmoError(f"data.root must be an existing folder; got {self.root}: correct --data.root")
-        if next(self.path.iterdir(), None) is None:
-            raise UniEmoError(f"data.root must hold a dataset; {self.root} is empty: correct --data.root")
         if not new:
             return
-        self.tree.check(new)
+        other_splits = self.fold is not None or self.split_file is not None
+        self.left_out |= check_lists(self.manifest, SPLITS if other_splits else new, self.on_error)
+        for split in new:
+            self._usable[split] = self._select(split)
         self._checked.update(new)
-        if is_first():
-            for remark in self.tree.remarks():
-                if remark not in self._said:
-                    warnings.warn(remark, stacklevel=2)
-                    self._said.add(remark)
+        for remark in remarks(self.manifest, self.assignment, self.left_out) if is_first() else ():
+            if remark not in self._warned:
+                warnings.warn(remark, stacklevel=2)
+                self._warned.add(remark)
         if "train" in new and self.generated is not None:
-            GeneratedImageDataset(self.generated, self.vocabulary, self._train_transform)
+            self._generated_images()
+
+    def _select(self, split: Split) -> Manifest:
+        """Return the images of a split that can be used."""
+        from uniemo.data.usable import check_images
+
+        rows = self.assignment.rows(split)
+        if not len(rows):
+            raise UniEmoError(
+                f"{self.manifest.info.dataset} split must list at least one image; {split} of {self.root} has none: "
+                "correct --data.root, --data.layout or --data.split_file"
+            )
+        records = self.manifest.take(rows, self.sample_ids(rows, split))
+        if not self.check_images:
+            return records
+        bad = check_images(records, split, self.on_error)
+        self.left_out |= bad
+        return records.take([row for row, name in enumerate(records.names()) if name not in bad]) if bad else records
+
+    def sample_ids(self, rows: NDArray[np.int64], split: Split) -> NDArray[np.int64]:
+        """Return the numbers that, with seed and epoch, decide crop and flip: unique ones for each image of a split.
+
+        Args:
+            rows: (n,) of the images in the manifest.
+            split: theirs.
+        """
+        return np.arange(len(rows), dtype=np.int64)
+
+    def describe(self) -> str:
+        """Return the tree in one line: layout, images of each split, where the splits come from."""
+        from uniemo.data.usable import describe
+
+        return describe(self.manifest, self.assignment, self.split_file)
+
+    def write_split(self, path: str | Path) -> None:
+        """Write which image is in which split, for ``--data.split_file``."""
+        from uniemo.data.splits import write_split
+
+        write_split(path, self.manifest, self.assignment)
+
+    # Lightning's hooks.
 
     def prepare_data(self) -> None:
-        """Check what the run will use once, on one process (Lightning's hook)."""
+        """Check what the run will use, on one process."""
         command = self.trainer.state.fn if self.trainer is not None else None
         self.check(SPLITS if command is None else _STAGE_SPLITS[str(command.value)])
 
     def setup(self, stage: str) -> None:
-        """Read the labels that a stage needs; write the lists that belong to the run (Lightning's hook).
+        """Read the labels that a stage needs; write the lists that belong to the run.
 
         Args:
             stage: ``fit``, ``validate``, ``test`` or ``predict``.
         """
         for split in _STAGE_SPLITS[stage]:
             self.records(split)
-        if self.trainer is not None and not self.trainer.fast_dev_run:
-            folder = Path(self.trainer.default_root_dir)
-            self.skipped = SkippedFiles(folder / "skipped.jsonl")
-            if self.trainer.is_global_zero:
-                self.tree.write_lists(folder, self.skipped, splits=stage == "fit")
+        if self.trainer is None or self.trainer.fast_dev_run:
+            return
+        folder = Path(self.trainer.default_root_dir)
+        self.skipped = SkippedFiles(folder / "skipped.jsonl")
+        if not self.trainer.is_global_zero:
+            return
+        if stage == "fit" and (self.assignment.source != "tree" or self.assignment.left_out):
+            self.write_split(folder / SPLIT_FILE)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # check has warned of them
+            for image, reason in self.left_out.items():
+                if self.manifest.root / image not in self.skipped:
+                    self.skipped.add(self.manifest.root / image, reason)
 
     def teardown(self, stage: str) -> None:
-        """Say how many images were left out (Lightning's hook)."""
+        """Warn of the images that were left out."""
+        from uniemo.distributed import is_first
+
         if is_first() and (summary := self.skipped.summary()):
             warnings.warn(summary, stacklevel=2)
 
-    def records(self, split: Split) -> Records:
-        """Return the split's files and labels, read once; training is cut to ``limit_train``."""
+    # Datasets.
+
+    def records(self, split: Split) -> Manifest:
+        """Return the split's files and labels; training is cut to ``limit_train``."""
         if split not in self._records:
             self.check((split,))
-            records = self.tree.records(split)
+            records = self._usable[split]
             if split == "train" and self.limit_train is not None and self.limit_train < len(records):
                 order = np.random.default_rng((self.seed, self.limit_train)).permutation(len(records))
-                records = records.subset(np.sort(order[: self.limit_train]))
+                records = records.take(np.sort(order[: self.limit_train]))
             self._records[split] = records
             self._caches[split] = ImageCache(len(records))
         return self._records[split]
@@ -249,7 +330,7 @@ class EmotionDataModule(L.LightningDataModule):
         records = self.records(split)
         transform = self._train_transform if train else self._eval_transform
         return EmotionDataset(
-            records, transform, self.seed, self._caches[split], with_masks, self.choices.on_error, self.skipped
+            records, transform, self.seed, self._caches[split], with_masks, self.on_error, self.skipped
         )
 
     def train_dataset(self) -> EmotionDataset | MixedDataset:
@@ -258,11 +339,18 @@ class EmotionDataModule(L.LightningDataModule):
         if self.generated is None:
             return real
         if self._mixed is None:
+            from uniemo.data.generated import MixedDataset
+
             # Ids go on after every real training image's, those left out by limit_train included.
-            first_id = int(real.records.sample_id.max()) + 1
-            extra = GeneratedImageDataset(self.generated, self.vocabulary, self._train_transform, self.seed, first_id)
+            extra = self._generated_images(first_id=int(real.records.sample_id.max()) + 1)
             self._mixed = MixedDataset(real, extra, self.proportion, self.seed)
         return self._mixed
+
+    def _generated_images(self, first_id: int = 0, train: bool = True) -> EmotionDataset:
+        from uniemo.data.generated import GeneratedImageDataset
+
+        transform = self._train_transform if train else self._eval_transform
+        return GeneratedImageDataset(str(self.generated), self.vocabulary, transform, self.seed, first_id)
 
     def set_generated(self, index: str | Path | None, proportion: float | None = None) -> None:
         """Choose the generated images for training; takes effect when the training loader is made again.
@@ -274,30 +362,27 @@ class EmotionDataModule(L.LightningDataModule):
         Raises:
             UniEmoError: an unusable index or proportion; the old choice then stays.
         """
-        proportion = self.proportion if proportion is None else proportion
-        check_proportion(proportion)
-        if index is not None:
-            GeneratedImageDataset(index, self.vocabulary, self._train_transform)
+        before = self.generated, self.proportion
         self.generated = None if index is None else str(index)
-        self.proportion = proportion
+        self.proportion = self.proportion if proportion is None else proportion
+        try:
+            self._check_arguments((1.0, 1.0), "random")
+            if index is not None:
+                self._generated_images()
+        except UniEmoError:
+            self.generated, self.proportion = before
+            raise
         self._mixed = None
 
     def set_latent_encoder(self, encoder: LatentEncoder) -> None:
         """Set the VAE that ``cached_latents`` needs; training loaders made from now on yield its latents."""
+        from uniemo.data.latent_cache import LatentCache
+
         self._latents = LatentCache(encoder, self._train_transform.target_key(), self.num_workers)
 
     def fingerprint(self, split: Split) -> str:
         """Return 12 hex digits that change with the split's files, labels or view sizes."""
-        views = f"{self.image_size} {self.diffusion_size} {self.records(split).fingerprint()}"
-        return hashlib.sha256(views.encode()).hexdigest()[:12]
-
-    def write_split(self, path: str | Path) -> None:
-        """Write which image is in which split, for ``--data.split_file``."""
-        self.tree.write_split(path)
-
-    def describe(self) -> str:
-        """Return what was found on disk in one line: layout, images of each split, where the splits come from."""
-        return self.tree.describe()
+        return digest(f"{self.image_size} {self.diffusion_size} {self.records(split).fingerprint()}", length=12)
 
     # Loaders.
 
@@ -305,6 +390,8 @@ class EmotionDataModule(L.LightningDataModule):
         self, dataset: Dataset[EmotionSample], batch_size: int, sampler: Sampler[int] | None = None
     ) -> DataLoader[EmotionSample]:
         """Return a loader; in order without a sampler, else for training."""
+        from uniemo.data.loader import EmotionLoader, TrainingLoader, collate_readable
+
         kind = EmotionLoader if sampler is None else TrainingLoader
         return kind(
             dataset,
@@ -359,15 +446,13 @@ class EmotionDataModule(L.LightningDataModule):
                 raise UniEmoError(
                     "evaluation_loader(generated=True) needs split train and data.generated; set it first"
                 )
-            dataset: EmotionDataset = GeneratedImageDataset(
-                self.generated, self.vocabulary, self._eval_transform, self.seed
-            )
+            dataset = self._generated_images(train=False)
         else:
             dataset = self.dataset(split, with_masks=split != "train")
         if limit_per_emotion is not None:
             chosen = choose_per_emotion(dataset.records.emotion, limit_per_emotion, self.seed)
             dataset = EmotionDataset(
-                dataset.records.subset(chosen),
+                dataset.records.take(chosen),
                 dataset.transform,
                 self.seed,
                 dataset.images,

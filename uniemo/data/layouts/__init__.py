@@ -1,1 +1,0 @@
-"""How each dataset lies on disk; nothing here needs torch or Lightning."""

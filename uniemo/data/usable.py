@@ -1,0 +1,108 @@
+"""Which images of a manifest can be used, and what a data module says about those that cannot."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+from uniemo.cache import digest
+from uniemo.cache import get as cached
+from uniemo.data.images import verify_images
+from uniemo.data.manifest import Manifest, Split
+from uniemo.data.rows import plural
+from uniemo.data.splits import Assignment
+from uniemo.errors import UniEmoError
+
+_MANY = 2000  # files from which on a pass over them takes long enough for a progress bar
+
+
+def check_lists(manifest: Manifest, splits: Sequence[Split], on_error: Literal["raise", "skip"]) -> dict[str, str]:
+    """Return the images that the lists of some splits name and that cannot be used, each with the reason.
+
+    Raises:
+        UniEmoError: there are such images and ``on_error`` is ``raise``, or a list cannot be read.
+    """
+    info = manifest.info
+    for split, message in info.broken.items():
+        if split in splits:
+            raise UniEmoError(message)
+    problems = [problem for problem in info.problems if problem.split is None or problem.split in splits]
+    if problems and on_error == "raise":
+        first = problems[0]
+        raise UniEmoError(
+            f"{info.dataset} must be whole; {plural(len(problems))} listed and cannot be used, first "
+            f"{manifest.root / first.image} ({first.reason}): mend the lists or restore the files, or leave such "
+            "images out with --data.on_error skip"
+        )
+    return {problem.image: problem.reason for problem in problems}
+
+
+def check_images(records: Manifest, split: Split, on_error: Literal["raise", "skip"]) -> dict[str, str]:
+    """Return the images that cannot be opened, each with the reason.
+
+    The result is kept in the cache until one of the images changes; those that could not be opened are tried again.
+
+    Args:
+        records: the images.
+        split: theirs, for errors.
+        on_error: ``raise`` or ``skip``.
+
+    Raises:
+        UniEmoError: there are such images and ``on_error`` is ``raise``.
+    """
+
+    def verify(names: list[str]) -> dict[str, str]:
+        return dict(verify_images(records.root, names, progress=len(names) >= _MANY))
+
+    def write(file: Path) -> None:
+        file.write_text(json.dumps(list(verify(records.names()))), encoding="utf-8")
+
+    file = cached("unreadable", f"{digest(records.fingerprint())}.json", write)
+    names = json.loads(file.read_text(encoding="utf-8"))
+    bad = verify(names) if names else {}
+    if bad and on_error == "raise":
+        name, reason = next(iter(bad.items()))
+        raise UniEmoError(
+            f"images must be readable; {len(bad)} of {len(records)} in {split} are not, first {records.root / name} "
+            f"({reason}): restore them (uniemo data check {records.root} lists all), or leave them out with "
+            "--data.on_error skip"
+        )
+    return bad
+
+
+def remarks(manifest: Manifest, made: Assignment, skipped: Mapping[str, str]) -> list[str]:
+    """Return what was left out or changed, a line for each, for warnings.
+
+    Args:
+        manifest: all images.
+        made: their splits.
+        skipped: images that cannot be used, each with the reason.
+    """
+    dataset = manifest.info.dataset
+    found = list(manifest.info.warnings)
+    if made.duplicates:
+        first, second = made.duplicates[0][:2]
+        found.append(
+            f"{dataset}: {sum(map(len, made.duplicates))} images are copies of one another ({len(made.duplicates)} "
+            f"different), first {first} = {second}; copies stay in one split"
+        )
+    for images, verb in ((made.left_out, "left out"), (tuple(skipped.items()), "skipped")):
+        if images:
+            found.append(f"{dataset}: {plural(len(images))} {verb}, first {images[0][0]} ({images[0][1]})")
+    return found
+
+
+def describe(manifest: Manifest, made: Assignment, split_file: str | None = None) -> str:
+    """Return the tree in one line: layout, images of each split, where the splits come from."""
+    info = manifest.info
+    source = {
+        "tree": "splits of the tree",
+        "completed": f"validation from the training images, seed {made.seed}",
+        "seed": f"stratified split, seed {made.seed}",
+        "fold": f"fold {made.fold} of {made.folds}{'' if info.folds else f', seed {made.seed}'}",
+        "file": f"splits of {split_file}",
+    }[made.source]
+    counts = ", ".join(f"{count:,} {split}" for split, count in made.counts().items())
+    return "; ".join([f"{info.dataset} ({info.layout}): {counts} images", source, *info.notes])
