@@ -4,7 +4,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from uniemo.data.emotions import MIKELS_8
+from uniemo.data.taxonomy import MIKELS_8
 from uniemo.metrics.feature_network import FeatureNetwork, NetworkInfo
 from uniemo.metrics.outputs import Output, emotion_output, protocol_outputs
 from uniemo.metrics.pairs import plan_evaluation

@@ -10,12 +10,10 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
-import pyarrow
 import pytest
 from datasets import Image as Picture
 from datasets import load_dataset, load_from_disk
 from PIL import Image, ImageOps
-from pyarrow import parquet
 
 from uniemo.data.taxonomy import EMOTION_ROI_6, MIKELS_8
 from uniemo.errors import UniEmoError

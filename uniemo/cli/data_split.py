@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +9,7 @@ from uniemo.cli.parsing import Parser, check_new_file, natural, positive
 from uniemo.errors import UniEmoError
 
 if TYPE_CHECKING:
-    from uniemo.data.listing import Listing
+    from uniemo.data.manifest import Manifest
     from uniemo.data.splits import Assignment
 
 _DESCRIPTION = """Write the split of a dataset to a file that --data.split_file takes.
@@ -45,51 +44,46 @@ def run(words: list[str]) -> int:
     parser.add_argument("--layout", help="take this layout without looking (recognised when left out)")
     parser.add_argument("--dataset", help="EmoSet, FI, EmotionROI, TwitterI or TwitterII (recognised when left out)")
     parser.add_argument("--agreement", choices=("three", "four", "five"), help="Twitter I: how many agree (five)")
-    parser.add_argument("--workers", type=positive, help="threads that compare files (as many as cores)")
     options = parser.parse_args(words)
     check_new_file(options.out, "--out")
     if options.fractions is not None and options.folds is not None:
         raise UniEmoError("--fractions and --folds must not be given together; leave one out")
 
     import uniemo.data
-    from uniemo.data.catalog import read_listing, recognise
-    from uniemo.data.splits import assign, content_hashes, write_split
+    from uniemo.data.layout import find_layout, layouts_of, read_manifest
+    from uniemo.data.splits import assign, write_split
     from uniemo.miniature.paths import resolve
 
-    folder = resolve(options.root)
-    if not folder.is_dir():
+    root = resolve(options.root)
+    if not root.is_dir():
         raise UniEmoError(f"ROOT must be an existing folder; got {options.root}: correct the path")
-    layout, _ = recognise(folder, options.layout, options.dataset)
-    listing = read_listing(folder, layout.name, layout.dataset, agreement=options.agreement)
-    if not listing.items:
-        raise UniEmoError(f"ROOT must hold labelled images; {folder} has none: see uniemo data check {options.root}")
-    if options.fresh:
-        listing = replace(listing, items=[replace(item, split=None) for item in listing.items], folds=())
-    elif options.fractions is not None and "test" in listing.given_splits:
+    layout, folder = find_layout(root, layouts_of(options.dataset), options.layout)
+    manifest = read_manifest(folder, [layout], layout.name, agreement=options.agreement)
+    if not len(manifest):
+        raise UniEmoError(f"ROOT must hold labelled images; {root} has none: see uniemo data check {options.root}")
+    if options.fractions is not None and not options.fresh and "test" in manifest.given_splits:
         raise UniEmoError(
-            f"--fractions must be left out for a tree with its own splits ({', '.join(listing.given_splits)}); "
+            f"--fractions must be left out for a tree with its own splits ({', '.join(manifest.given_splits)}); "
             "add --fresh to cut it anew"
         )
-    files = [item.image for item in listing.items]
-    groups = dict(zip(files, content_hashes(listing.root, files, workers=options.workers), strict=True))
     # What fit takes, so that the same seed gives the same split.
     fractions = tuple(options.fractions or getattr(uniemo.data, layout.dataset).fractions)
     for fold in [None] if options.folds is None else range(1, options.folds + 1):
         folds = options.folds or 5
-        made = assign(listing, options.seed, fractions, fold=fold, folds=folds, groups=groups)
+        made = assign(manifest, options.seed, fractions, fold=fold, folds=folds, fresh=options.fresh)
         path = options.out
         if fold is not None:
             path = path.with_name(f"{path.stem}.fold{fold}{path.suffix}")
-        write_split(path, made)
-        print(_summary(listing, made, path))
+        write_split(path, manifest, made)
+        print(_summary(manifest, made, path))
     return 0
 
 
-def _summary(listing: Listing, made: Assignment, path: Path) -> str:
+def _summary(manifest: Manifest, made: Assignment, path: Path) -> str:
     """Say what was written."""
     how = {"tree": "as the tree gives it", "completed": "as the tree gives it, validation from training"}
     lines = [f"{path}: {', '.join(f'{count:,} {split}' for split, count in made.counts().items())}"]
-    lines[0] += f" ({listing.layout}, {how.get(made.source, f'seed {made.seed}')})"
+    lines[0] += f" ({manifest.info.layout}, {how.get(made.source, f'seed {made.seed}')})"
     if made.duplicates:
         lines.append(f"  {len(made.duplicates):,} pictures stand there more than once, first {made.duplicates[0][0]}")
     if made.left_out:

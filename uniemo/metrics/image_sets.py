@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from uniemo.data.catalog import read_listing, recognise
-from uniemo.data.emotions import TAXONOMIES
+from uniemo.data.taxonomy import TAXONOMIES
 from uniemo.data.generated import INDEX_NAMES, intended_emotion, read_index
 from uniemo.data.layouts.disk import folders, is_picture
 from uniemo.data.listing import Layout, describe
