@@ -11,8 +11,7 @@ from torch.utils.data import DataLoader
 
 from uniemo.data.batch import EmotionSample
 from uniemo.data.dataset import EmotionDataset
-from uniemo.data.loader import numbered_share
-from uniemo.data.loader import collate_readable
+from uniemo.data.loader import collate_readable, numbered_share
 from uniemo.distributed import even_batches, get_rank, get_world_size, sum_over_ranks
 from uniemo.metrics.base import SuiteMetric
 from uniemo.metrics.classifier import EmotionClassifier
@@ -160,8 +159,8 @@ class ClipEvaluation:
         dataset: EmotionDataset = loader.dataset  # type: ignore[assignment]
         records, skips = dataset.records, dataset.on_error == "skip"
         names: defaultdict[str, list[str]] = defaultdict(list)
-        for row, (file, label) in enumerate(zip(records.files, records.emotion.tolist(), strict=True)):
-            if not (skips and records.root / file in dataset.skipped):
+        for row, label in enumerate(records.emotion.tolist()):
+            if not (skips and records.path(row) in dataset.skipped):
                 names[self.vocabulary.emotions[label]].append(f"{row:08d}")
         several = {emotion: rows for emotion, rows in names.items() if len(rows) > 1}
         if not several:

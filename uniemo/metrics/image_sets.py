@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
 
-from uniemo.data.catalog import read_listing, recognise
-from uniemo.data.taxonomy import TAXONOMIES
+from uniemo.data.files import is_image, subfolders
 from uniemo.data.generated import INDEX_NAMES, intended_emotion, read_index
-from uniemo.data.layouts.disk import folders, is_picture
-from uniemo.data.listing import Layout, describe
-from uniemo.data.tree import Choices, Tree
+from uniemo.data.layout import describe_folder, find_layout, layouts_of, read_manifest
+from uniemo.data.manifest import SPLITS, Layout
+from uniemo.data.splits import assign
+from uniemo.data.taxonomy import TAXONOMIES
 from uniemo.errors import UniEmoError
 from uniemo.miniature.paths import resolve
 
@@ -104,7 +104,7 @@ def read_images(
         found = _read_index(source, root, option)
     else:
         layout, folder = _layout(root)
-        classes = {name: name.casefold() for name in folders(root) if name.casefold() in _EMOTIONS}
+        classes = {name: name.casefold() for name in subfolders(root) if name.casefold() in _EMOTIONS}
         plain = classes and layout is not None and layout.name in _CLASS_FOLDERS and split in (None, "all")
         if layout is None or plain:
             found = _read_classes(source, root, classes)
@@ -115,7 +115,7 @@ def read_images(
     if not found.names:
         raise UniEmoError(
             f"{option} must hold images in folders named after emotions ({', '.join(TAXONOMIES['mikels8'])}, …), a "
-            f"dataset or an index.jsonl; {root} holds {describe(root)}: give another folder"
+            f"dataset or an index.jsonl; {root} holds {describe_folder(root)}: give another folder"
         )
     return found
 
@@ -149,7 +149,7 @@ def _image_set(source: str, root: Path, emotion_of: dict[str, str], layout: str,
 def _layout(root: Path) -> tuple[Layout | None, Path]:
     """Return the dataset layout of a tree and its folder; None where it is no known dataset."""
     try:
-        return recognise(root)
+        return find_layout(root, layouts_of(None))
     except UniEmoError:
         return None, root
 
@@ -182,45 +182,50 @@ def _read_classes(source: str, root: Path, classes: dict[str, str]) -> ImageSet:
         for path in sorted((root / folder).rglob("*"))
         if path.is_file() and not any(part.startswith((".", "__")) for part in path.relative_to(root).parts)
     }
-    found = {name: emotion for name, emotion in files.items() if is_picture(Path(name).name)}
-    other = [name for name in folders(root) if name not in classes]
+    found = {name: emotion for name, emotion in files.items() if is_image(Path(name).name)}
+    other = [name for name in subfolders(root) if name not in classes]
     notes = (f"{source}: folders that name no emotion are left out: {', '.join(other)}",) if other and found else ()
     return _image_set(source, root, found, "folders", ignored=len(files) - len(found), notes=notes)
 
 
 def _read_dataset(source: str, layout: Layout, folder: Path, split: Part | None, option: str) -> ImageSet:
     """Read a split of a dataset."""
-    listing = read_listing(folder, layout.name, layout.dataset)
-    if listing.absent:
+    manifest = read_manifest(folder, [layout], layout.name)
+    info = manifest.info
+    absent = [problem for problem in info.problems if problem.label is None and problem.annotation is None]
+    unknown = [problem for problem in info.problems if problem.label is not None]
+    if absent:
         raise UniEmoError(
-            f"{option} must be whole; {len(listing.absent)} images that {source} lists are missing, first "
-            f"{listing.root / listing.absent[0]}: restore them"
+            f"{option} must be whole; {len(absent)} images that {source} lists are missing, first "
+            f"{manifest.root / absent[0].image}: restore them"
         )
-    given = listing.given_splits
+    given = manifest.given_splits
     part: Part = split or ("test" if "test" in given else "all")
-    notes = [f"{source}: {note}" for note in listing.notes]
-    if listing.unknown:
-        notes.append(f"{source}: {len(listing.unknown)} images have no known label, first {listing.unknown[0][0]}")
+    notes = [f"{source}: {note}" for note in info.notes]
+    if unknown:
+        notes.append(f"{source}: {len(unknown)} images have no known label, first {unknown[0].image}")
     if part == "all":
         if split is None:
             notes.append(
                 f"{source}: all images, since the tree names no splits; --split test takes what training spares"
             )
-        items = listing.items
+        chosen = manifest
     elif part in given:
-        items = [item for item in listing.items if item.split == part]
+        chosen = manifest.take((manifest.split == SPLITS.index(part)).nonzero()[0])
     else:
-        cut = Tree(folder, layout.dataset, Choices(layout=layout.name)).assignment.split
-        items = [item for item in listing.items if cut.get(item.image) == part]
+        chosen = manifest.take(assign(manifest).rows(part))
         notes.append(f"{source}: {part} split as training cuts it, seed 0")
-    found = {item.image: item.emotion for item in items}
+    found = dict(zip(chosen.names(), chosen.emotions(), strict=True))
+    for problem in info.problems:  # an image whose annotation alone is at fault
+        if problem.emotion is not None and part in ("all", problem.split):
+            found[problem.image] = problem.emotion
     return _image_set(
         source,
-        listing.root,
+        manifest.root,
         found,
         layout.name,
         dataset=layout.dataset,
         split=part,
-        classes=listing.emotions,
+        classes=manifest.vocabulary.emotions,
         notes=tuple(notes),
     )
