@@ -51,7 +51,7 @@ _ABOUT_TYPES: dict[str, type] = {
     **{"version": str, "stage": str, "method": str, "config": str, "vocabulary": dict, "model": dict},
     **{"backbones": dict, "epoch_step": int, "complete": bool},
 }
-_CLASS_KEYS = ("class_path", "_class_path", "family")  # of a diffusion model, which may be a class of the user's
+_CLASS_KEYS = ("class_path", "_class_path", "family", "implementation")  # of diffusion model and fusion
 _REQUIRED = ("version", "stage", "vocabulary", "model", "backbones", "config")
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
 
+from uniemo import class_paths
 from uniemo.checkpoint import CheckpointInfo, check_class, check_classes
 from uniemo.errors import UniEmoError
 
@@ -66,11 +66,4 @@ def import_class(class_path: Any, base: type[T], source: str | Path, trust: bool
         UniEmoError: it is not uniemo's, does not exist or is of another kind.
     """
     check_class(class_path, source, trust)
-    module, _, name = class_path.rpartition(".")
-    try:
-        kind = getattr(import_module(module), name)
-    except (ImportError, AttributeError, TypeError, ValueError):  # also for names that are none
-        kind = None
-    if not (isinstance(kind, type) and issubclass(kind, base)):
-        raise UniEmoError(f"{source} must name a class of kind {base.__name__}; it names {class_path!r}: give another")
-    return kind
+    return class_paths.import_class(class_path, base, f"a class in {source}")

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from uniemo.class_paths import import_class
 from uniemo.errors import UniEmoError
 
 TOKENS = ("cls", "patch", "scene", "object")
@@ -25,12 +26,14 @@ class FusionConfig:
         hidden: units of each mapper's hidden layer; None is the encoder's width.
         normalize: layer-normalise features before they are mapped, without learned parameters: class token and queries
             come from different depths and differ in size. The released mappers take them as they are (False).
+        implementation: class path of a :class:`ConditionFusion` of your own; None is the paper's (eq. 6).
     """
 
     tokens: tuple[str, ...] = ("cls", "scene", "object")
     correlation: bool = True
     hidden: int | None = None
     normalize: bool = True
+    implementation: str | None = None
 
 
 class ConditionFusion(nn.Module):
@@ -128,3 +131,17 @@ class ConditionFusion(nn.Module):
     def _of(self, token: str) -> list[Any]:
         """Return a feature's mappers, one per text encoder."""
         return list(cast(nn.ModuleList, self.mappers[token]))
+
+
+def build_fusion(
+    config: FusionConfig, width: int, token_widths: Sequence[int], token_norms: Sequence[float] | None = None
+) -> ConditionFusion:
+    """Return the configured fusion; arguments as in :class:`ConditionFusion`.
+
+    Raises:
+        UniEmoError: ``implementation`` names no fusion.
+    """
+    if config.implementation is None:
+        return ConditionFusion(config, width, token_widths, token_norms)
+    kind = import_class(config.implementation, ConditionFusion, "fusion.implementation")
+    return kind(config, width, token_widths, token_norms)

@@ -15,7 +15,7 @@ from uniemo.models.clip import load_clip
 from uniemo.models.diffusion import DiffusionBackbone, DiffusionConfig, find_diffusion, load_diffusion
 from uniemo.models.emotion_space import EmotionSpace, EmotionSpaceConfig, Weights, emotion_weights, seeded
 from uniemo.models.encoder import EmotionFeatures, EncoderConfig, ExpertQueryEncoder
-from uniemo.models.fusion import ConditionFusion, FusionConfig
+from uniemo.models.fusion import ConditionFusion, FusionConfig, build_fusion
 from uniemo.models.head import EmotionHead, HeadConfig
 from uniemo.models.losses import Condition, ConditionLossConfig, build_condition_loss
 from uniemo.models.state import load_trained_state, trained_state
@@ -126,7 +126,7 @@ class UniEmoModel(nn.Module):
         diffusion = load_diffusion(parts.diffusion)
         embeddings = zip(*(diffusion.token_embedding(name) for name in names), strict=True)
         self.diffusion = diffusion
-        self.fusion = ConditionFusion(parts.fusion, width, diffusion.token_widths, diffusion.token_norms)
+        self.fusion = build_fusion(parts.fusion, width, diffusion.token_widths, diffusion.token_norms)
         self.condition_loss = build_condition_loss(parts.condition_loss, [torch.stack(rows) for rows in embeddings])
         self.space = EmotionSpace(len(names), width, self.fusion.tokens)
         self.space_config = parts.space

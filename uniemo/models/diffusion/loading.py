@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import json
 import tempfile
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
+from uniemo.class_paths import import_class
 from uniemo.errors import UniEmoError
 from uniemo.miniature.paths import MINIATURE, resolve
 from uniemo.models.diffusion.base import DiffusionBackbone, DiffusionConfig
@@ -123,14 +123,7 @@ def _families(family: str | None) -> tuple[type[DiffusionBackbone], ...]:
     """
     if family is None:
         return FAMILIES
-    module, _, name = family.rpartition(".")
-    try:
-        kind = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UniEmoError(f"diffusion.family must be the class path of a family; got {family!r} ({error})") from error
-    if not (isinstance(kind, type) and issubclass(kind, DiffusionBackbone)):
-        raise UniEmoError(f"diffusion.family must name a DiffusionBackbone; {family!r} is none, derive it from one")
-    return (kind,)
+    return (import_class(family, DiffusionBackbone, "diffusion.family"),)
 
 
 def _published(name: str, family: str | None) -> type[DiffusionBackbone]:
