@@ -59,6 +59,9 @@ def explain(message: str, parser: Any) -> str:  # noqa: ANN401 - jsonargparse is
         module = import_module(missing[2])
         known = [f"{missing[2]}.{name}" for name in getattr(module, "__all__", dir(module))]
         return f"class_path must name a class that exists; got {missing[1]!r}{near(missing[1], known)}"
+    required = re.search(r"the following arguments are required: ([\w.]+)", message)
+    if section and required is not None:
+        return f"{section}{required[1]} must be given: add --{section}{required[1]}"
     return _wrong_value(section.removesuffix("."), message)
 
 
