@@ -62,7 +62,7 @@ class EmotionDataModule(L.LightningDataModule):
         fold: which fold is the test split, from 1; the tree's own folds where it has them, else stratified ones. Null
             takes the splits of the tree, or makes one; for Twitter I and II, which have none, it means fold 1.
         folds: how many folds there are.
-        check: look at the header and the end of each image before the first step; whole ones are remembered.
+        check: open every image before the first step, pixels aside; the result is kept until an image changes.
         on_error: ``raise`` stops at an image that is missing or broken, ``skip`` leaves such images out.
 
     Raises:
@@ -135,6 +135,8 @@ class EmotionDataModule(L.LightningDataModule):
 
     def _check_arguments(self, crop_scale: tuple[float, float], crop: str) -> None:
         """Raise UniEmoError for a value out of its range."""
+        from uniemo.data.generated import check_proportion
+
         lowest = {"image_size": 1, "diffusion_size": 1, "batch_size": 1, "eval_batch_size": 1, "num_workers": 0}
         for name, low in {**lowest, "seed": 0, "limit_train": 1, "folds": 2}.items():
             value = getattr(self, name)
@@ -149,8 +151,7 @@ class EmotionDataModule(L.LightningDataModule):
                 "data.diffusion_size must be set with data.cached_latents; got null: give the diffusion model's size, "
                 "or leave cached_latents out where no diffusion model is trained with (stage 1)"
             )
-        if not 0 <= self.proportion < 1:
-            raise UniEmoError(f"proportion of generated images must be at least 0 and below 1; got {self.proportion}")
+        check_proportion(self.proportion)
         if self.val_fraction is not None and not 0 < self.val_fraction < 1:
             raise UniEmoError(f"data.val_fraction must lie in (0, 1); got {self.val_fraction}")
         if self.fold is not None and not 1 <= self.fold <= self.folds:
@@ -229,7 +230,7 @@ class EmotionDataModule(L.LightningDataModule):
                 warnings.warn(remark, stacklevel=2)
                 self._warned.add(remark)
         if "train" in new and self.generated is not None:
-            self._generated_images()
+            self._generated_images(self.generated)
 
     def _select(self, split: Split) -> Manifest:
         """Return the images of a split that can be used."""
@@ -342,15 +343,16 @@ class EmotionDataModule(L.LightningDataModule):
             from uniemo.data.generated import MixedDataset
 
             # Ids go on after every real training image's, those left out by limit_train included.
-            extra = self._generated_images(first_id=int(real.records.sample_id.max()) + 1)
+            extra = self._generated_images(self.generated, int(real.records.sample_id.max()) + 1)
             self._mixed = MixedDataset(real, extra, self.proportion, self.seed)
         return self._mixed
 
-    def _generated_images(self, first_id: int = 0, train: bool = True) -> EmotionDataset:
+    def _generated_images(self, index: str | Path, first_id: int = 0, train: bool = True) -> EmotionDataset:
+        """Return the images of an index."""
         from uniemo.data.generated import GeneratedImageDataset
 
         transform = self._train_transform if train else self._eval_transform
-        return GeneratedImageDataset(str(self.generated), self.vocabulary, transform, self.seed, first_id)
+        return GeneratedImageDataset(index, self.vocabulary, transform, self.seed, first_id)
 
     def set_generated(self, index: str | Path | None, proportion: float | None = None) -> None:
         """Choose the generated images for training; takes effect when the training loader is made again.
@@ -362,16 +364,14 @@ class EmotionDataModule(L.LightningDataModule):
         Raises:
             UniEmoError: an unusable index or proportion; the old choice then stays.
         """
-        before = self.generated, self.proportion
+        from uniemo.data.generated import check_proportion
+
+        proportion = self.proportion if proportion is None else proportion
+        check_proportion(proportion)
+        if index is not None:
+            self._generated_images(index)
         self.generated = None if index is None else str(index)
-        self.proportion = self.proportion if proportion is None else proportion
-        try:
-            self._check_arguments((1.0, 1.0), "random")
-            if index is not None:
-                self._generated_images()
-        except UniEmoError:
-            self.generated, self.proportion = before
-            raise
+        self.proportion = proportion
         self._mixed = None
 
     def set_latent_encoder(self, encoder: LatentEncoder) -> None:
@@ -446,7 +446,7 @@ class EmotionDataModule(L.LightningDataModule):
                 raise UniEmoError(
                     "evaluation_loader(generated=True) needs split train and data.generated; set it first"
                 )
-            dataset = self._generated_images(train=False)
+            dataset = self._generated_images(self.generated, train=False)
         else:
             dataset = self.dataset(split, with_masks=split != "train")
         if limit_per_emotion is not None:

@@ -29,7 +29,7 @@ TAXONOMIES: dict[str, tuple[str, ...]] = {"mikels8": MIKELS_8, "emotionroi6": EM
 # The first four of Mikels' emotions are the positive ones (EmoSet).
 EIGHT_TO_TWO: dict[str, str] = {name: "positive" if i < 4 else "negative" for i, name in enumerate(MIKELS_8)}
 
-# No published standard: this convention is ours and is called so wherever its figures are shown.
+# No published standard: this convention is ours and is called so wherever its metrics are shown.
 EIGHT_TO_SIX: dict[str, str] = {
     "amusement": "joy",
     "contentment": "joy",
@@ -123,19 +123,3 @@ def label_map(source: tuple[str, ...], target: tuple[str, ...]) -> LabelMap:
         f"emotions ({', '.join(source)}) cannot be mapped to ({', '.join(target)}); "
         "known are eight to two, eight to six and six to two: take other data or train on it"
     )
-
-
-def emotion_mapping(source: tuple[str, ...], target: tuple[str, ...]) -> dict[str, str]:
-    """Return the mapping from every emotion of one label space to one of another.
-
-    Args:
-        source: emotion names, in any order.
-        target: emotion names, in any order.
-
-    Returns:
-        ``{source name: target name}``; the identity where the target space holds every source name.
-
-    Raises:
-        UniEmoError: no mapping between the two label spaces is known.
-    """
-    return dict(label_map(tuple(source), tuple(target)).names)
