@@ -80,7 +80,7 @@ def export_safetensors(checkpoint: str | Path, output: str | Path) -> int:
     return len(state)
 
 
-def export_diffusers(checkpoint: str | Path, output: str | Path, samples: int = 4) -> list[str]:
+def export_diffusers(checkpoint: str | Path, output: str | Path, samples: int = 4, trust: bool = False) -> list[str]:
     """Write a folder that a plain diffusers script can use: the pipeline, and each emotion's conditions as words.
 
     Everything is in float32: adapters are merged into the UNet, and half precision would round small ones away.
@@ -89,6 +89,7 @@ def export_diffusers(checkpoint: str | Path, output: str | Path, samples: int = 
         checkpoint: of the joint or feedback stage.
         output: folder to write; an old export is replaced when all is done, nothing else is.
         samples: sampled conditions per emotion beside its mean, of seeds 0 and on.
+        trust: also import a diffusion family that is not uniemo's.
 
     Returns:
         The words.
@@ -98,7 +99,7 @@ def export_diffusers(checkpoint: str | Path, output: str | Path, samples: int = 
     """
     output = Path(output).expanduser()
     check_replaceable(output)
-    model, info = load_model(checkpoint, GENERATING, generation=True, dtype="float32")
+    model, info = load_model(checkpoint, GENERATING, generation=True, dtype="float32", trust=trust)
     backbone: Any = model.diffusion
     words = learned_words(model, samples)
     pipeline = _pipeline(backbone)

@@ -1,10 +1,10 @@
 """The frozen diffusion model behind one interface: encode images, embed prompts with a condition, loss, generation.
 
 A family of models (Stable Diffusion 1, XL, …) is one file with one subclass of :class:`DiffusionBackbone`. It names the
-diffusers pipeline and its components, and implements how prompts are embedded (:meth:`DiffusionBackbone.embed`) and what
-the denoising network is called with (:meth:`DiffusionBackbone.denoise`); anything else can be overridden where a family
-differs. A family of the package has its line in :data:`uniemo.models.diffusion.loading.FAMILIES`; one of your own is
-named by ``model.diffusion.family: my_module.MyFamily``.
+diffusers pipeline and its components, and implements how prompts are embedded (:meth:`DiffusionBackbone.embed`) and
+what the denoising network is called with (:meth:`DiffusionBackbone.denoise`); anything else can be overridden where a
+family differs. A family of the package has its line in :data:`uniemo.models.diffusion.loading.FAMILIES`; one of your
+own is named by ``model.diffusion.family: my_module.MyFamily``.
 """
 
 from __future__ import annotations
