@@ -3,6 +3,7 @@
 import pytest
 import torch
 from tiny import VOCABULARY, tiny_clip, tiny_diffusion
+from tiny_sdxl import tiny_sdxl
 
 from uniemo.models.diffusion import DiffusionConfig, load_diffusion
 from uniemo.models.encoder import EncoderConfig
@@ -18,6 +19,11 @@ def clip_folder(tmp_path_factory):
 @pytest.fixture(scope="session")
 def diffusion_folder(tmp_path_factory):
     return str(tiny_diffusion(tmp_path_factory.mktemp("diffusion")))
+
+
+@pytest.fixture(scope="session")
+def sdxl_folder(tmp_path_factory):
+    return str(tiny_sdxl(tmp_path_factory.mktemp("sdxl")))
 
 
 @pytest.fixture
