@@ -5,10 +5,11 @@ import sys
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
-from uniemo.miniature.recipe import __main__ as recipe
-from uniemo.miniature.recipe.quality import report
-from uniemo.miniature.recipe.training import Progress, cosine_rate
+from uniemo.miniature import recipe
+from uniemo.miniature.quality import write_report
+from uniemo.miniature.training_steps import Progress, cosine_rate
 from uniemo.models.clip import load_clip
 from uniemo.models.diffusion import DiffusionConfig, load_diffusion
 
@@ -16,10 +17,10 @@ from uniemo.models.diffusion import DiffusionConfig, load_diffusion
 @pytest.fixture(scope="module")
 def rebuilt(tmp_path_factory):
     folder = tmp_path_factory.mktemp("recipe")
-    words = ["recipe", "--out", folder / "weights", "--work", folder / "work", "--paintings", 120, "--threads", 1]
-    words += ["--clip-steps", 1, "--vae-steps", 2, "--unet-steps", 2, "--stages", "clip", "vae", "unet"]
+    args = ["recipe", "--out", folder / "weights", "--work", folder / "work", "--paintings", 120, "--threads", 1]
+    args += ["--clip-steps", 1, "--vae-steps", 2, "--unet-steps", 2, "--stages", "clip", "vae", "unet"]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", [str(word) for word in words])
+        patch.setattr(sys, "argv", [str(arg) for arg in args])
         recipe.main()
     return folder
 
@@ -37,16 +38,14 @@ def test_text_tower_of_both_models_is_the_same(rebuilt):
     diffusion = load_diffusion(DiffusionConfig(path=str(rebuilt / "weights" / "diffusion")))
     states = diffusion.embed(["a skull in a beach"]).states  # (1, 16, 128)
     end = states[0, 6]  # start token and five words come before the end token
-    from safetensors.torch import load_file
-
     weights = load_file(rebuilt / "weights" / "clip" / "open_clip_model.safetensors")
     torch.testing.assert_close(end @ weights["text_projection"].float(), open_clip_text[0], rtol=1e-3, atol=1e-3)
 
 
-def test_report_writes_figures_and_grids(rebuilt, capsys):
-    report(rebuilt / "weights", rebuilt / "grids", seed=0, count=32, rounds=1, steps=1)
-    figures = json.loads((rebuilt / "weights" / "quality.json").read_text())
-    assert {"clip_object", "vae_psnr", "generated_scene"} <= set(figures)
+def test_report_writes_metrics_and_grids(rebuilt, capsys):
+    write_report(rebuilt / "weights", rebuilt / "grids", seed=0, count=32, rounds=1, steps=1)
+    metrics = json.loads((rebuilt / "weights" / "quality.json").read_text())
+    assert {"clip_object", "vae_psnr", "generated_scene"} <= set(metrics)
     assert "wanted" in capsys.readouterr().out
     assert {path.name for path in (rebuilt / "grids").iterdir()} == {
         "generated.png", "paintings.png", "reconstructions.png",
@@ -62,11 +61,7 @@ def test_progress_resumes_where_it_stopped(tmp_path):
 
 
 def test_learning_rate_warms_up_and_falls():
-    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
-    rates = []
-    for step in range(1000):
-        cosine_rate(optimizer, step, 1000, peak=0.5, warmup=100)
-        rates.append(optimizer.param_groups[0]["lr"])
+    rates = [cosine_rate(step, 1000, peak=0.5, warmup=100) for step in range(1000)]
     assert rates[0] < 0.01
     assert 90 <= rates.index(max(rates)) <= 100
     assert rates[-1] < 0.01

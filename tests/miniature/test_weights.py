@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 
 from uniemo.miniature.paths import resolve
-from uniemo.miniature.recipe.quality import TARGETS, Reader, accuracy
-from uniemo.miniature.recipe.store import Store, paint_chunk
-from uniemo.miniature.recipe.tokenizer import caption
+from uniemo.miniature.pretraining_set import paint_set
+from uniemo.miniature.quality import TARGETS, ZeroShot, accuracy
+from uniemo.miniature.small_networks import caption
 from uniemo.miniature.table import EMOTIONS, OBJECTS, SCENES
 from uniemo.models.diffusion import DiffusionConfig, load_diffusion
 
@@ -19,13 +19,12 @@ WEIGHTS = resolve("miniature:clip").parent
 
 @pytest.fixture(scope="module")
 def held_out():
-    arrays = paint_chunk((77_777, 128, 0.0))
-    return Store(*(torch.from_numpy(arrays[key]) for key in ("images", "masks", "scene", "object")))
+    return paint_set(128, seed=77_777)
 
 
 @pytest.fixture(scope="module")
-def reader():
-    return Reader(WEIGHTS / "clip")
+def classify():
+    return ZeroShot(WEIGHTS / "clip")
 
 
 @pytest.fixture(scope="module")
@@ -41,15 +40,15 @@ def test_weights_are_small_and_their_report_meets_the_targets():
         assert quality[name] >= wanted, name
 
 
-def test_clip_reads_held_out_paintings(reader, held_out):
+def test_clip_classifies_held_out_paintings(classify, held_out):
     pixels = held_out.images.float() / 255
     for view in (pixels, F.interpolate(pixels, size=32, mode="area")):
-        scene, thing = reader(view)
+        scene, thing = classify(view)
         assert accuracy(scene, held_out.scene) >= 0.98
         assert accuracy(thing, held_out.object) >= 0.95
 
 
-def test_autoencoder_keeps_pictures_and_has_standardised_latents(reader, held_out, diffusion):
+def test_autoencoder_keeps_pictures_and_has_standardised_latents(classify, held_out, diffusion):
     small = F.interpolate(held_out.images.float() / 255, size=32, mode="area")
     latents = diffusion.encode(small * 2 - 1)
     assert latents.shape[1:] == diffusion.latent_shape == (8, 8, 8)
@@ -57,14 +56,14 @@ def test_autoencoder_keeps_pictures_and_has_standardised_latents(reader, held_ou
     decoded = ((diffusion.vae.decode(latents).sample + 1) / 2).clamp(0, 1)
     error = ((decoded - small) ** 2).mean((1, 2, 3))
     assert -10 * error.log10().mean() > 24
-    assert accuracy(reader(decoded)[1], held_out.object) >= 0.9
+    assert accuracy(classify(decoded)[1], held_out.object) >= 0.9
 
 
-def test_captions_generate_their_scene(reader, diffusion):
+def test_captions_generate_their_scene(classify, diffusion):
     cells = [(number % len(SCENES), (5 * number) % len(OBJECTS)) for number in range(16)]
     prompts = [caption("a {o} in a {s}", scene, thing) for scene, thing in cells]
     images = diffusion.generate(None, prompts, list(range(16)), steps=12, guidance=3.0)
-    scene, thing = reader(images)
+    scene, thing = classify(images)
     assert accuracy(scene, torch.tensor([cell[0] for cell in cells])) >= 0.8
     assert accuracy(thing, torch.tensor([cell[1] for cell in cells])) >= 0.4
 
@@ -77,6 +76,6 @@ def test_one_tokenizer_spells_names_as_single_tokens(diffusion):
     assert ours == tokenizer.get_vocab()
 
 
-def test_painting_a_chunk_is_reproducible():
-    first, second = paint_chunk((5, 3, 0.5)), paint_chunk((5, 3, 0.5))
-    assert all((first[key] == second[key]).all() for key in first)
+def test_painting_a_set_is_reproducible():
+    first, second = paint_set(3, seed=5, empty=0.5), paint_set(3, seed=5, empty=0.5)
+    assert all(torch.equal(value, getattr(second, key)) for key, value in vars(first).items())

@@ -1,4 +1,4 @@
-"""Small parts that the recipe's training loops share: resumable progress, learning rate, moving averages."""
+"""What the recipe's training loops share: resumable progress, an optimiser's step, the learning rate."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from uniemo.cache import atomic_write
 
 
 class Progress:
-    """Iterate over the steps that are left, with a progress bar, saving the state every two minutes.
+    """Iterate over the remaining steps with a progress bar, saving the state every two minutes.
 
     Args:
         name: shown before the bar.
@@ -47,10 +48,10 @@ class Progress:
         self._save(self.steps)
         self.bar.close()
 
-    def show(self, **losses: float) -> None:
+    def show(self, **losses: Tensor) -> None:
         """Show exponential means of named losses on the bar."""
         for key, value in losses.items():
-            self._means[key] = 0.98 * self._means.get(key, value) + 0.02 * value
+            self._means[key] = 0.98 * self._means.get(key, value.item()) + 0.02 * value.item()
         self.bar.set_postfix({key: f"{value:.4f}" for key, value in self._means.items()}, refresh=False)
 
     def _save(self, step: int) -> None:
@@ -59,8 +60,17 @@ class Progress:
             torch.save({"step": step, **state}, temporary)
 
 
-def cosine_rate(optimizer: torch.optim.Optimizer, step: int, steps: int, peak: float, warmup: int = 200) -> None:
-    """Set the learning rate: linear warm-up over ``warmup`` steps, then half a cosine down to 1 % of ``peak``."""
-    rate = peak * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * step / steps))) * min(1.0, (step + 1) / warmup)
+def optimise(optimizer: torch.optim.Optimizer, loss: Tensor, rate: float) -> None:
+    """Take a step with gradients clipped to norm 1."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     for group in optimizer.param_groups:
         group["lr"] = rate
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    nn.utils.clip_grad_norm_(parameters, 1.0)
+    optimizer.step()
+
+
+def cosine_rate(step: int, steps: int, peak: float, warmup: int = 200) -> float:
+    """Return the learning rate: linear warm-up over ``warmup`` steps, then half a cosine down to 1 % of ``peak``."""
+    return peak * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * step / steps))) * min(1.0, (step + 1) / warmup)

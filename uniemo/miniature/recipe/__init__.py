@@ -1,1 +1,0 @@
-"""The recipe that rebuilds the miniature's weights from a seed (``make miniature``)."""
