@@ -81,7 +81,7 @@ def test_unknown_baselines(name):
         find_baseline(info(method=name))
     with pytest.raises(UniEmoError, match=r"classes of uniemo alone.*--trust"):
         find_baseline(info(config=f"model: {{class_path: {name or 'os'}.getcwd}}"))
-    with pytest.raises(UniEmoError, match="of kind EmotionModule"):
+    with pytest.raises(UniEmoError, match="class path of a EmotionModule"):
         find_baseline(info(config=f"model: {{class_path: {name or 'os'}.getcwd}}"), trust=True)
 
 

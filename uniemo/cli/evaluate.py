@@ -12,6 +12,7 @@ from uniemo.cli.parsing import (
     Parser,
     add_device,
     add_devices,
+    add_trust,
     check_new_file,
     natural,
     pick_device,
@@ -94,6 +95,7 @@ def _parser() -> Parser:
     add("--no_cache", action="store_true", help="neither read nor keep statistics of the real images")
     add_device(parser)
     add_devices(parser)
+    add_trust(parser)
     return parser
 
 
@@ -121,7 +123,9 @@ def _evaluate(options: argparse.Namespace, words: list[str]) -> None:
     from uniemo.metrics.image_sets import label_space, read_images
     from uniemo.metrics.protocols import PROTOCOLS, STRICT
 
-    facts = None if options.ckpt is None else read_facts(options.ckpt, "leave it out, give --train")
+    facts = None
+    if options.ckpt is not None:
+        facts = read_facts(options.ckpt, "leave it out, give --train", trust=options.trust)
     generated = read_images(options.generated, option="--generated")
     real = read_images(options.real or facts.arguments["root"], options.split, "--real")  # type: ignore[union-attr]
     train = None if options.train is None else read_images(options.train, None, "--train", training=True)

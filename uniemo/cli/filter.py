@@ -10,6 +10,7 @@ from uniemo.cli.parsing import (
     Parser,
     add_device,
     add_devices,
+    add_trust,
     check_new_folder,
     natural,
     pick_device,
@@ -56,6 +57,7 @@ def _parser() -> Parser:
     parser.add_argument("--batch_size", type=positive, default=64, help="images at a time (64)")
     add_device(parser)
     add_devices(parser)
+    add_trust(parser)
     return parser
 
 
@@ -129,7 +131,7 @@ def _data(options: argparse.Namespace, sample: Path) -> tuple[Any, str]:
     from uniemo.metrics.emotion_classifiers import data_module, read_facts
 
     if options.ckpt is not None:
-        facts = read_facts(options.ckpt, "give --data.root", options.root)
+        facts = read_facts(options.ckpt, "give --data.root", options.root, options.trust)
         return data_module(facts.class_path, **facts.arguments), facts.clip
     clip = options.clip or "miniature:clip"
     root = options.root or "miniature:emoset"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from uniemo.class_paths import import_class
 from uniemo.data.images import read_image
 from uniemo.distributed import is_first
 from uniemo.errors import UniEmoError
@@ -218,8 +218,9 @@ def data_module(class_path: str, **arguments: Any) -> EmotionDataModule:  # noqa
     Raises:
         UniEmoError: the dataset cannot be used.
     """
-    module, _, name = class_path.rpartition(".")
-    data: EmotionDataModule = getattr(importlib.import_module(module), name)(**arguments)
+    from uniemo.data.datamodule import EmotionDataModule
+
+    data = import_class(class_path, EmotionDataModule, "data")(**arguments)
     data.check(("train", "val"))
     return data
 
@@ -243,23 +244,23 @@ class CheckpointFacts:
     about: dict[str, str]
 
 
-def read_facts(path: str | Path, way_out: str, root: str | None = None) -> CheckpointFacts:
+def read_facts(path: str | Path, way_out: str, root: str | None = None, trust: bool = False) -> CheckpointFacts:
     """Read what a checkpoint was trained on.
 
     Args:
         path: of the checkpoint.
         way_out: what to do about a checkpoint that does not say what it was trained on.
         root: folder of its dataset, where it is not the one of its training.
+        trust: also accept a data module that is not uniemo's.
 
     Raises:
         UniEmoError: no checkpoint, or one that does not say what it was trained on.
     """
-    import yaml
-
     from uniemo.checkpoint import STAGES, read_checkpoint
+    from uniemo.stored_config import stored_config
 
     _, info = read_checkpoint(path, STAGES)
-    stored = (yaml.safe_load(info.config) or {}).get("data", {}) if info.config else {}
+    stored = stored_config(info, trust).get("data", {})
     training_alone = ("generated", "limit_train")
     values = {key: value for key, value in stored.get("init_args", {}).items() if key not in training_alone}
     if root is not None:
