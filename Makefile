@@ -35,9 +35,10 @@ test: $(INSTALLED) ## Run the tests, on up to four cores at once
 coverage: $(INSTALLED) ## Run the tests in one process and tell which lines they leave out
 	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered
 
-check: $(INSTALLED) ## Lint, formatting of imports, types
+check: $(INSTALLED) ## Lint, types, direction of imports
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 bench: $(INSTALLED) ## Measure speed beside the released procedure and the bare arithmetic (half an hour on two idle cores)
 	$(BIN)/python -m benchmarks.stage1 --json benchmarks/stage1.json

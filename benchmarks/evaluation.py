@@ -29,7 +29,6 @@ from PIL import Image
 from torch import Tensor
 
 from uniemo.data.images import load_images
-from uniemo.data.taxonomy import MIKELS_8
 from uniemo.metrics.classifier import EmotionClassifier
 from uniemo.metrics.clip_evaluation import clarity_outputs
 from uniemo.metrics.clip_networks import ClipNetwork, MiniatureNetwork
@@ -42,6 +41,7 @@ from uniemo.metrics.pairs import plan_evaluation
 from uniemo.metrics.protocols import STRICT
 from uniemo.metrics.sem_c import ZeroShotClarity
 from uniemo.metrics.suite import MetricSuite
+from uniemo.taxonomy import MIKELS_8
 from uniemo.vocabulary import Vocabulary
 
 BATCH = 32

@@ -13,9 +13,9 @@ from uniemo.baselines.fine_tune import FineTune
 from uniemo.baselines.linear_probe import LinearClassifier, LinearProbe
 from uniemo.baselines.towers import ImageTower, PromptedText, first_context
 from uniemo.baselines.zero_shot import TEMPLATES, ZeroShot, ZeroShotNetwork
-from uniemo.data.taxonomy import MIKELS_8
 from uniemo.models.clip import load_clip
 from uniemo.modules.optim import RateConfig
+from uniemo.taxonomy import MIKELS_8
 from uniemo.vocabulary import Vocabulary
 
 

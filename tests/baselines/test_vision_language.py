@@ -12,8 +12,8 @@ from uniemo import UniEmoError
 from uniemo.baselines.vision_language import QUESTION, QuestionModel, VisionLanguage, named
 from uniemo.checkpoint import read_checkpoint
 from uniemo.cli import main
-from uniemo.data.taxonomy import MIKELS_8
 from uniemo.data.transforms import denormalise
+from uniemo.taxonomy import MIKELS_8
 
 
 @pytest.fixture

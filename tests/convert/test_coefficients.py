@@ -12,9 +12,9 @@ import torch
 
 from uniemo.cli import main
 from uniemo.convert.coefficients import read_coefficients, write_coefficients
-from uniemo.data.taxonomy import MIKELS_8
 from uniemo.errors import UniEmoError
 from uniemo.models.attributes import tables_from_file
+from uniemo.taxonomy import MIKELS_8
 from uniemo.vocabulary import Vocabulary
 
 ROWS = {"dark forest": [0.125] * 8, "beach": [0.5, 0.5, 0, 0, 0, 0, 0, 0]}

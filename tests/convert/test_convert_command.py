@@ -12,9 +12,9 @@ from PIL import Image
 from uniemo.checkpoint import load_model, read_checkpoint
 from uniemo.cli import main
 from uniemo.configurations import CONFIGURATIONS as PACKAGED
-from uniemo.data.taxonomy import MIKELS_8
 from uniemo.models.encoder import EncoderConfig
 from uniemo.models.head import HeadConfig
+from uniemo.taxonomy import MIKELS_8
 
 
 def test_summary(best, tmp_path, capsys):

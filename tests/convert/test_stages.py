@@ -12,12 +12,12 @@ from convert.released_files import classifier_state, reference, released_state, 
 from uniemo.checkpoint import load_model, read_checkpoint
 from uniemo.cli import main
 from uniemo.convert.stages import convert_released
-from uniemo.data.taxonomy import MIKELS_8
 from uniemo.data.transforms import CLIP_MEAN, CLIP_STD
 from uniemo.errors import UniEmoError
 from uniemo.models.clip import load_clip
 from uniemo.models.encoder import EncoderConfig
 from uniemo.models.head import HeadConfig
+from uniemo.taxonomy import MIKELS_8
 
 TOKEN_WIDTH = 128  # of the miniature's text encoder
 

@@ -3,9 +3,9 @@ import shutil
 import pytest
 
 from uniemo.data import EmotionROI
-from uniemo.data.taxonomy import EMOTION_ROI_6
 from uniemo.errors import UniEmoError
 from uniemo.miniature.layouts import synthesize
+from uniemo.taxonomy import EMOTION_ROI_6
 
 LAYOUTS = ("emotionroi", "emotionroi-root-lists", "emotionroi-csv")
 

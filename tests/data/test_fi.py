@@ -7,9 +7,9 @@ import torch
 from PIL import Image
 
 from uniemo.data import FI, usable
-from uniemo.data.taxonomy import MIKELS_8
 from uniemo.errors import UniEmoError
 from uniemo.miniature.layouts import synthesize
+from uniemo.taxonomy import MIKELS_8
 
 
 @pytest.fixture(scope="module")

@@ -4,12 +4,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from uniemo.data.taxonomy import MIKELS_8
 from uniemo.metrics.feature_network import FeatureNetwork, NetworkInfo
 from uniemo.metrics.outputs import Output, emotion_output, protocol_outputs
 from uniemo.metrics.pairs import plan_evaluation
 from uniemo.metrics.protocols import EMOGEN, STRICT
 from uniemo.metrics.suite import MetricSuite
+from uniemo.taxonomy import MIKELS_8
 
 
 class SmallNetwork(FeatureNetwork):

@@ -9,7 +9,6 @@ from cleanfid.fid import frechet_distance as clean_fid
 from PIL import Image
 from small import SmallNetwork, evaluate, names_of, pictures
 
-from uniemo.data.taxonomy import MIKELS_8
 from uniemo.errors import UniEmoError
 from uniemo.metrics import EMOGEN, STRICT, MetricSuite, Protocol, plan_evaluation
 from uniemo.metrics.clip_networks import ClipNetwork
@@ -17,6 +16,7 @@ from uniemo.metrics.loading import read_batches
 from uniemo.metrics.networks import load_network
 from uniemo.metrics.outputs import protocol_outputs
 from uniemo.metrics.protocols import PROTOCOLS
+from uniemo.taxonomy import MIKELS_8
 
 COUNTS = (20, 26)
 

@@ -7,9 +7,9 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from uniemo.data.taxonomy import MIKELS_8
 from uniemo.errors import UniEmoError
 from uniemo.metrics.classifier import ClassifierOrigin, EmotionClassifier, EmotionHead, random_head
+from uniemo.taxonomy import MIKELS_8
 
 FEATURES = torch.randn(5, 16, generator=torch.Generator().manual_seed(0))
 

@@ -4,10 +4,10 @@ import importlib
 import pytest
 import torch
 
-from uniemo.data.taxonomy import MIKELS_8
 from uniemo.metrics import EmoA
 from uniemo.metrics.emo_a import emotion_scores, polarities
 from uniemo.metrics.pair_store import NotFiniteError
+from uniemo.taxonomy import MIKELS_8
 
 
 @pytest.mark.parametrize("name", ["fid", "lpips", "sem_d", "emo_a", "sem_c"])

@@ -6,10 +6,10 @@ import pytest
 import torch
 from small import SmallNetwork, evaluate, names_of, outputs_of, pictures, values
 
-from uniemo.data.taxonomy import MIKELS_8
 from uniemo.errors import UniEmoError
 from uniemo.metrics import EMOGEN, STRICT, FeatureStatistics, ImageMetric, MetricSuite, Protocol, plan_evaluation
 from uniemo.metrics.outputs import emotion_output, protocol_outputs
+from uniemo.taxonomy import MIKELS_8
 
 COUNTS = (12, 9, 15)
 SHORT = (Protocol("strict", pairs=20), EMOGEN)

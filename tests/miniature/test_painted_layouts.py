@@ -15,10 +15,10 @@ from datasets import Image as Picture
 from datasets import load_dataset, load_from_disk
 from PIL import Image, ImageOps
 
-from uniemo.data.taxonomy import EMOTION_ROI_6, MIKELS_8
 from uniemo.errors import UniEmoError
 from uniemo.miniature import samples
 from uniemo.miniature.layouts import FAULTS, LAYOUT_NAMES, possible_faults, synthesize, synthesize_with_faults
+from uniemo.taxonomy import EMOTION_ROI_6, MIKELS_8
 
 EXPORTS = ("emoset-parquet", "emoset-hf")
 ON_DISK = tuple(name for name in LAYOUT_NAMES if name not in EXPORTS)

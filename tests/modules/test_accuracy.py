@@ -1,9 +1,9 @@
 import pytest
 import torch
 
-from uniemo.data.taxonomy import EMOTION_ROI_6, MIKELS_8, POLARITY_2, label_map
 from uniemo.metrics.split import SplitMean
 from uniemo.modules.accuracy import SplitConfusion, accuracies, sum_classes
+from uniemo.taxonomy import EMOTION_ROI_6, MIKELS_8, POLARITY_2, label_map
 
 
 def test_repeated_samples_count_once():

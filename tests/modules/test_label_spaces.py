@@ -12,10 +12,10 @@ from uniemo import UniEmoError
 from uniemo.checkpoint import load_model, read_checkpoint
 from uniemo.cli import main
 from uniemo.data import FI, EmotionROI
-from uniemo.data.taxonomy import MIKELS_8
 from uniemo.models.encoder import EncoderConfig
 from uniemo.models.head import HeadConfig
 from uniemo.modules import UnderstandingModule
+from uniemo.taxonomy import MIKELS_8
 
 
 def best(stage="understanding"):

@@ -4,12 +4,12 @@ import pytest
 import torch
 
 from tests.tiny import VOCABULARY, tiny_clip
-from uniemo.data.taxonomy import EMOTION_ROI_6, MIKELS_8
 from uniemo.errors import UniEmoError
 from uniemo.models.encoder import EncoderConfig
 from uniemo.models.head import HeadConfig
 from uniemo.models.uniemo import UniEmoModel
 from uniemo.modules.transfer import check_names, kept_attributes, transfer
+from uniemo.taxonomy import EMOTION_ROI_6, MIKELS_8
 from uniemo.vocabulary import Vocabulary
 
 EIGHT = Vocabulary(MIKELS_8, VOCABULARY.scenes, VOCABULARY.objects)

@@ -17,7 +17,6 @@ import yaml
 from uniemo.checkpoint import make_config
 from uniemo.configurations import CONFIGURATIONS as PACKAGED
 from uniemo.data.batch import EmotionBatch
-from uniemo.data.taxonomy import MIKELS_8
 from uniemo.models.attributes import AttributeConfig
 from uniemo.models.diffusion import DiffusionConfig
 from uniemo.models.emotion_space import EmotionSpaceConfig
@@ -28,6 +27,7 @@ from uniemo.models.losses import ConditionLossConfig
 from uniemo.modules import JointModule, UnderstandingModule
 from uniemo.modules.losses import LossConfig
 from uniemo.modules.optim import OptimizerConfig, model_parameters, parameter_groups
+from uniemo.taxonomy import MIKELS_8
 from uniemo.vocabulary import Vocabulary
 
 VOCABULARY = Vocabulary(MIKELS_8, ("beach", "amusement_park", "graveyard"), ("balloon", "eagle", "skull"))

@@ -119,7 +119,7 @@ def _released(options: argparse.Namespace) -> str:
     from uniemo.convert.released import read_released
     from uniemo.convert.released_model import emotion_names
     from uniemo.convert.stages import convert_released, find_space
-    from uniemo.data.taxonomy import MIKELS_8
+    from uniemo.taxonomy import MIKELS_8
 
     names = _names(options)
     file = read_released(options.source)
@@ -146,7 +146,7 @@ def _released(options: argparse.Namespace) -> str:
 def _coefficients(options: argparse.Namespace) -> str:
     """Convert a table of coefficients."""
     from uniemo.convert.coefficients import read_coefficients, write_coefficients
-    from uniemo.data.taxonomy import MIKELS_8
+    from uniemo.taxonomy import MIKELS_8
 
     tables = read_coefficients(options.source, _names(options) or MIKELS_8)
     write_coefficients(options.output, tables)

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from uniemo.convert.pickles import check_complete, check_shapes, fill, read_torch, tensors
-from uniemo.data.taxonomy import MIKELS_8
 from uniemo.errors import UniEmoError
 from uniemo.models.clip import TextEncoder
 from uniemo.models.clip_shapes import CONTEXT, HEAD_WIDTH, TOKENIZER, VOCABULARY, ClipShape, build_shape
+from uniemo.taxonomy import MIKELS_8
 
 STAGE2_WEIGHTS = "VIT_query.pth"  # encoder and classifier in a folder of stage 2
 _WHAT = "released checkpoint"

@@ -11,7 +11,6 @@ import torch
 from uniemo.convert.coefficients import Rows
 from uniemo.convert.pickles import check_complete, check_shapes, fill
 from uniemo.convert.released import HEAD_NAMES, ReleasedFile, ReleasedSizes, encoder_names
-from uniemo.data.taxonomy import MIKELS_8
 from uniemo.errors import UniEmoError
 from uniemo.models.attributes import AttributeBank, AttributeConfig
 from uniemo.models.clip import RANDOM, take_apart
@@ -19,6 +18,7 @@ from uniemo.models.clip_shapes import TOKENIZER, build_shape
 from uniemo.models.encoder import EncoderConfig, ExpertQueryEncoder
 from uniemo.models.head import EmotionHead, HeadConfig
 from uniemo.models.uniemo import UniEmoModel
+from uniemo.taxonomy import MIKELS_8
 from uniemo.vocabulary import Vocabulary
 
 Pixels = Literal["clip", "imagenet", "half"]

@@ -18,8 +18,8 @@ from uniemo.data.files import child, subfolders, visible
 from uniemo.data.lists import SPLIT_WORDS, ImageList, Labels, read_csv, read_lines
 from uniemo.data.manifest import Layout, Split
 from uniemo.data.rows import Rows, plural
-from uniemo.data.taxonomy import EMOTION_ROI_6, MIKELS_8
 from uniemo.errors import UniEmoError
+from uniemo.taxonomy import EMOTION_ROI_6, MIKELS_8
 
 LABELS = Labels(EMOTION_ROI_6, {"happiness": "joy"})
 _OWN = set(EMOTION_ROI_6) - set(MIKELS_8)  # joy, surprise

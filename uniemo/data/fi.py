@@ -20,8 +20,8 @@ from uniemo.data.files import child, subfolders
 from uniemo.data.lists import ImageList, Labels, read_csv, read_text
 from uniemo.data.manifest import SPLITS, Layout, Split
 from uniemo.data.rows import Rows
-from uniemo.data.taxonomy import EMOTION_ROI_6, MIKELS_8
 from uniemo.errors import UniEmoError
+from uniemo.taxonomy import EMOTION_ROI_6, MIKELS_8
 
 LABELS = Labels(MIKELS_8)
 _OWN = set(MIKELS_8) - set(EMOTION_ROI_6)  # amusement, awe …: names that EmotionROI has not

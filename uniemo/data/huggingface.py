@@ -28,8 +28,8 @@ from uniemo.cache import get as cached
 from uniemo.data.lists import SPLIT_WORDS
 from uniemo.data.manifest import Split
 from uniemo.data.rows import Rows
-from uniemo.data.taxonomy import MIKELS_8
 from uniemo.errors import UniEmoError
+from uniemo.taxonomy import MIKELS_8
 
 _NESTED = ("attributes", "annotation", "annotations")
 _DAY_S = 86_400.0

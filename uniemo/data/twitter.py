@@ -23,8 +23,8 @@ from uniemo.data.files import child, images_below, is_image, subfolders, visible
 from uniemo.data.lists import ImageList, Labels, column_key, read_cells, read_csv, read_lines
 from uniemo.data.manifest import Layout, Problem
 from uniemo.data.rows import Rows, plural
-from uniemo.data.taxonomy import POLARITY_2
 from uniemo.errors import UniEmoError
+from uniemo.taxonomy import POLARITY_2
 
 # 1 is positive in the datasets' own files (EmoSet's two-class order is the other way round).
 LABELS = Labels(

@@ -14,10 +14,10 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from uniemo.cache import atomic_write
-from uniemo.data.taxonomy import MIKELS_8
 from uniemo.errors import UniEmoError
 from uniemo.metrics.feature_network import NetworkInfo
 from uniemo.metrics.network_weights import existing_file, load_weights, read_weights, weights_hash
+from uniemo.taxonomy import MIKELS_8
 
 _WHAT = "emotion classifier"
 _FORMAT = "uniemo emotion classifier 1"

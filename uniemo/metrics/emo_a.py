@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torchmetrics.functional.classification import multiclass_confusion_matrix
 
-from uniemo.data.taxonomy import EIGHT_TO_TWO
 from uniemo.metrics.base import ImageMetric
+from uniemo.taxonomy import EIGHT_TO_TWO
 
 
 def emotion_scores(probabilities: Tensor, emotion: Tensor, negative: Tensor | None = None) -> Tensor:

@@ -13,9 +13,9 @@ from uniemo.data.generated import INDEX_NAMES, intended_emotion, read_index
 from uniemo.data.layout import describe_folder, find_layout, layouts_of, read_manifest
 from uniemo.data.manifest import SPLITS, Layout
 from uniemo.data.splits import assign
-from uniemo.data.taxonomy import TAXONOMIES
 from uniemo.errors import UniEmoError
 from uniemo.miniature.paths import resolve
+from uniemo.taxonomy import TAXONOMIES
 
 Part = Literal["train", "val", "test", "all"]
 PARTS: tuple[Part, ...] = get_args(Part)

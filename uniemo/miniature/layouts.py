@@ -10,11 +10,11 @@ import numpy as np
 from tqdm import tqdm
 
 from uniemo.cache import atomic_write
-from uniemo.data.taxonomy import EIGHT_TO_SIX, EIGHT_TO_TWO, EMOTION_ROI_6, MIKELS_8
 from uniemo.errors import UniEmoError
 from uniemo.miniature import painted_emoset, painted_emotionroi, painted_fi, painted_twitter
 from uniemo.miniature.faults import FAULTS
 from uniemo.miniature.samples import Sample, Tree, assign_faults, plan
+from uniemo.taxonomy import EIGHT_TO_SIX, EIGHT_TO_TWO, EMOTION_ROI_6, MIKELS_8
 
 MIN_IMAGES = 24  # three of each of eight emotions, so that no class lacks in a split
 Write = Callable[[Tree, Sequence[Sample]], None]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from uniemo.data.taxonomy import EIGHT_TO_TWO
 from uniemo.miniature.samples import Sample, Tree
+from uniemo.taxonomy import EIGHT_TO_TWO
 
 _ANNOTATORS = 5
 _SHARES = ((5, 882 / 1269), (4, 1116 / 1269))  # of images on which at least so many annotators agree (DeepSent)

@@ -10,11 +10,12 @@ import open_clip
 import torch
 import torch.nn.functional as F
 from diffusers import StableDiffusionPipeline
+from open_clip.constants import OPENAI_DATASET_MEAN as CLIP_MEAN
+from open_clip.constants import OPENAI_DATASET_STD as CLIP_STD
 from PIL import Image
 from torch import Tensor
 
 from uniemo.cache import atomic_write
-from uniemo.data.transforms import CLIP_MEAN, CLIP_STD
 from uniemo.miniature.pretraining_set import SIZE, SMALL, paint_set
 from uniemo.miniature.small_networks import spelled
 from uniemo.miniature.table import OBJECTS, SCENES

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
+from open_clip.constants import OPENAI_DATASET_MEAN as CLIP_MEAN
+from open_clip.constants import OPENAI_DATASET_STD as CLIP_STD
 from safetensors.torch import load_file
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from uniemo.data.transforms import CLIP_MEAN, CLIP_STD
 from uniemo.miniature.pretraining_set import EMPTY, SIZE, SMALL
 from uniemo.miniature.table import EMOTIONS, OBJECTS, SCENES
 

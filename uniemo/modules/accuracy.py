@@ -13,8 +13,8 @@ from torchmetrics.functional.classification import multiclass_confusion_matrix
 from torchmetrics.utilities import dim_zero_cat
 
 from uniemo.data.batch import EmotionBatch
-from uniemo.data.taxonomy import LabelMap
 from uniemo.metrics.split import first_of_each
+from uniemo.taxonomy import LabelMap
 
 
 def accuracies(confusion: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -16,7 +16,6 @@ from torch.optim.lr_scheduler import LambdaLR
 from uniemo import __version__
 from uniemo.checkpoint import PREFIX, CheckpointInfo, check_stage, fingerprint, plain_config, read_checkpoint
 from uniemo.data.batch import EmotionBatch
-from uniemo.data.taxonomy import LabelMap, label_map
 from uniemo.distributed import average
 from uniemo.errors import UniEmoError
 from uniemo.models.attributes import Kind
@@ -25,6 +24,7 @@ from uniemo.modules.accuracy import AccuracyMetrics, print_label_map, print_once
 from uniemo.modules.optim import OptimizerConfig, RateConfig, Schedule
 from uniemo.modules.random import mixed_seed
 from uniemo.modules.transfer import check_names, check_sizes
+from uniemo.taxonomy import LabelMap, label_map
 from uniemo.vocabulary import Vocabulary
 
 if TYPE_CHECKING:

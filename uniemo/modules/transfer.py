@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from uniemo.checkpoint import CheckpointInfo
-from uniemo.data.taxonomy import LabelMap, label_map
 from uniemo.errors import UniEmoError
 from uniemo.models.clip_shapes import published_name
 from uniemo.models.state import TOWER
 from uniemo.modules.accuracy import sum_classes
+from uniemo.taxonomy import LabelMap, label_map
 from uniemo.vocabulary import Vocabulary
 
 if TYPE_CHECKING:

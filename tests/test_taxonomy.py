@@ -1,7 +1,7 @@
 import pytest
 
-from uniemo.data.taxonomy import EMOTION_ROI_6, MIKELS_8, POLARITY_2, label_map
 from uniemo.errors import UniEmoError
+from uniemo.taxonomy import EMOTION_ROI_6, MIKELS_8, POLARITY_2, label_map
 
 
 def names(source, target):
