@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from uniemo.data.check import check_tree
-from uniemo.data.check_images import Task, look_at, look_at_all
+from uniemo.data.check_files import Item, inspect, inspect_all
 from uniemo.data.check_report import ALL, KINDS, Finding, Report, number_of, sort_findings
 from uniemo.data.layout import layouts_of
 from uniemo.errors import UniEmoError
@@ -186,8 +186,8 @@ def test_pixels_are_decoded_not_only_headers(tree):
 
 def test_no_picture_and_no_file(tmp_path):
     (tmp_path / "text.jpg").write_text("<html>404</html>")
-    assert look_at(tmp_path, Task("text.jpg")).faults == (("unreadable", "no picture"),)
-    ((kind, _),) = look_at(tmp_path, Task("gone.jpg")).faults
+    assert inspect(Item("text.jpg"), tmp_path).faults == (("unreadable", "no picture"),)
+    ((kind, _),) = inspect(Item("gone.jpg"), tmp_path).faults
     assert kind == "unreadable"
 
 
@@ -225,18 +225,18 @@ def test_sixteen_bits_in_colour_and_transparency(tmp_path):
     header = struct.pack(">IIBBBBB", 8, 8, 16, 2, 0, 0, 0)
     body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
     (tmp_path / "deep.png").write_bytes(b"\x89PNG\r\n\x1a\n" + body)
-    assert look_at(tmp_path, Task("deep.png")).traits == ("sixteen_bit",)
+    assert inspect(Item("deep.png"), tmp_path).faults == (("sixteen_bit", ""),)
     Image.new("RGBA", (8, 8), (1, 2, 3, 4)).save(tmp_path / "clear.png")
-    assert look_at(tmp_path, Task("clear.png")).traits == ("transparent",)
+    assert inspect(Item("clear.png"), tmp_path).faults == (("transparent", ""),)
 
 
 def test_facts_come_in_order_from_many_processes(tmp_path):
     for number in range(50):
         Image.new("RGB", (16 + number, 16)).save(tmp_path / f"{number}.png")
-    tasks = [Task(f"{number}.png") for number in range(50)]
-    facts = list(look_at_all(tmp_path, tasks, workers=3))
+    items = [Item(f"{number}.png") for number in range(50)]
+    facts = list(inspect_all(tmp_path, items, workers=3))
     assert [each.size[0] for each in facts] == [16 + number for number in range(50)]
-    assert facts == list(look_at_all(tmp_path, tasks, workers=1))
+    assert facts == list(inspect_all(tmp_path, items, workers=1))
 
 
 # Lists, annotations, masks.

@@ -1,11 +1,12 @@
-"""Everything that can be wrong with a dataset on disk, found in one pass over its files.
+"""Everything that can be wrong with a dataset on disk, found in one pass over its files (``uniemo data check``).
 
 The lists are read as training reads them; then every image is read once, by all cores: hashed and decoded to the last
-pixel. What is kept of an image is a few hundred bytes, never its pixels.
+pixel. A few hundred bytes are kept for each image, never its pixels.
 """
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -13,16 +14,9 @@ from pathlib import Path
 from tqdm import tqdm
 
 import uniemo.data
-from uniemo.data.check_images import Facts, Task, look_at_all
-from uniemo.data.check_lists import (
-    Item,
-    attribute_names,
-    items_of,
-    list_findings,
-    odd_names_only,
-    unknown_attributes,
-)
-from uniemo.data.check_report import ALL, Finding, Report, count_by, number_of, sort_findings
+from uniemo.data.check_files import Facts, Item, attribute_names, inspect_all
+from uniemo.data.check_lists import list_findings
+from uniemo.data.check_report import ALL, Finding, Report, number_of, sort_findings
 from uniemo.data.layout import find_layout, layouts_of, read_manifest
 from uniemo.data.manifest import SPLITS, Layout, Manifest
 from uniemo.data.splits import read_split
@@ -43,14 +37,14 @@ def check_tree(
     workers: int | None = None,
     progress: bool = True,
 ) -> Report:
-    """Look at every file of a dataset.
+    """Read every file of a dataset and report what is wrong.
 
     Args:
         root: its folder.
         layout: name of the layout; None recognises it.
         dataset: name of the dataset, to recognise among its layouts only.
-        agreement: Twitter I: look at this list only; None looks at all of them, or at that of a split file.
-        split_file: JSON file of ``uniemo data split`` or of a run, whose splits are looked at instead of the tree's.
+        agreement: Twitter I: check this list only; None checks all of them, or that of a split file.
+        split_file: JSON file of ``uniemo data split`` or of a run, whose splits are checked instead of the tree's.
         workers: processes; None takes one for each core. The report does not depend on it.
         progress: show a bar.
 
@@ -61,29 +55,29 @@ def check_tree(
     if not folder.is_dir():
         raise UniEmoError(f"ROOT must be an existing folder; got {root}: correct the path")
     found, place = find_layout(folder, layouts_of(dataset), layout)
-    listings = _read(found, place, agreement, split_file is not None)
-    first = next(iter(listings.values()))
+    manifests = _read(found, place, agreement, split_file is not None)
+    first = next(iter(manifests.values()))
     base = first.root  # of an export the folder that it was unpacked to
-    split_of: dict[str, str] = {item.image: item.split for item in items_of(first) if item.split is not None}
+    by_list = {name: _items(manifest) for name, manifest in manifests.items()}
+    items = sorted({item.image: item for part in by_list.values() for item in part}.values(), key=lambda i: i.image)
+    if not items and not any(manifest.info.problems for manifest in manifests.values()):
+        raise UniEmoError(f"ROOT must hold images; the lists in {base} name none: correct the path")
+    split_of = {item.image: item.split for item in next(iter(by_list.values())) if item.split is not None}
     source = "tree" if split_of else "folds" if first.info.folds else "none"
     if split_file is not None:
         codes = read_split(split_file, first, with_copies=True).split.tolist()
         split_of = {name: SPLITS[code] for name, code in zip(first.names(), codes, strict=True) if code >= 0}
         source = "split file"
-    items = sorted({item.image: item for part in listings.values() for item in items_of(part)}.values(), key=_by_image)
-    if not items and not any(part.info.problems for part in listings.values()):
-        raise UniEmoError(f"ROOT must hold images; the lists in {base} name none: correct the path")
-    tasks = [Task(item.image, item.mask, item.annotation) for item in items]
-    bar = tqdm(look_at_all(base, tasks, workers), total=len(tasks), desc="checking", unit="image", disable=not progress)
-    known = attribute_names(base / "info.json")
-    facts = [odd_names_only(each, item, known) for item, each in zip(items, bar, strict=True)]
 
-    counts, published = _counts(found.dataset, listings, split_of)
+    passes = inspect_all(base, items, attribute_names(base / "info.json"), workers)
+    facts = list(tqdm(passes, total=len(items), desc="checking", unit="image", disable=not progress))
+    decoded = [each for each in facts if each.pixels]
+    folds = {name: _folds(manifest) for name, manifest in manifests.items() if manifest.info.folds}
+    counts, published = _counts(found.dataset, first.vocabulary.emotions, by_list, split_of)
     findings = [
-        *list_findings(tuple(listings.values())),
+        *list_findings(list(manifests.values()), items),
         *_file_findings(items, facts),
-        *unknown_attributes(items, facts),
-        *_same_pictures(listings, items, facts, split_of),
+        *_same_pictures(items, facts, split_of, {name: (fold, by_list[name]) for name, fold in folds.items()}),
         *_count_findings(counts, published),
     ]
     return Report(
@@ -93,27 +87,22 @@ def check_tree(
         emotions=first.vocabulary.emotions,
         splits=source,
         counts=counts,
-        folds={name: tuple(map(len, _folds(part))) for name, part in listings.items() if part.info.folds},
+        folds={name: tuple(map(len, tests)) for name, tests in folds.items()},
         published=published,
         images=len(items),
         bytes=sum(each.bytes for each in facts),
-        formats=count_by([each.format for each in facts if each.pixels]),
-        sizes=_extremes([each.size for each in facts if each.pixels]),
+        formats=dict(sorted(Counter(each.format for each in decoded).items())),
+        sizes={
+            f"{word}_{side}": extreme(each.size[axis] for each in decoded)
+            for axis, side in enumerate(("width", "height"))
+            for word, extreme in (("min", min), ("max", max))
+            if decoded
+        },
         findings=sort_findings(findings),
     )
 
 
-def _by_image(item: Item) -> str:
-    return item.image
-
-
-def _folds(manifest: Manifest) -> list[set[str]]:
-    """Return the images that each given fold tests on."""
-    tests: list[set[str]] = [set() for _ in range(manifest.info.folds)]
-    for name, folds in zip(manifest.names(), manifest.column("folds").to_pylist(), strict=True):
-        for fold in folds:
-            tests[fold - 1].add(name)
-    return tests
+# Lists.
 
 
 def _read(layout: Layout, root: Path, agreement: str | None, single: bool) -> dict[str, Manifest]:
@@ -132,109 +121,56 @@ def _read(layout: Layout, root: Path, agreement: str | None, single: bool) -> di
         return {"": read()}
     if agreement is not None or single:
         return {agreement or "five": read(agreement=agreement or "five")}
-    listings, errors = {}, []
+    manifests, errors = {}, []
     for name in uniemo.data.TwitterI.published:
         try:
-            listings[name] = read(agreement=name)
+            manifests[name] = read(agreement=name)
         except UniEmoError as error:  # a tree may have some of the lists only
             errors.append(error)
-    if not listings:
+    if not manifests:
         raise errors[-1]
-    return listings
+    return manifests
 
 
-def _extremes(sizes: Sequence[tuple[int, int]]) -> dict[str, int]:
-    """Return smallest and largest width and height."""
-    if not sizes:
-        return {}
-    widths, heights = zip(*sizes, strict=True)
-    return {
-        "min_width": min(widths),
-        "max_width": max(widths),
-        "min_height": min(heights),
-        "max_height": max(heights),
-    }
+def _items(manifest: Manifest) -> list[Item]:
+    """Return the images of a manifest, and those whose annotation alone is at fault."""
+    annotations, masks = (
+        [None if path is None else os.fsdecode(path) for path in manifest.column(name).to_pylist()]
+        for name in ("annotation", "mask")
+    )
+    splits = [None if code < 0 else SPLITS[code] for code in manifest.split.tolist()]
+    items = list(map(Item, manifest.names(), manifest.emotions(), splits, annotations, masks))
+    problems = [problem for problem in manifest.info.problems if problem.emotion is not None]
+    return items + [Item(each.image, each.emotion, each.split, each.annotation) for each in problems]
+
+
+def _folds(manifest: Manifest) -> list[set[str]]:
+    """Return the images that each given fold tests on."""
+    tests: list[set[str]] = [set() for _ in range(manifest.info.folds)]
+    for name, folds in zip(manifest.names(), manifest.column("folds").to_pylist(), strict=True):
+        for fold in folds:
+            tests[fold - 1].add(name)
+    return tests
+
+
+# Counts.
 
 
 def _counts(
-    dataset: str, listings: Mapping[str, Manifest], split_of: Mapping[str, str]
+    dataset: str, emotions: Sequence[str], by_list: Mapping[str, Sequence[Item]], split_of: Mapping[str, str]
 ) -> tuple[dict[str, dict[str, int]], dict[str, dict[str, int]]]:
     """Return images by split, or agreement, and emotion; and the published ones likewise."""
     published = {split: dict(numbers) for split, numbers in getattr(uniemo.data, dataset).published.items()}
-    if "" not in listings:
-        counts = {name: _by_emotion(listing, items_of(listing)) for name, listing in listings.items()}
-        return counts, {name: published[name] for name in listings}
-    listing = listings[""]
-    items = items_of(listing)
-    parts = {split: [item for item in items if split_of.get(item.image, ALL) == split] for split in (*SPLITS, ALL)}
-    return {split: _by_emotion(listing, part) for split, part in parts.items() if part}, published
-
-
-def _by_emotion(listing: Manifest, items: Sequence[Item]) -> dict[str, int]:
-    """Return the number of images of each emotion."""
-    number = Counter(item.emotion for item in items)
-    return {emotion: number[emotion] for emotion in listing.vocabulary.emotions}
-
-
-def _file_findings(items: Sequence[Item], facts: Sequence[Facts]) -> Iterator[Finding]:
-    """Yield what single files have."""
-    with_masks = any(item.mask is not None for item in items)
-    for item, found in zip(items, facts, strict=True):
-        for kind, detail in found.faults:
-            yield Finding(kind, (item.image,), detail)
-        for kind in found.traits:
-            yield Finding(kind, (item.image,))
-        if with_masks and item.mask is None:
-            yield Finding("missing_mask", (item.image,))
-        for kind, name in found.attributes:
-            if kind != "emotion":
-                continue
-            same = name.strip().lower() == item.emotion
-            detail = f"{item.annotation}: {name!r}" + ("" if same else f", the list says {item.emotion!r}")
-            yield Finding("label_case" if same else "other_label", (item.image,), detail)
-
-
-def _same_pictures(
-    listings: Mapping[str, Manifest], items: Sequence[Item], facts: Sequence[Facts], split_of: Mapping[str, str]
-) -> Iterator[Finding]:
-    """Yield groups of images with the same pixels, by what that does."""
-    groups: dict[str, list[int]] = {}
-    for position, found in enumerate(facts):
-        if found.pixels:
-            groups.setdefault(found.pixels, []).append(position)
-    for positions in groups.values():
-        if len(positions) == 1:
-            continue
-        files = tuple(items[position].image for position in positions)
-        emotions = sorted({items[position].emotion for position in positions})
-        splits = sorted({split_of[file] for file in files if file in split_of}, key=SPLITS.index)
-        folds = _crossed_folds(listings, files)
-        identical = len({facts[position].content for position in positions}) == 1
-        same = "identical files" if identical else "same pixels, other bytes"
-        about = {"identical": identical, "emotions": emotions, "splits": splits, "folds": folds}
-        kinds = []
-        if len(splits) > 1:
-            kinds.append(("leak", f"{same} in {', '.join(splits)}"))
-        elif folds:
-            kinds.append(("leak", f"{same} in test and train of fold {', '.join(folds)}"))
-        if len(files) >= _PLACEHOLDER_COPIES:
-            kinds.append(("placeholder", f"{len(files)} {same} in {', '.join(emotions)}"))
-        elif len(emotions) > 1:
-            kinds.append(("contradiction", f"{same} in {', '.join(emotions)}"))
-        for kind, detail in kinds or [("duplicate", same)]:
-            yield Finding(kind, files, detail, about)
-
-
-def _crossed_folds(listings: Mapping[str, Manifest], files: Sequence[str]) -> list[str]:
-    """Return the given folds that test on some of the files and train on others."""
-    crossed = []
-    for name, listing in listings.items():
-        if listing.info.folds:
-            used = set(listing.names()).intersection(files)
-            for number, fold in enumerate(_folds(listing), 1):
-                if 0 < len(fold & used) < len(used):
-                    crossed.append(f"{number} ({name} agree)" if name else str(number))
-    return crossed
+    parts: dict[str, list[Item]] = {}
+    if "" in by_list:
+        for item in by_list[""]:
+            parts.setdefault(split_of.get(item.image, ALL), []).append(item)
+        parts = {split: parts[split] for split in (*SPLITS, ALL) if split in parts}
+    else:
+        parts = {name: list(items) for name, items in by_list.items()}
+        published = {name: published[name] for name in by_list}
+    numbers = {name: Counter(item.emotion for item in items) for name, items in parts.items()}
+    return {name: {emotion: number[emotion] for emotion in emotions} for name, number in numbers.items()}, published
 
 
 def _count_findings(
@@ -253,3 +189,71 @@ def _count_findings(
             if there is not None and there != wanted:
                 facts = {"split": split, "emotion": emotion, "images": there, "published": wanted}
                 yield Finding("counts", (), f"{split}, {emotion}: {there:,} images, published {wanted:,}", facts)
+
+
+# Images.
+
+
+def _file_findings(items: Sequence[Item], facts: Sequence[Facts]) -> Iterator[Finding]:
+    """Yield the faults of single files, and the attribute names that ``info.json`` lacks, each with its images."""
+    with_masks = any(item.mask is not None for item in items)
+    unknown: dict[tuple[str, str], list[str]] = {}
+    for item, found in zip(items, facts, strict=True):
+        for kind, detail in found.faults:
+            yield Finding(kind, (item.image,), detail)
+        if with_masks and item.mask is None and not any("annotation" in kind for kind, _ in found.faults):
+            yield Finding("missing_mask", (item.image,))
+        for pair in found.unknown:
+            unknown.setdefault(pair, []).append(item.image)
+    for (kind, name), files in unknown.items():
+        yield Finding("unknown_attribute", tuple(files), f"{kind} {name!r}", {"attribute": kind, "name": name})
+
+
+def _same_pictures(
+    items: Sequence[Item],
+    facts: Sequence[Facts],
+    split_of: Mapping[str, str],
+    folds: Mapping[str, tuple[list[set[str]], Sequence[Item]]],
+) -> Iterator[Finding]:
+    """Yield groups of images with the same pixels, by what that does to training.
+
+    Args:
+        items: all images.
+        facts: of each.
+        split_of: their splits.
+        folds: by list, the images that each given fold tests on, and all that the list names.
+    """
+    groups: dict[str, list[int]] = {}
+    for position, found in enumerate(facts):
+        if found.pixels:
+            groups.setdefault(found.pixels, []).append(position)
+    for positions in (group for group in groups.values() if len(group) > 1):
+        files = tuple(items[position].image for position in positions)
+        emotions = sorted({items[position].emotion for position in positions})
+        splits = sorted({split_of[file] for file in files if file in split_of}, key=SPLITS.index)
+        crossed = _crossed_folds(folds, set(files))
+        identical = len({facts[position].content for position in positions}) == 1
+        same = "identical files" if identical else "same pixels, other bytes"
+        about = {"identical": identical, "emotions": emotions, "splits": splits, "folds": crossed}
+        kinds = []
+        if len(splits) > 1:
+            kinds.append(("leak", f"{same} in {', '.join(splits)}"))
+        elif crossed:
+            kinds.append(("leak", f"{same} in test and train of fold {', '.join(crossed)}"))
+        if len(files) >= _PLACEHOLDER_COPIES:
+            kinds.append(("placeholder", f"{len(files)} {same} in {', '.join(emotions)}"))
+        elif len(emotions) > 1:
+            kinds.append(("contradiction", f"{same} in {', '.join(emotions)}"))
+        for kind, detail in kinds or [("duplicate", same)]:
+            yield Finding(kind, files, detail, about)
+
+
+def _crossed_folds(folds: Mapping[str, tuple[list[set[str]], Sequence[Item]]], files: set[str]) -> list[str]:
+    """Return the given folds that test on some of the files and train on others."""
+    crossed = []
+    for name, (tests, listed) in folds.items():
+        used = {item.image for item in listed} & files
+        for number, fold in enumerate(tests, 1):
+            if 0 < len(fold & used) < len(used):
+                crossed.append(f"{number} ({name} agree)" if name else str(number))
+    return crossed

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import platform
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,7 +21,7 @@ ALL = "all"  # stands where a tree gives no split
 Level = Literal["stops", "spoils", "note"]
 _HEADINGS: dict[Level, str] = {
     "stops": "would stop training",
-    "spoils": "would spoil training or its figures",
+    "spoils": "would spoil training or its metrics",
     "note": "worth knowing, harmless",
 }
 _SHOWN = 3  # files of each finding on screen
@@ -141,7 +140,7 @@ class Report:
 
     @property
     def serious(self) -> tuple[str, ...]:
-        """The kinds found that would stop or spoil training."""
+        """Kinds found that would stop or spoil training."""
         return tuple(kind for kind in self.kinds() if KINDS[kind].level != "note")
 
     @property
@@ -151,32 +150,17 @@ class Report:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, every finding with its files."""
+        names = ("dataset", "layout", "emotions", "splits", "images", "bytes", "counts", "folds", "published")
         return {
             "report": "uniemo data check",
             "format": FORMAT,
             "versions": {"uniemo": __version__, "pillow": pillow_version, "python": platform.python_version()},
             "root": str(self.root),
-            "dataset": self.dataset,
-            "layout": self.layout,
-            "emotions": list(self.emotions),
-            "splits": self.splits,
-            "images": self.images,
-            "bytes": self.bytes,
-            "counts": {split: dict(by_emotion) for split, by_emotion in self.counts.items()},
-            "folds": {name: list(sizes) for name, sizes in self.folds.items()},
-            "published": {split: dict(by_emotion) for split, by_emotion in self.published.items()},
-            "formats": dict(self.formats),
-            "sizes": dict(self.sizes),
+            **{name: getattr(self, name) for name in (*names, "formats", "sizes")},
             "clean": not self.serious,
             "serious": list(self.serious),
             "findings": {
-                kind: {
-                    "level": KINDS[kind].level,
-                    "title": KINDS[kind].title,
-                    "advice": KINDS[kind].advice,
-                    "count": len(found),
-                    "found": [finding.to_dict() for finding in found],
-                }
+                kind: {**asdict(KINDS[kind]), "count": len(found), "found": [finding.to_dict() for finding in found]}
                 for kind, found in self.kinds().items()
             },
         }
@@ -275,8 +259,3 @@ def sort_findings(findings: Sequence[Finding]) -> tuple[Finding, ...]:
     """Return findings worst first, then by files and words, so that no order of work shows."""
     rank = {kind: position for position, kind in enumerate(KINDS)}
     return tuple(sorted(findings, key=lambda finding: (rank[finding.kind], finding.files, finding.detail)))
-
-
-def count_by(names: Sequence[str]) -> dict[str, int]:
-    """Count names, in alphabetical order."""
-    return dict(sorted(Counter(names).items()))
