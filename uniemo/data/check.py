@@ -17,6 +17,7 @@ import uniemo.data
 from uniemo.data.check_files import Facts, Item, attribute_names, inspect_all
 from uniemo.data.check_lists import list_findings
 from uniemo.data.check_report import ALL, Finding, Report, number_of, sort_findings
+from uniemo.data.emoset import find_mask
 from uniemo.data.layout import find_layout, layouts_of, read_manifest
 from uniemo.data.manifest import SPLITS, Layout, Manifest
 from uniemo.data.splits import read_split
@@ -140,8 +141,11 @@ def _items(manifest: Manifest) -> list[Item]:
     )
     splits = [None if code < 0 else SPLITS[code] for code in manifest.split.tolist()]
     items = list(map(Item, manifest.names(), manifest.emotions(), splits, annotations, masks))
-    problems = [problem for problem in manifest.info.problems if problem.emotion is not None]
-    return items + [Item(each.image, each.emotion, each.split, each.annotation) for each in problems]
+    for problem in manifest.info.problems:
+        if problem.emotion is not None:
+            mask = find_mask(manifest.root, problem.image) if manifest.has_masks() else None
+            items.append(Item(problem.image, problem.emotion, problem.split, problem.annotation, mask))
+    return items
 
 
 def _folds(manifest: Manifest) -> list[set[str]]:
@@ -201,7 +205,7 @@ def _file_findings(items: Sequence[Item], facts: Sequence[Facts]) -> Iterator[Fi
     for item, found in zip(items, facts, strict=True):
         for kind, detail in found.faults:
             yield Finding(kind, (item.image,), detail)
-        if with_masks and item.mask is None and not any("annotation" in kind for kind, _ in found.faults):
+        if with_masks and item.mask is None:
             yield Finding("missing_mask", (item.image,))
         for pair in found.unknown:
             unknown.setdefault(pair, []).append(item.image)
