@@ -1,6 +1,5 @@
 import json
 import multiprocessing
-import pickle
 import shutil
 import threading
 
@@ -125,7 +124,6 @@ def test_view_names():
 def test_samples_hold_the_posterior_of_the_view_that_they_would_show(emoset_root):
     vae = Vae()
     data, plain = module(emoset_root, vae=vae), module(emoset_root, cached=False)
-    flipped = []
     for epoch in range(2):
         for batch, shown in zip(epoch_of(data, epoch), epoch_of(plain, epoch), strict=True):
             assert torch.equal(batch.images, shown.images)
@@ -136,20 +134,8 @@ def test_samples_hold_the_posterior_of_the_view_that_they_would_show(emoset_root
             torch.testing.assert_close(batch.latents, vae.posterior(shown.targets), rtol=1e-3, atol=1e-4)
             mirrored = vae.posterior(shown.targets.flip(-1))
             assert (batch.latents - mirrored).abs().amax(dim=(1, 2, 3, 4)).min() > 0.01  # the flip is the right one
-            flipped.append(shown.targets)
-    first, second = (torch.cat(flipped[part])[:8] for part in (slice(0, 4), slice(4, 8)))
-    assert not torch.equal(first, second)
     moved = batch.to("meta")
     assert moved.latents.device.type == "meta"
-
-
-def test_both_flips_of_one_image_are_used(emoset_root):
-    data = module(emoset_root)
-    data.train_dataloader()
-    dataset = data.train_dataset()
-    data._latents.precompute(dataset.parts())
-    seen = torch.stack([dataset.sample(0, epoch).latents for epoch in range(20)])
-    assert len(torch.unique(seen, dim=0)) == 2
 
 
 def test_workers_give_the_same(emoset_root):
@@ -279,12 +265,6 @@ def test_damage_during_a_run_is_noticed_and_healed(emoset_root, tmp_path, worker
     assert gone <= vae.count < 32  # a broken file was removed when it was met; a worker may still have met some
 
 
-def test_errors_travel_between_processes():
-    error = LatentsGoneError("a/b.npy")
-    assert "a/b.npy is gone or damaged" in str(error)
-    assert str(pickle.loads(pickle.dumps(error))) == str(error)
-
-
 def test_small_sets_are_kept_in_memory(emoset_root, tmp_path):
     data = module(emoset_root)
     data.train_dataloader()
@@ -398,19 +378,13 @@ def test_unreadable_images(tree):
         epoch_of(module(tree, check=False))
     vae = Vae()
     data = module(tree, vae=vae, check=False, on_error="skip")
+    missing = next(other for other in data.records("train").names() if other != name)
+    (tree / missing).unlink()
     with pytest.warns(UserWarning, match="left out"):
         batches = epoch_of(data)
-    assert vae.count == 31
-    assert sum(map(len, batches)) == 31
-    assert [file for file, _ in data.skipped.files()] == [str(tree / name)]
-
-
-def test_missing_images(tree):
-    data = module(tree, check=False, on_error="skip")
-    records = data.records("train")
-    (tree / records.names()[2]).unlink()
-    with pytest.warns(UserWarning, match="left out"):
-        assert sum(map(len, epoch_of(data))) == 31
+    assert vae.count == 30
+    assert sum(map(len, batches)) == 30
+    assert {file for file, _ in data.skipped.files()} == {str(tree / name), str(tree / missing)}
 
 
 def test_no_room(emoset_root, monkeypatch, tmp_path):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from uniemo.cli.parsing import Parser, check_new_file, positive
 
-_DESCRIPTION = """Look at every file of a dataset, once, and say what is wrong with it.
+_DESCRIPTION = """Read every file of a dataset, once, and report what is wrong with it.
 
 Reads the lists as training does and decodes every image: unreadable, truncated and empty files, placeholders, the same
 picture twice, across splits or under two emotions, missing images, masks and annotations, names outside the vocabulary,
@@ -24,8 +24,8 @@ examples:
 """
 
 
-def run(words: list[str]) -> int:
-    """Check a dataset; ``words`` are those behind "data check"."""
+def run(args: list[str]) -> int:
+    """Check a dataset; ``args`` are those after "data check"."""
     parser = Parser("uniemo data check", _DESCRIPTION, _EXAMPLES)
     parser.add_argument("root", metavar="ROOT", help="folder of the dataset")
     parser.add_argument("--layout", help="take this layout without looking (recognised when left out)")
@@ -38,25 +38,19 @@ def run(words: list[str]) -> int:
     parser.add_argument(
         "--split-file", "--split_file", type=Path, metavar="FILE", help="look for leaks across the splits of this file"
     )
-    options = parser.parse_args(words)
-    if options.output is not None:
-        check_new_file(options.output, "--output")
+    options = vars(parser.parse_args(args))
+    output = options.pop("output")
+    if output is not None:
+        check_new_file(output, "--output")
 
     from uniemo.data.check import check_tree
 
-    report = check_tree(
-        options.root,
-        layout=options.layout,
-        dataset=options.dataset,
-        agreement=options.agreement,
-        split_file=options.split_file,
-        workers=options.workers,
-    )
-    if options.output is not None:
-        report.write(options.output)
+    report = check_tree(**options)
+    if output is not None:
+        report.write(output)
     print(report.summary())
-    if options.output is not None:
-        print(f"report in {options.output}")
+    if output is not None:
+        print(f"report in {output}")
     elif report.findings:
         print("--output report.json writes every finding with its files")
     return report.exit_code

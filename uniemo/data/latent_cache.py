@@ -1,15 +1,14 @@
 """The VAE's posteriors of training images, computed once and kept on disk (``data.cached_latents``).
 
-With one crop for each image, the central square, an image has two views in training: as it is and mirrored. The VAE is
-frozen, so its posterior of both is computed once and kept in the cache folder under the hash of the image's content:
-128 KiB for an image of Stable Diffusion 1.5 at 512 pixels. Every run with that image and that VAE uses it.
+With one crop for each image, the central square, an image has two views in training: as it is and mirrored. The frozen
+VAE's posterior of both is kept in the cache folder under the hash of the image's content, for every run that uses them.
 
 ::
 
     <cache>/latents/<VAE>-<view>/<first two hex digits>/<hash>.npz    float16 (2, 2, C, h, w), with a CRC-32
 
 The first axis is as it is and mirrored, the second mean and standard deviation, unscaled. Training samples from them as
-it does without the cache, so that losses agree to float16's rounding.
+it does without the cache; losses agree to float16's rounding.
 """
 
 from __future__ import annotations
@@ -210,10 +209,7 @@ class LatentCache:
 
     def _is_there(self, file: Path) -> bool:
         """Return whether a file of the right size is there."""
-        try:
-            return os.stat(file).st_size == self.file_size
-        except OSError:
-            return False
+        return file.is_file() and file.stat().st_size == self.file_size
 
     def _announce(self, count: int, missing: int) -> None:
         """Print what will be done.
@@ -265,8 +261,7 @@ class LatentCache:
 
 def _views(todo: list[_Todo]) -> tuple[int, list[Path], Tensor | None]:
     """Return how many images there are, and files and VAE's views (B, 3, D, D) of those that can be read."""
-    targets = [(file, part.target(row)) for file, part, row in todo]
-    readable = [(file, target) for file, target in targets if target is not None]
+    readable = [(file, target) for file, part, row in todo if (target := part.target(row)) is not None]
     views = torch.stack([target for _, target in readable]) if readable else None
     return len(todo), [file for file, _ in readable], views
 
