@@ -24,8 +24,8 @@ _EXAMPLES = """examples:
 _ALL = "all"
 
 
-def run(words: list[str]) -> int:
-    """Report; ``words`` begin with the command."""
+def run(args: list[str]) -> int:
+    """Report; ``args`` begin with the command."""
     parser = Parser("uniemo report", _DESCRIPTION, _EXAMPLES)
     parser.add_argument(
         "target", metavar="RUN_OR_STUDY", help="folder of a run or of runs; a study such as table4; all"
@@ -35,7 +35,7 @@ def run(words: list[str]) -> int:
     parser.add_argument("--scale", choices=("miniature", "paper"), default="miniature", help="of a study (miniature)")
     parser.add_argument("--data", type=Path, help="of a study at paper scale: the folder that it was run with")
     parser.add_argument("--quick", action="store_true", help="a study's results of uniemo reproduce --quick")
-    options = parser.parse_args(words[1:])
+    options = parser.parse_args(args[1:])
     folder = Path(options.target).expanduser()
     if options.output is not None:
         _check_output(options.output)

@@ -64,9 +64,9 @@ def _parser() -> Parser:
     return parser
 
 
-def run(words: list[str]) -> int:
-    """Reproduce; ``words`` begin with the command. Returns 1 when a cell has failed."""
-    options = _parser().parse_args(words[1:])
+def run(args: list[str]) -> int:
+    """Reproduce; ``args`` begin with the command. Returns 1 when a cell has failed."""
+    options = _parser().parse_args(args[1:])
 
     from uniemo.studies.cells import Setting, cells_of
     from uniemo.studies.work import WorkFolder

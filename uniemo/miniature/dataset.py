@@ -57,7 +57,7 @@ def sample_labels(n: int, rng: np.random.Generator) -> list[Label]:
     Label ``i`` has emotion ``i % 8``; its (scene, object) comes from P(scene, object | emotion). As all emotions are
     equally likely under the table, this is the joint distribution for which ``table.best_accuracy()`` holds. Brightness
     and colorfulness follow a second emotion, sampled independently from the same (scene, object): they look cheerful or
-    gloomy as the cell does, but tell nothing about the label beyond what scene and object tell.
+    gloomy as the cell does, but carry no information on the label beyond that of scene and object.
     """
     table = emotion_table()
     joint = (table * cell_weights()[..., None]).reshape(-1, len(EMOTIONS))  # (S·O, 8)

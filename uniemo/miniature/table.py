@@ -1,7 +1,7 @@
 """The miniature's emotion table: P(emotion | scene, object), known exactly.
 
 Eight scenes fall into four moods and sixteen objects into eight roles; the emotion follows from (mood, role), with one
-natural exception. Neither the scene nor the object tells the emotion alone, and adding up their evidence does not
+natural exception. Neither the scene nor the object determines the emotion alone, and adding up their evidence does not
 either: flowers are a comfort on the beach where an eagle is awesome, and awesome on a battlefield where a rainbow is a
 comfort. Such crossings, two roles that swap their emotions between two moods, are what no sum of the two can express.
 
@@ -141,7 +141,7 @@ def cell_weights() -> NDArray[np.float64]:
 
 
 def best_accuracy(weights: NDArray[np.float64] | None = None) -> float:
-    """Expected accuracy of the best reader of scene and object together.
+    """Expected accuracy of the best classifier of scene and object together.
 
     With the default weights this is the exact limit for the tree that ``synthesize_emoset`` writes: its classes are
     balanced, and so are these weights, so both describe one joint distribution P(scene, object, emotion).
@@ -153,19 +153,19 @@ def best_accuracy(weights: NDArray[np.float64] | None = None) -> float:
 
 
 def scene_only_accuracy(weights: NDArray[np.float64] | None = None) -> float:
-    """Expected accuracy of the best reader of the scene alone; ``weights`` as in `best_accuracy`."""
+    """Expected accuracy of the best classifier of the scene alone; ``weights`` as in `best_accuracy`."""
     return float(_joint(weights).sum(axis=1).max(axis=1).sum())
 
 
 def object_only_accuracy(weights: NDArray[np.float64] | None = None) -> float:
-    """Expected accuracy of the best reader of the object alone; ``weights`` as in `best_accuracy`."""
+    """Expected accuracy of the best classifier of the object alone; ``weights`` as in `best_accuracy`."""
     return float(_joint(weights).sum(axis=0).max(axis=1).sum())
 
 
 def additive_accuracy(weights: NDArray[np.float64] | None = None) -> float:
     """Expected accuracy of multinomial logistic regression on the two one-hots, scene and object.
 
-    Fitted to the exact distribution of the cells, so it is what such a reader reaches with unlimited data.
+    Fitted to the exact distribution of the cells, so it is what such a classifier reaches with unlimited data.
 
     Args:
         weights: (S, O) P(scene, object); default ``cell_weights()``.
