@@ -14,7 +14,6 @@ from uniemo.data.images import (
     read_image,
     read_mask,
     verify_image,
-    verify_images,
 )
 from uniemo.errors import UniEmoError
 
@@ -202,7 +201,7 @@ def test_truncated_files_of_every_format(tmp_path, suffix):
             read_image(path)
 
 
-def test_verify_images(tmp_path):
+def test_verify_image(tmp_path):
     (tmp_path / "empty.jpg").write_bytes(b"")
     (tmp_path / "text.jpg").write_text("<html>404 not found</html>" * 50)
     (tmp_path / "folder.jpg").mkdir()
@@ -212,8 +211,8 @@ def test_verify_images(tmp_path):
     huge = b"\xff\xd8\xff\xc0\x00\x11\x08\xff\xff\xff\xff\x03" + bytes(9) + b"\xff\xda\x00\x02\x00\xff\xd9"
     (tmp_path / "huge.jpg").write_bytes(huge)
     names = ["empty.jpg", "text.jpg", "folder.jpg", "gone.jpg", "half.png", "png inside.jpg", "huge.jpg"]
-    reasons = dict(verify_images(tmp_path, names, progress=False))
-    assert list(reasons) == [name for name in names if name != "png inside.jpg"]
+    reasons = {name: verify_image(tmp_path / name) for name in names}
+    assert [name for name in names if reasons[name] is None] == ["png inside.jpg"]
     assert reasons["empty.jpg"] == "zero bytes"
     assert reasons["gone.jpg"] == "it does not exist"
     assert "exceeds limit" in reasons["huge.jpg"]

@@ -18,29 +18,27 @@ from uniemo.data.manifest import SPLITS, Manifest
 _TAIL = 4096  # bytes at a file's end; of two compressed images of one size they are practically never the same
 _CHUNK = 128  # files that a thread takes at a time
 _PLACEHOLDER_COPIES = 3  # so many identical files under different emotions are no photo of anything
+Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def map_files(
-    work: Callable[[str], Result], paths: Sequence[str], label: str, progress: bool = True, workers: int | None = None
-) -> list[Result]:
-    """Return the result of ``work`` for each path, in order, from as many threads as there are cores.
+def map_files(work: Callable[[Item], Result], items: Sequence[Item], label: str, progress: bool = True) -> list[Result]:
+    """Return the result of ``work`` for each item, in order, from as many threads as there are cores.
 
     Args:
         work: reads a file.
-        paths: the files.
+        items: what it is called with.
         label: of the progress bar, which shows after a second.
         progress: whether it shows at all.
-        workers: threads; None takes one for each core.
     """
 
     def chunk(start: int) -> list[Result]:
-        return [work(path) for path in paths[start : start + _CHUNK]]
+        return [work(item) for item in items[start : start + _CHUNK]]
 
     results: list[Result] = []
-    bar = tqdm(total=len(paths), desc=label, unit="file", disable=not progress, delay=1)
-    with bar, ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
-        for done in pool.map(chunk, range(0, len(paths), _CHUNK)):
+    bar = tqdm(total=len(items), desc=label, unit="file", disable=not progress, delay=1)
+    with bar, ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        for done in pool.map(chunk, range(0, len(items), _CHUNK)):
             results += done
             bar.update(len(done))
     return results
@@ -57,31 +55,29 @@ def content_hashes(root: Path, names: Sequence[str], size: NDArray[np.int64]) ->
         names: relative to it.
         size: (N,) bytes.
     """
-    ends = [""] * len(names)
     hashes: list[str | None] = [None] * len(names)
-    candidates = _shared([(count,) for count in size.tolist()], np.flatnonzero(size > 0).tolist())
-    paths = [f"{root}/{names[row]}" for row in candidates]
-    for row, end in zip(candidates, map_files(_hash_end, paths, "comparing images"), strict=True):
-        ends[row] = end
-    candidates = _shared(list(zip(size.tolist(), ends, strict=True)), candidates)
-    paths = [f"{root}/{names[row]}" for row in candidates]
-    for row, found in zip(candidates, map_files(hash_file, paths, "comparing equal images"), strict=True):
-        hashes[row] = found
+    rows = np.flatnonzero(size > 0)
+    rows = rows[_repeated(size[rows, None])]
+    ends = map_files(lambda row: _hash_end(f"{root}/{names[row]}"), rows.tolist(), "comparing images")
+    rows = rows[_repeated(np.stack([size[rows], np.array(ends, dtype=np.int64)], axis=1))]
+    found = map_files(lambda row: hash_file(f"{root}/{names[row]}"), rows.tolist(), "comparing equal images")
+    for row, content in zip(rows.tolist(), found, strict=True):
+        hashes[row] = content
     return hashes
 
 
-def _shared(keys: Sequence[tuple[object, ...]], rows: list[int]) -> list[int]:
-    """Return those of some rows whose key another one has too."""
-    seen: dict[tuple[object, ...], int] = {}
-    for row in rows:
-        seen[keys[row]] = seen.get(keys[row], 0) + 1
-    return [row for row in rows if seen[keys[row]] > 1]
+def _repeated(keys: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Return (n,) which rows of (n, K) occur more than once."""
+    if not len(keys):
+        return np.zeros(0, dtype=bool)
+    _, inverse, counts = np.unique(keys, axis=0, return_inverse=True, return_counts=True)
+    return counts[inverse.reshape(-1)] > 1
 
 
-def _hash_end(path: str) -> str:
+def _hash_end(path: str) -> int:
     with open(path, "rb") as file:
         file.seek(max(os.fstat(file.fileno()).st_size - _TAIL, 0))
-        return digest(file.read())
+        return int(digest(file.read(), length=15), 16)
 
 
 def find_copies(manifest: Manifest, names: Sequence[str]) -> list[list[int]]:

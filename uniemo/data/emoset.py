@@ -134,8 +134,7 @@ def read_tree(root: Path) -> Rows:
         except UniEmoError as error:
             rows.broken[split] = str(error)
             continue
-        paths = [f"{root}/{annotation}" for _, _, annotation in entries]
-        notes = map_files(read_annotation, paths, f"reading {split} annotations")
+        notes = map_files(lambda entry: read_annotation(f"{root}/{entry[2]}"), entries, f"reading {split} annotations")
         for (emotion, image, annotation), note in zip(entries, notes, strict=True):
             if not isinstance(note, str):
                 mask = find_mask(root, image) if with_masks else None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Hashable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from io import BytesIO
 from pathlib import Path
@@ -17,7 +16,6 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from PIL.Image import Transpose
 from torch import Tensor
 from torch.utils.data import get_worker_info
-from tqdm import tqdm
 
 from uniemo.errors import UniEmoError
 
@@ -83,23 +81,6 @@ def verify_image(path: str | Path) -> str | None:
     except UnreadableImageError as error:
         return error.reason
     return None
-
-
-def verify_images(root: str | Path, files: Sequence[str], progress: bool = True) -> list[tuple[str, str]]:
-    """Apply :func:`verify_image` to many files in threads.
-
-    Args:
-        root: folder that the names are relative to.
-        files: the names.
-        progress: show a progress bar.
-
-    Returns:
-        (file, reason) of each file that fails, in the order of ``files``.
-    """
-    with ThreadPoolExecutor() as pool:
-        reasons = pool.map(lambda name: verify_image(Path(root, name)), files)
-        bar = tqdm(reasons, total=len(files), desc="checking images", unit="file", disable=not progress)
-        return [(name, reason) for name, reason in zip(files, bar, strict=True) if reason is not None]
 
 
 def exif_orientation(image: Image.Image) -> int:

@@ -171,7 +171,7 @@ def tree_state(root: Path) -> str:
                 newest = max(newest, latest)
             level = inner
     now = time.time_ns()
-    return digest(*parts, now if newest > now - _TICK_NS else 0)
+    return digest(*parts, now if abs(now - newest) < _TICK_NS else 0)
 
 
 def _look(folder: bytes) -> tuple[list[bytes], bytes, int]:

@@ -269,7 +269,7 @@ def make_manifest(root: Path, info: Info, columns: Mapping[str, Sequence[Any]]) 
 
 
 def to_table(columns: Mapping[str, Sequence[Any]]) -> pa.Table:
-    """Return a table of ``SCHEMA``; columns that are not given have no values, sizes and times are looked up there."""
+    """Return a table of ``SCHEMA``; columns that are not given have no values."""
     count = len(columns["path"])
     empty: dict[str, Any] = {"split": -1, "scene": -1, "objects": (), "folds": (), "size": -1, "mtime": -1}
     arrays = []

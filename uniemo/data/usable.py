@@ -9,7 +9,8 @@ from typing import Literal
 
 from uniemo.cache import digest
 from uniemo.cache import get as cached
-from uniemo.data.images import verify_images
+from uniemo.data.duplicates import map_files
+from uniemo.data.images import verify_image
 from uniemo.data.manifest import Manifest, Split
 from uniemo.data.rows import plural
 from uniemo.data.splits import Assignment
@@ -54,7 +55,9 @@ def check_images(records: Manifest, split: Split, on_error: Literal["raise", "sk
     """
 
     def verify(names: list[str]) -> dict[str, str]:
-        return dict(verify_images(records.root, names, progress=len(names) >= _MANY))
+        many = len(names) >= _MANY
+        reasons = map_files(lambda name: verify_image(f"{records.root}/{name}"), names, "checking images", many)
+        return {name: reason for name, reason in zip(names, reasons, strict=True) if reason is not None}
 
     def write(file: Path) -> None:
         file.write_text(json.dumps(list(verify(records.names()))), encoding="utf-8")
