@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -46,7 +46,13 @@ def _short(figures: dict[str, float]) -> dict[str, float]:
 def score(images: dict[str, Tensor], seed: int) -> dict[str, float]:
     """Return the figures of images (n, 3, H, W) in [0, 1] by intended emotion."""
     metrics, real = evaluation()
-    return _short(metrics.evaluate_images(images, real, seed=seed))
+    names = {emotion: [f"{emotion}/{row:06d}" for row in range(len(part))] for emotion, part in images.items()}
+
+    def images_of(batches: Sequence[Sequence[str]]) -> Iterator[list[Tensor]]:
+        for batch in batches:
+            yield [images[emotion][int(row)] for emotion, row in (name.split("/") for name in batch)]
+
+    return _short(metrics.evaluate(names, images_of, real, seed=seed))
 
 
 def score_real(per_emotion: int, seed: int) -> dict[str, float]:

@@ -35,12 +35,23 @@ def real(evaluation, data):
     return evaluation.real_statistics(data.evaluation_loader("test"))
 
 
+def evaluate_images(evaluation, images, real=None, **settings):
+    """Evaluate images in memory, (n, 3, H, W) by emotion."""
+    names = {emotion: [f"{emotion}/{row:06d}" for row in range(len(part))] for emotion, part in images.items()}
+
+    def images_of(batches):
+        for batch in batches:
+            yield [images[emotion][int(row)] for emotion, row in (name.split("/") for name in batch)]
+
+    return evaluation.evaluate(names, images_of, real, **settings)
+
+
 def test_values_are_those_of_the_networks(evaluation, classifier, data, real):
     """Every metric by hand, from the outputs of the CLIP."""
     generator = torch.Generator().manual_seed(0)
     names = data.vocabulary.emotions
     images = {name: torch.rand(4, 3, 32, 32, generator=generator) for name in ("fear", "awe")}
-    found = evaluation.evaluate_images(images, real, pairs=3, seed=7, batch_size=3)
+    found = evaluate_images(evaluation, images, real, pairs=3, seed=7, batch_size=3)
 
     output = evaluation.outputs["lpips"].network(torch.cat(list(images.values())))
     features, maps = output["features"], output["maps"]
@@ -77,7 +88,7 @@ def test_real_images_against_themselves(evaluation, data, real):
         for target, label in zip(batch.targets, batch.emotion.tolist(), strict=True):
             images[data.vocabulary.emotions[label]].append((target + 1) / 2)
     images = {name: torch.stack(part) for name, part in images.items()}
-    found = evaluation.evaluate_images(images, real)
+    found = evaluate_images(evaluation, images, real)
     assert found["FID[tiny-clip]"] == pytest.approx(0, abs=1e-5)
     assert found["FID[tiny-clip]/awe"] == pytest.approx(0, abs=1e-5)
     streamed = evaluation.evaluate_loader(loader)
@@ -97,15 +108,15 @@ def test_refusals(evaluation, real):
         ({"boredom": torch.rand(2, 3, 32, 32)}, "boredom"),
     ):
         with pytest.raises(UniEmoError, match=match):
-            evaluation.evaluate_images(images)
+            evaluate_images(evaluation, images)
     foreign = FeatureStatistics("another network", **real.state())
     with pytest.raises(UniEmoError, match="same network"):
-        evaluation.evaluate_images({"awe": torch.rand(2, 3, 32, 32)}, foreign)
+        evaluate_images(evaluation, {"awe": torch.rand(2, 3, 32, 32)}, foreign)
 
 
 def test_without_attributes_there_is_no_sem_c(networks, classifier, data):
     bare = ClipEvaluation(networks.clip, classifier, Vocabulary(data.vocabulary.emotions))
-    found = bare.evaluate_images({"awe": torch.rand(2, 3, 32, 32)})
+    found = evaluate_images(bare, {"awe": torch.rand(2, 3, 32, 32)})
     assert not any(key.startswith("Sem-C") for key in found)
 
 

@@ -127,24 +127,6 @@ class ClipEvaluation:
         }
         return whole | single
 
-    def evaluate_images(
-        self,
-        images: Mapping[str, Tensor],
-        real: FeatureStatistics | None = None,
-        pairs: int = 1000,
-        seed: int = 0,
-        batch_size: int = 64,
-    ) -> dict[str, float]:
-        """Return :meth:`evaluate` of images (n, 3, H, W) in memory by intended emotion; all of them on every rank."""
-
-        def images_of(batches: Sequence[Sequence[str]]) -> Iterable[Images]:
-            for names in batches:
-                parts = [name.rpartition("/") for name in names]
-                yield [images[emotion][int(row)] for emotion, _, row in parts]
-
-        names = {emotion: [f"{emotion}/{row:06d}" for row in range(len(part))] for emotion, part in images.items()}
-        return self.evaluate(names, images_of, real, pairs, seed, batch_size)
-
     @torch.no_grad()
     def evaluate_loader(self, loader: DataLoader[EmotionSample]) -> dict[str, float]:
         """Return :meth:`evaluate` of real images, without FID; emotions with fewer than two images are left out.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
@@ -35,6 +35,22 @@ def read_bytes(path: str | Path, size: int | None = None) -> Tensor:
 def to_unit(images: Tensor) -> Tensor:
     """Return images in [0, 1] of bytes; those in [0, 1] are returned as they are."""
     return images.float().div_(255) if images.dtype == torch.uint8 else images
+
+
+def same_size_batches(images: Tensor | Sequence[Tensor], batch_size: int) -> Iterator[tuple[list[int], Tensor]]:
+    """Yield the numbers of images and the images (b, 3, H, W) in [0, 1], at most ``batch_size`` of one size.
+
+    Args:
+        images: (B, 3, H, W), or B tensors (3, H, W) of any sizes; floats in [0, 1] or bytes.
+        batch_size: most images in a batch.
+    """
+    sizes: defaultdict[torch.Size, list[int]] = defaultdict(list)
+    for number, image in enumerate(images):
+        sizes[image.shape].append(number)
+    for same in sizes.values():
+        for start in range(0, len(same), batch_size):
+            part = same[start : start + batch_size]
+            yield part, to_unit(torch.stack([images[number] for number in part]))
 
 
 def read_batches(

@@ -27,30 +27,28 @@ from uniemo.metrics.loading import read_batches, to_unit
 
 SAMPLE = 64
 _SHOWN = 16  # pairs in the picture
-_SHARE = 0.95  # of real test images that are less near than the scale's mark
+_SHARE = 0.95  # of real test images that are below the threshold
 
 
 @dataclass(frozen=True)
 class Nearest:
-    """A sample of images and the training image nearest to each.
-
-    Attributes:
-        names: of the sample.
-        training: name of the nearest training image of each.
-        similarity: cosine of their features.
-    """
+    """A sample of images, the training image nearest to each, and the cosine of their features."""
 
     names: tuple[str, ...]
     training: tuple[str, ...]
     similarity: tuple[float, ...]
 
-    def pairs(self) -> list[dict[str, Any]]:
-        """Return the pairs as plain values, nearest first."""
-        order = sorted(range(len(self.names)), key=lambda row: -self.similarity[row])
-        return [
-            {"image": self.names[row], "training": self.training[row], "similarity": round(self.similarity[row], 4)}
-            for row in order
-        ]
+    def as_result(self, prefix: str) -> dict[str, Any]:
+        """Return plain values for the result, the pairs nearest first."""
+        rows = sorted(zip(self.names, self.training, self.similarity, strict=True), key=lambda row: -row[2])
+        return {
+            f"{prefix}_median": round(float(np.median(self.similarity)), 4),
+            f"{prefix}_max": round(max(self.similarity), 4),
+            f"{prefix}_pairs": [
+                {"image": image, "training": training, "similarity": round(similarity, 4)}
+                for image, training, similarity in rows
+            ],
+        }
 
 
 @dataclass(frozen=True)
@@ -72,14 +70,14 @@ class Memorisation:
     seed: int
 
     @property
-    def mark(self) -> float:
+    def threshold(self) -> float:
         """The similarity below which 95 % of real test images stay."""
         return float(np.quantile(self.real.similarity, _SHARE))
 
     @property
     def beyond(self) -> float:
-        """Share of generated images above the mark; about 5 % where nothing is repeated."""
-        return float(np.mean(np.array(self.generated.similarity) > self.mark))
+        """Share of generated images above the threshold; about 5 % where nothing is repeated."""
+        return float(np.mean(np.array(self.generated.similarity) > self.threshold))
 
     def line(self) -> str:
         """Say it in a line."""
@@ -92,15 +90,13 @@ class Memorisation:
 
     def as_result(self) -> dict[str, Any]:
         """Return plain values for the result."""
-        both = {"generated": self.generated, "real": self.real}
         return {
             "network": self.network,
             "seed": self.seed,
             "train": {"source": self.train.source, "split": self.train.split, "images": len(self.train)},
             "beyond_95_percent_of_real": round(self.beyond, 4),
-            **{f"{name}_median": round(float(np.median(one.similarity)), 4) for name, one in both.items()},
-            **{f"{name}_max": round(float(np.max(one.similarity)), 4) for name, one in both.items()},
-            **{f"{name}_pairs": one.pairs() for name, one in both.items()},
+            **self.generated.as_result("generated"),
+            **self.real.as_result("real"),
         }
 
 
@@ -121,7 +117,7 @@ def check_memorisation(
         generated: to sample from, evenly over emotions.
         real: likewise; images that are not in ``train``.
         train: what the generator was trained on.
-        clip: whose features are compared, on its device. Pictures are cut and resized to its size by Pillow.
+        clip: whose features are compared, on its device; images are cut and resized to its size by Pillow.
         sample: images of either kind; all where fewer exist.
         seed: of the samples.
         batch_size: images at a time.
@@ -183,16 +179,10 @@ def _features(files: Sequence[Path], clip: ClipNetwork, batch_size: int, workers
 
 
 def plot_memorisation(found: Memorisation, generated: ImageSet, path: Path) -> None:
-    """Plot the nearest pairs, generated left and training right, and both kinds' similarities below.
-
-    Args:
-        found: what the check found.
-        generated: where the generated images lie.
-        path: PNG to write.
-    """
+    """Plot the nearest pairs, generated left and training right, and both kinds' similarities below, as a PNG file."""
     from matplotlib.figure import Figure
 
-    pairs = found.generated.pairs()[:_SHOWN]
+    pairs = found.as_result()["generated_pairs"][:_SHOWN]
     columns = min(4, len(pairs))
     rows = -(-len(pairs) // columns)
     picture = Figure(figsize=(2.6 * columns, 1.6 * rows + 2.6), layout="constrained")
@@ -210,7 +200,7 @@ def plot_memorisation(found: Memorisation, generated: ImageSet, path: Path) -> N
     axes = bottom.subplots()
     both = [found.generated.similarity, found.real.similarity]
     axes.hist(both, bins=24, label=["generated", "real test"], density=True)
-    axes.axvline(found.mark, color="k", linestyle=":", label="95 % of real test images are below")
+    axes.axvline(found.threshold, color="k", linestyle=":", label="95 % of real test images are below")
     axes.set(xlabel=f"cosine to the nearest of {len(found.train)} training images ({found.network})", yticks=[])
     axes.legend(fontsize=8)
     with atomic_write(path) as temporary:

@@ -27,7 +27,7 @@ _RANDOM_NAME = "random-"  # in front of a name: the same architecture with rando
 
 @dataclass
 class NetworkSet:
-    """The networks of all figures but Emo-A's heads, on one device.
+    """The networks of all metrics but Emo-A's heads, on one device.
 
     Attributes:
         name: ``published``, ``miniature`` or ``random``.
@@ -124,7 +124,7 @@ def load_set(
         protocols: to be measured; each names its network for FID.
         vocabulary: scene and object names for Sem-C by a CLIP; without any there is no Sem-C by it.
         overrides: network by role instead of the set's: a name or path of :func:`load_network`, ``random-<name>``, or
-            ``none`` to leave its figures out. ``fid`` counts for all protocols, ``fid.emogen`` for one.
+            ``none`` to leave its metrics out. ``fid`` counts for all protocols, ``fid.emogen`` for one.
         device: where they go.
 
     Raises:

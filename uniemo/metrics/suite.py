@@ -21,7 +21,7 @@ from uniemo.metrics.base import SuiteMetric
 from uniemo.metrics.emo_a import EmoA
 from uniemo.metrics.feature_network import FeatureNetwork
 from uniemo.metrics.fid import FID, FeatureStatistics
-from uniemo.metrics.loading import to_unit
+from uniemo.metrics.loading import same_size_batches
 from uniemo.metrics.lpips import LPIPS
 from uniemo.metrics.outputs import EMOTION, Output
 from uniemo.metrics.pair_store import NotFiniteError
@@ -161,7 +161,8 @@ class MetricSuite:
         Raises:
             UniEmoError: an id that the plan does not have, or an output that is not finite; the image is named.
         """
-        _check_lengths(images, names)
+        if len(images) != len(names):
+            raise ValueError(f"images and names must be as many; got {len(images)} and {len(names)}")
         chosen: dict[int, int] = {}  # position in the plan: row
         for row, name in enumerate(names):
             position = self._position.get(name, -1)
@@ -171,7 +172,7 @@ class MetricSuite:
                 self._seen.add(position)
                 chosen[position] = row
         positions = list(chosen)
-        for part, batch in self._batches(images, list(chosen.values())):
+        for part, batch in same_size_batches([images[row] for row in chosen.values()], self.batch_size):
             self._update(batch, [positions[number] for number in part])
 
     def _update(self, images: Tensor, positions: list[int]) -> None:
@@ -221,8 +222,7 @@ class MetricSuite:
             UniEmoError: an output that is not finite.
         """
         labels = torch.as_tensor(emotion)
-        _check_lengths(images, labels)
-        for part, batch in self._batches(images, list(range(len(labels)))):
+        for part, batch in same_size_batches(images, self.batch_size):
             for entry, metric in self._fid():
                 output = entry.outputs[0]
                 features = output.read(output.network(batch, output.view))
@@ -299,20 +299,6 @@ class MetricSuite:
             self.plan.count(self.plan.pairs[protocol].emotion),
         )
 
-    def _batches(self, images: Tensor | Sequence[Tensor], rows: list[int]) -> Iterator[tuple[list[int], Tensor]]:
-        """Yield numbers into ``rows`` and their images (b, 3, H, W), b at most the batch size, each of one size."""
-        sizes: defaultdict[tuple[int, ...], list[int]] = defaultdict(list)
-        for number, row in enumerate(rows):
-            sizes[tuple(images[row].shape)].append(number)
-        for same in sizes.values():
-            for start in range(0, len(same), self.batch_size):
-                part = same[start : start + self.batch_size]
-                mine = [rows[number] for number in part]
-                if isinstance(images, Tensor):
-                    yield part, to_unit(_rows(images, mine, range(len(images))))
-                else:
-                    yield part, to_unit(torch.stack([images[row] for row in mine]))
-
 
 def _rows(values: Tensor, wanted: Sequence[int], present: Sequence[int]) -> Tensor:
     """Return the wanted rows of values whose rows have the numbers ``present``; no copy where these follow on."""
@@ -323,9 +309,3 @@ def _rows(values: Tensor, wanted: Sequence[int], present: Sequence[int]) -> Tens
     if rows == list(range(rows[0], rows[0] + len(rows))):
         return values[rows[0] : rows[0] + len(rows)]
     return values[torch.tensor(rows, device=values.device)]
-
-
-def _check_lengths(images: Sequence[Tensor] | Tensor, names: Sequence[str] | Tensor) -> None:
-    """Raise ValueError unless there is a name or label for each image."""
-    if len(images) != len(names):
-        raise ValueError(f"images and names must be as many; got {len(images)} and {len(names)}")
