@@ -79,7 +79,7 @@ class EmoA(ImageMetric):
         kinds = ("", " probability") if self.negative is None else ("", " probability", " two-class")
         return tuple(f"{self.name}{kind}{self.needs[0].removeprefix('emotion')}" for kind in kinds)
 
-    def score(self, probabilities: Tensor, emotion: Tensor) -> Tensor:
+    def score(self, probabilities: Tensor, emotion: Tensor) -> Tensor:  # type: ignore[override]
         """Return :func:`emotion_scores` of probabilities (B, C), and the prediction in a last column."""
         if probabilities.shape[1] != len(self.emotions):
             raise ValueError(

@@ -41,7 +41,8 @@ class Score(Estimate):
         by_emotion = {
             name: Estimate(*part) for name, part in zip(emotions, parts, strict=False) if not math.isnan(part[0])
         }
-        return cls(*whole, networks, by_emotion)
+        value, low, high = whole
+        return cls(value, low, high, networks, by_emotion)
 
 
 @dataclass(frozen=True)
