@@ -38,9 +38,9 @@ def test_the_documented_line(first):
     strict, emogen = (result["protocols"][name]["figures"] for name in ("strict", "emogen"))
     assert set(emogen) < set(strict)
     for name in ("FID", "LPIPS", "Emo-A", "Sem-C", "Sem-D", "Emo-A (second)"):
-        figure = strict[name]
-        assert figure["low"] <= figure["value"] <= figure["high"], name
-        assert ("efficientnet" if "second" in name else "miniature-clip") in figure["networks"][0], name
+        score = strict[name]
+        assert score["low"] <= score["value"] <= score["high"], name
+        assert ("efficientnet" if "second" in name else "miniature-clip") in score["networks"][0], name
     assert set(strict["Emo-A"]["by_emotion"]) == set(EIGHT)
     assert strict["Emo-A"]["networks"] != strict["Emo-A (second)"]["networks"]
     assert 0 <= result["classifiers"][1]["test_accuracy"] <= 1
@@ -86,8 +86,8 @@ def test_a_classifier_from_a_file(first, emoset_root, generated_root, tmp_path, 
     result = strict_json(tmp_path / "r.json")
     assert [one["name"] for one in result["classifiers"]] == ["mine", "mine"]
     assert result["classifiers"][0]["own_figures"] == {"test": {"accuracy": 0.5}}
-    figures = result["protocols"]["strict"]["figures"]
-    assert figures["Emo-A"]["value"] == figures["Emo-A (second)"]["value"]
+    scores = result["protocols"]["strict"]["figures"]
+    assert scores["Emo-A"]["value"] == scores["Emo-A (second)"]["value"]
     made.origin = ClassifierOrigin(EIGHT, "another", "0" * 12)
     made.save(tmp_path / "other.safetensors")
     files = ["--classifier", str(tmp_path / "other.safetensors"), "--output", str(tmp_path / "s.json")]
@@ -100,9 +100,9 @@ def test_single_networks_by_name(emoset_root, generated_root, tmp_path):
     words = ["--real", str(emoset_root), "--generated", str(generated_root), "--classifier", "none", "--pairs", "2"]
     more = ["--lpips", "random-squeeze@64", "--fid", "none", "--protocol", "strict"]
     assert main(["evaluate", *words, *more, "--output", str(tmp_path / "r.json")]) == 0
-    figures = strict_json(tmp_path / "r.json")["protocols"]["strict"]["figures"]
-    assert set(figures) == {"LPIPS", "Sem-C", "Sem-D"}
-    assert figures["LPIPS"]["networks"][0].startswith("random-squeeze")
+    scores = strict_json(tmp_path / "r.json")["protocols"]["strict"]["figures"]
+    assert set(scores) == {"LPIPS", "Sem-C", "Sem-D"}
+    assert scores["LPIPS"]["networks"][0].startswith("random-squeeze")
     assert not (tmp_path / "r.confusion.png").exists()
 
 

@@ -1,4 +1,4 @@
-"""Figures over a whole split to which every sample counts once, however many ranks measured it."""
+"""Means over a whole split to which every sample counts once, however many ranks measured it."""
 
 from __future__ import annotations
 

@@ -119,13 +119,10 @@ class MetricSuite:
         self._position = {name: position for position, name in enumerate(plan.names)}
         self._seen: set[int] = set()
         self._entries: list[_Entry] = []
-        self._protocols = {
-            protocol: [
-                self._entry(metric, protocol, named, seed)
-                for metric in [*default_metrics(plan.emotions, named), *(metric.clone() for metric in extra)]
-            ]
-            for protocol, named in outputs.items()
-        }
+        self._protocols: dict[str, list[_Entry]] = {protocol: [] for protocol in outputs}
+        for protocol, named in outputs.items():
+            for metric in [*default_metrics(plan.emotions, named), *(metric.clone() for metric in extra)]:
+                self._protocols[protocol].append(self._entry(metric, protocol, named, seed))
         self._users: defaultdict[Pass, list[int]] = defaultdict(list)  # which entries need a pass
         for number, entry in enumerate(self._entries):
             for output in dict.fromkeys((output.network, output.view) for output in entry.outputs):
@@ -140,7 +137,8 @@ class MetricSuite:
             )
         needed = [outputs[name] for name in metric.needs]
         for entry in self._entries:
-            if type(entry.metric) is type(metric) and not metric.per_protocol and entry.outputs == needed:
+            same = type(entry.metric) is type(metric) and not metric.per_protocol and entry.outputs == needed
+            if same and entry not in self._protocols[protocol]:
                 return entry
         metric.seed = seed
         metric.setup(self.plan, protocol)
