@@ -28,7 +28,7 @@ from uniemo.generation.partial import partial_folder
 from uniemo.generation.sampling import first_images, generate_images, plan_images
 from uniemo.launch import cpu_cores, launch
 from uniemo.metrics.classifier import EmotionClassifier
-from uniemo.metrics.clip_networks import EvaluationNetworks
+from uniemo.metrics.clip_networks import FrozenClip
 from uniemo.models.diffusion import DiffusionConfig, load_diffusion
 from uniemo.models.uniemo import UniEmoModel
 from uniemo.vocabulary import Vocabulary
@@ -168,21 +168,21 @@ def test_even_batches():
     assert even_batches(list("abc"), 3, 5) == [["a", "b", "c"]]
 
 
-def _score_on_rank(rank, networks, classifier, names, index):
-    score_index(index, networks, classifier, names, batch_size=3)
+def _score_on_rank(rank, clip, classifier, names, index):
+    score_index(index, clip, classifier, names, batch_size=3)
 
 
 @needs_two_cores
 def test_two_ranks_score_and_keep_what_one_does(tmp_path):
     emotions = ("awe", "fear")
-    networks = EvaluationNetworks(str(assets() / "clip"))
+    clip = FrozenClip(str(assets() / "clip"))
     torch.manual_seed(0)
-    classifier = EmotionClassifier(networks.clip.embed_dim, 2).eval()
+    classifier = EmotionClassifier(clip.embed_dim, 2).eval()
     names = Vocabulary(emotions, ("park", "beach"), ("eagle",))
     for folder in ("one", "two"):
         drawn_index(tmp_path / folder, emotions, per_emotion=10)
-    score_index(tmp_path / "one", networks, classifier, names, batch_size=3)
-    two_ranks(_score_on_rank, tmp_path, networks, classifier, names, tmp_path / "two")
+    score_index(tmp_path / "one", clip, classifier, names, batch_size=3)
+    two_ranks(_score_on_rank, tmp_path, clip, classifier, names, tmp_path / "two")
     assert len({row["emo_a"] for row in read_index(tmp_path / "one")}) > 10
     for folder in ("one", "two"):
         assert sum(filter_index(tmp_path / folder, tmp_path / folder / "kept.jsonl").values()) > 0

@@ -3,7 +3,7 @@ from PIL import Image
 from tiny import tiny_clip
 from trees import painted_emoset
 
-from uniemo.metrics.clip_networks import EvaluationNetworks
+from uniemo.metrics.clip_networks import FrozenClip
 from uniemo.metrics.image_sets import read_images
 
 
@@ -18,8 +18,8 @@ def clip_folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def networks(clip_folder):
-    return EvaluationNetworks(str(clip_folder))
+def clip(clip_folder):
+    return FrozenClip(str(clip_folder))
 
 
 @pytest.fixture(scope="session")

@@ -77,23 +77,23 @@ def test_needs_both_splits():
             train_emotion_classifier(first, labels[: len(first)], second, labels[: len(second)], 2)
 
 
-def test_cache(emoset_root, networks, tmp_path, monkeypatch, caplog):
+def test_cache(emoset_root, clip, tmp_path, monkeypatch, caplog):
     monkeypatch.setenv("UNIEMO_CACHE", str(tmp_path))
     data = EmoSet(str(emoset_root), 32, 16, 8)
     config = ClassifierConfig(max_epochs=2)
     with caplog.at_level("INFO"):
-        first, info = emotion_classifier(networks.clip, data, config=config)
+        first, info = emotion_classifier(clip, data, config=config)
     assert "tiny-clip" in caplog.text
     monkeypatch.setattr("uniemo.metrics.classifier_training.train_emotion_classifier", None)  # must not be called
-    second, again = emotion_classifier(networks.clip, EmoSet(str(emoset_root), 32, 16, 8), config=config)
-    features = torch.randn(4, networks.clip.embed_dim)
+    second, again = emotion_classifier(clip, EmoSet(str(emoset_root), 32, 16, 8), config=config)
+    features = torch.randn(4, clip.embed_dim)
     assert torch.equal(first(features), second(features))
     assert info == again
     assert not second.training
     monkeypatch.undo()
     monkeypatch.setenv("UNIEMO_CACHE", str(tmp_path))
-    emotion_classifier(networks.clip, EmoSet(str(emoset_root), 32, 16, 8, limit_train=20), config=config)
-    emotion_classifier(networks.clip, data, config=ClassifierConfig(max_epochs=2, seed=1))
+    emotion_classifier(clip, EmoSet(str(emoset_root), 32, 16, 8, limit_train=20), config=config)
+    emotion_classifier(clip, data, config=ClassifierConfig(max_epochs=2, seed=1))
     assert len(list((tmp_path / "emotion_classifier").glob("*.safetensors"))) == 3
 
 

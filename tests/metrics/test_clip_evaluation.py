@@ -20,14 +20,14 @@ def data(emoset_root):
 
 
 @pytest.fixture(scope="module")
-def classifier(networks):
+def classifier(clip):
     torch.manual_seed(0)
-    return EmotionClassifier(networks.clip.embed_dim, 8).eval()
+    return EmotionClassifier(clip.embed_dim, 8).eval()
 
 
 @pytest.fixture(scope="module")
-def evaluation(networks, classifier, data):
-    return ClipEvaluation(networks.clip, classifier, data.vocabulary)
+def evaluation(clip, classifier, data):
+    return ClipEvaluation(clip, classifier, data.vocabulary)
 
 
 @pytest.fixture(scope="module")
@@ -96,8 +96,8 @@ def test_real_images_against_themselves(evaluation, data, real):
     assert streamed["Emo-A[tiny-clip]"] == pytest.approx(found["Emo-A[tiny-clip]"])
 
 
-def test_view_decides_the_resolution(networks, classifier, data, real):
-    other = ClipEvaluation(networks.clip, classifier, data.vocabulary, view="image")
+def test_view_decides_the_resolution(clip, classifier, data, real):
+    other = ClipEvaluation(clip, classifier, data.vocabulary, view="image")
     assert not torch.allclose(other.real_statistics(data.evaluation_loader("test")).total, real.total)
 
 
@@ -114,19 +114,19 @@ def test_refusals(evaluation, real):
         evaluate_images(evaluation, {"awe": torch.rand(2, 3, 32, 32)}, foreign)
 
 
-def test_without_attributes_there_is_no_sem_c(networks, classifier, data):
-    bare = ClipEvaluation(networks.clip, classifier, Vocabulary(data.vocabulary.emotions))
+def test_without_attributes_there_is_no_sem_c(clip, classifier, data):
+    bare = ClipEvaluation(clip, classifier, Vocabulary(data.vocabulary.emotions))
     found = evaluate_images(bare, {"awe": torch.rand(2, 3, 32, 32)})
     assert not any(key.startswith("Sem-C") for key in found)
 
 
-def test_scores_of_an_index(networks, classifier, data, tmp_path):
+def test_scores_of_an_index(clip, classifier, data, tmp_path):
     index = drawn_index(tmp_path / "drawn", ("awe", "fear"), per_emotion=5)
-    rows = score_index(index.parent, networks, classifier, data.vocabulary, batch_size=4)
+    rows = score_index(index.parent, clip, classifier, data.vocabulary, batch_size=4)
     assert rows == read_index(index)
-    features = networks.clip.features(load_images([index.parent / row["file"] for row in rows]))
+    features = clip.features(load_images([index.parent / row["file"] for row in rows]))
     probabilities = classifier.probabilities(features)
-    clarity = ZeroShotClarity(networks.clip, data.vocabulary)(features)
+    clarity = ZeroShotClarity(clip, data.vocabulary)(features)
     for i, row in enumerate(rows):
         assert row["emo_a"] == pytest.approx(
             float(probabilities[i, data.vocabulary.emotion_index(row["emotion"])]), rel=1e-4

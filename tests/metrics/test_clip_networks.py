@@ -8,11 +8,6 @@ from uniemo.metrics.clip_networks import ClipNetwork, FrozenClip, MiniatureNetwo
 from uniemo.models.clip import load_clip
 
 
-@pytest.fixture(scope="module")
-def clip(networks):
-    return networks.clip
-
-
 def _images(n=3, size=32, seed=0):
     return torch.rand(n, 3, size, size, generator=torch.Generator().manual_seed(seed))
 

@@ -45,11 +45,6 @@ def _files(folder):
     return sorted(folder.glob("*/*.safetensors"))
 
 
-@pytest.fixture
-def clip(networks):
-    return networks.clip
-
-
 def test_once_and_the_same(emoset_root, clip, tmp_path, capsys):
     plain, other = (_plain(clip, _loader(emoset_root), view) for view in ("image", "target"))
     with Counted(clip) as counted:

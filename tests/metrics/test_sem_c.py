@@ -29,16 +29,14 @@ def test_zero_shot_by_hand():
     np.testing.assert_allclose(zero_shot(7 * features, names, 20.0), expected)  # lengths do not matter
 
 
-def test_clarity_by_one_clip(networks):
+def test_clarity_by_one_clip(clip):
     vocabulary = Vocabulary(("awe",), ("amusement_park", "beach"), ("Balloon", "Cake", "Eagle"))
-    clarity = ZeroShotClarity(networks.clip, vocabulary)
-    features = torch.randn(4, networks.clip.embed_dim, generator=torch.Generator().manual_seed(0))
+    clarity = ZeroShotClarity(clip, vocabulary)
+    features = torch.randn(4, clip.embed_dim, generator=torch.Generator().manual_seed(0))
     texts = {"scenes": ["amusement park", "beach"], "objects": ["balloon", "cake", "eagle"]}
-    parts = {
-        kind: zero_shot(features, networks.clip.text(names), networks.clip.logit_scale) for kind, names in texts.items()
-    }
+    parts = {kind: zero_shot(features, clip.text(names), clip.logit_scale) for kind, names in texts.items()}
     for kind, head in clarity.heads.items():
         torch.testing.assert_close(head(features), parts[kind])
     torch.testing.assert_close(clarity(features), semantic_clarity(list(parts.values())))
     with pytest.raises(UniEmoError, match="scene or object names"):
-        ZeroShotClarity(networks.clip, Vocabulary(("awe",)))
+        ZeroShotClarity(clip, Vocabulary(("awe",)))

@@ -24,7 +24,7 @@ from uniemo.generation.filtering import Criteria, check_band, filter_index, scor
 from uniemo.generation.grids import image_grid
 from uniemo.generation.sampling import first_images, generate_images, plan_images
 from uniemo.metrics.classifier_training import emotion_classifier
-from uniemo.metrics.clip_networks import EvaluationNetworks
+from uniemo.metrics.clip_networks import FrozenClip
 
 _FIRST_SEED = 1_000_000  # far from the seeds of the images that are measured
 
@@ -145,10 +145,10 @@ class ExplicitFeedback(L.Callback):
         device = module.device
         assert isinstance(module, Generates)  # a module with feedback is one
         self._generate(folder, module, progress=trainer.progress_bar_callback is not None)
-        networks = EvaluationNetworks(self.clip).to(device)
-        classifier, _ = emotion_classifier(networks.clip, data, VIEWS)
+        clip = FrozenClip(self.clip).to(device)
+        classifier, _ = emotion_classifier(clip, data, VIEWS)
         names = names_for_clarity(data.vocabulary, module.vocabulary)
-        rows = score_index(folder, networks, classifier, names, self.batch_size)
+        rows = score_index(folder, clip, classifier, names, self.batch_size)
         if trainer.is_global_zero:
             counts = filter_index(folder, folder / "kept.jsonl", self.low, self.high, self.scope, self.criteria)
             log_picture(trainer, image_grid(first_images(folder, rows)), "feedback_generated")

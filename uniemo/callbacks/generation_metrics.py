@@ -23,7 +23,7 @@ from uniemo.metrics.base import SuiteMetric
 from uniemo.metrics.classifier import EmotionClassifier
 from uniemo.metrics.classifier_training import emotion_classifier
 from uniemo.metrics.clip_evaluation import ClipEvaluation
-from uniemo.metrics.clip_networks import EvaluationNetworks
+from uniemo.metrics.clip_networks import FrozenClip
 from uniemo.metrics.fid import FeatureStatistics
 from uniemo.metrics.loading import to_unit
 
@@ -83,7 +83,7 @@ class GenerationMetrics(L.Callback):
         self.batch_size = batch_size
         self.seed = seed
         self.metrics = metrics or []
-        self._networks: EvaluationNetworks | None = None
+        self._frozen: FrozenClip | None = None
         self._classifier: EmotionClassifier | None = None
         self._real: dict[str, FeatureStatistics] = {}
 
@@ -115,9 +115,9 @@ class GenerationMetrics(L.Callback):
                 )
             return
         data = trainer.datamodule
-        networks, classifier = self._evaluators(data, device)
+        clip, classifier = self._evaluators(data, device)
         names = names_for_clarity(present, known)
-        evaluation = ClipEvaluation(networks.clip, classifier, names, extra=self.metrics)
+        evaluation = ClipEvaluation(clip, classifier, names, extra=self.metrics)
         if split not in self._real:
             self._real[split] = evaluation.real_statistics(data.evaluation_loader(split))
         generated, shown = self._generate(module, split, evaluation)
@@ -164,14 +164,12 @@ class GenerationMetrics(L.Callback):
         rows = {emotion: [every[name] for name in ids[emotion][: self.grid_images]] for emotion in ids}
         return values, {emotion: to_unit(torch.stack(row)) for emotion, row in rows.items() if row}
 
-    def _evaluators(
-        self, data: EmotionDataModule, device: torch.device
-    ) -> tuple[EvaluationNetworks, EmotionClassifier]:
-        """Return networks and classifier, built at first need; they never enter a checkpoint."""
-        if self._networks is None or self._classifier is None:
-            self._networks = EvaluationNetworks(self.clip).to(device)
-            self._classifier, _ = emotion_classifier(self._networks.clip, data, VIEWS)
-        return self._networks, self._classifier
+    def _evaluators(self, data: EmotionDataModule, device: torch.device) -> tuple[FrozenClip, EmotionClassifier]:
+        """Return CLIP and classifier, built at first need; they never enter a checkpoint."""
+        if self._frozen is None or self._classifier is None:
+            self._frozen = FrozenClip(self.clip).to(device)
+            self._classifier, _ = emotion_classifier(self._frozen, data, VIEWS)
+        return self._frozen, self._classifier
 
     def _save(self, folder: Path, values: dict[str, dict[str, float]]) -> None:
         """Write every metric, those of single emotions included, with the settings."""

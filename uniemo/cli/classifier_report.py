@@ -62,7 +62,7 @@ def origin(
         "training": asdict(training[1]),
         "data": {
             "root": options.root,
-            "dataset": data.dataset_name,
+            "dataset": data.manifest.info.dataset,
             "found": data.describe(),
             "seed": options.data_seed,
             "fold": options.fold,

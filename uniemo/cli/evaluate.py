@@ -23,8 +23,9 @@ from uniemo.errors import UniEmoError
 from uniemo.launch import launch, launched_rank, process_group
 
 if TYPE_CHECKING:
+    from uniemo.cli.evaluation_inputs import CheckpointFacts
     from uniemo.metrics.comparison import Comparison
-    from uniemo.metrics.emotion_classifiers import CheckpointFacts, Classifier
+    from uniemo.metrics.emotion_classifiers import Classifier
     from uniemo.metrics.evaluation import Evaluation
     from uniemo.metrics.image_sets import ImageSet
     from uniemo.metrics.memorisation import Memorisation
@@ -117,8 +118,8 @@ def run(words: list[str]) -> int:
 
 def _evaluate(options: argparse.Namespace, words: list[str]) -> None:
     """Measure this rank's share of the images; the first rank writes the result."""
+    from uniemo.cli.evaluation_inputs import read_facts
     from uniemo.metrics.comparison import Settings, prepare
-    from uniemo.metrics.emotion_classifiers import read_facts
     from uniemo.metrics.evaluation import measure
     from uniemo.metrics.image_sets import label_space, read_images
     from uniemo.metrics.protocols import PROTOCOLS, STRICT
@@ -167,8 +168,9 @@ def _networks(
     options: argparse.Namespace, comparison: Comparison, facts: CheckpointFacts | None, device: str
 ) -> tuple[NetworkSet, list[Classifier], list[str]]:
     """Return networks, classifiers and what is to be said about them."""
-    from uniemo.metrics.emotion_classifiers import choose_classifiers, training_data
-    from uniemo.metrics.network_sets import MINIATURE, NONE, RANDOM, choose_set, load_clip, load_set, names_for_clarity
+    from uniemo.cli.evaluation_inputs import choose_set, names_for_clarity, training_data
+    from uniemo.metrics.emotion_classifiers import choose_classifiers
+    from uniemo.metrics.network_sets import MINIATURE, NONE, RANDOM, load_clip, load_set
     from uniemo.metrics.protocols import PROTOCOLS
 
     real, emotions = comparison.real, comparison.emotions

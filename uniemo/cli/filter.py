@@ -93,18 +93,18 @@ def _score(options: argparse.Namespace) -> None:
     from uniemo.data.generated import find_index, read_index
     from uniemo.generation.filtering import score_index
     from uniemo.metrics.classifier_training import emotion_classifier
-    from uniemo.metrics.clip_networks import EvaluationNetworks
+    from uniemo.metrics.clip_networks import FrozenClip
     from uniemo.metrics.feature_cache import View
 
     sample = find_index(options.generated).parent / read_index(options.generated)[0]["file"]
     with process_group(pick_device(options.device)) as device:
-        data, clip = _data(options, sample)
-        networks = EvaluationNetworks(options.clip or clip).to(device)
+        data, name = _data(options, sample)
+        clip = FrozenClip(options.clip or name).to(device)
         views: tuple[View, ...] = ("image", "target") if data.diffusion_size is not None else ("image",)
-        classifier, info = emotion_classifier(networks.clip, data, views)
+        classifier, info = emotion_classifier(clip, data, views)
         if launched_rank() == 0:
-            print(f"Emo-A classifier on {networks.name}: {info.accuracy:.1%} right on real validation images")
-        score_index(options.generated, networks, classifier, data.vocabulary, options.batch_size)
+            print(f"Emo-A classifier on {clip.name}: {info.accuracy:.1%} right on real validation images")
+        score_index(options.generated, clip, classifier, data.vocabulary, options.batch_size)
 
 
 def _keep(options: argparse.Namespace, total: int) -> None:
@@ -127,16 +127,16 @@ def _data(options: argparse.Namespace, sample: Path) -> tuple[Any, str]:
         options: of the command.
         sample: a generated image; without a checkpoint its size is the second view's, which the classifier learns too.
     """
+    from uniemo.cli.evaluation_inputs import checked, read_facts
+    from uniemo.data import EmoSet
     from uniemo.data.images import read_image
-    from uniemo.metrics.emotion_classifiers import data_module, read_facts
 
     if options.ckpt is not None:
         facts = read_facts(options.ckpt, "give --data.root", options.root, options.trust)
-        return data_module(facts.class_path, **facts.arguments), facts.clip
+        return checked(facts.data_class(**facts.arguments)), facts.clip
     clip = options.clip or "miniature:clip"
     root = options.root or "miniature:emoset"
-    size = {"image_size": _clip_size(clip), "diffusion_size": read_image(sample).width}
-    return data_module("uniemo.data.EmoSet", root=root, **size), clip
+    return checked(EmoSet(root, _clip_size(clip), read_image(sample).width)), clip
 
 
 def _counts(counts: dict[str, int], total: int) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from uniemo.cache import atomic_write
 from uniemo.cli.classifier_report import measure, origin, summary
-from uniemo.cli.parsing import Parser, add_device, natural, pick_device, positive
+from uniemo.cli.parsing import Parser, add_device, check_new_file, natural, pick_device, positive
 from uniemo.data import DATASETS
 from uniemo.data.manifest import SPLITS
 from uniemo.errors import UniEmoError
@@ -125,8 +125,7 @@ def _notes(output: Path) -> Path:
 def _check_files(options: argparse.Namespace) -> None:
     """Raise unless the output and the features can be written."""
     output: Path = options.output
-    if output.is_dir():
-        raise UniEmoError(f"--output must be a file; {output} is a folder: give a file name in it")
+    check_new_file(output, "--output")
     if output.suffix != ".safetensors":
         raise UniEmoError(f"--output must end in .safetensors; got {output}: name it {output.stem}.safetensors")
     if not output.parent.is_dir():

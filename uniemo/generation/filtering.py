@@ -32,7 +32,7 @@ from uniemo.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from uniemo.metrics.classifier import EmotionClassifier
-    from uniemo.metrics.clip_networks import EvaluationNetworks
+    from uniemo.metrics.clip_networks import FrozenClip
 
 Criteria = Literal["both", "emo_a", "sem_c"]
 _DECODERS = 4  # threads that decode images while the batch before is scored
@@ -115,7 +115,7 @@ def dual_metric_filter(
 
 def score_index(
     index: str | Path,
-    networks: EvaluationNetworks,
+    clip: FrozenClip,
     classifier: EmotionClassifier,
     vocabulary: Vocabulary,
     batch_size: int = 64,
@@ -127,7 +127,7 @@ def score_index(
 
     Args:
         index: ``.jsonl`` file or its folder.
-        networks: the frozen CLIP that the images are scored with.
+        clip: that the images are scored with, on its device.
         classifier: Emo-A on that CLIP's features.
         vocabulary: emotions, scenes and objects; without the latter two ``sem_c`` is null.
         batch_size: images at a time.
@@ -143,21 +143,21 @@ def score_index(
     index = find_index(index)
     rows = read_index(index)
     emotion = torch.from_numpy(emotion_labels(rows, vocabulary))
-    reader = ZeroShotClarity(networks.clip, vocabulary) if vocabulary.scenes or vocabulary.objects else None
+    reader = ZeroShotClarity(clip, vocabulary) if vocabulary.scenes or vocabulary.objects else None
     rank, ranks = get_rank(), get_world_size()
     batches = [range(start, min(start + batch_size, len(rows))) for start in range(0, len(rows), batch_size)]
     mine = batches[rank::ranks]
     files = [index.parent / rows[number]["file"] for part in mine for number in part]
     scores: dict[int, tuple[float, float | None]] = {}
     for part, images in zip(mine, read_batches(files, batch_size, _DECODERS), strict=True):
-        features = networks.clip.features(_stack(images, [rows[number]["file"] for number in part]))
+        features = clip.features(_stack(images, [rows[number]["file"] for number in part]))
         intended = emotion[part.start : part.stop].to(features.device)
         probability = classifier.probabilities(features).gather(1, intended[:, None]).squeeze(1)  # (n,)
         clarity = [None] * len(part) if reader is None else reader(features).tolist()
         scores.update(zip(part, zip(probability.tolist(), clarity, strict=True), strict=True))
     scores = {number: both for share in gather(scores) for number, both in share.items()}
     scored = [
-        {**row, "emo_a": scores[number][0], "sem_c": scores[number][1], "network": networks.clip.name}
+        {**row, "emo_a": scores[number][0], "sem_c": scores[number][1], "network": clip.name}
         for number, row in enumerate(rows)
     ]
     if rank == 0:

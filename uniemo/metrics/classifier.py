@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import safe_open
@@ -19,29 +19,16 @@ from uniemo.metrics.feature_network import NetworkInfo
 from uniemo.metrics.network_weights import existing_file, load_weights, read_weights, weights_hash
 from uniemo.taxonomy import MIKELS_8
 
+if TYPE_CHECKING:
+    from uniemo.metrics.clip_networks import FrozenClip
+    from uniemo.metrics.imagenet import EfficientNetLite
+
+    Backbone = FrozenClip | EfficientNetLite  # a frozen network whose features a classifier learns from
+
 _WHAT = "emotion classifier"
 _FORMAT = "uniemo emotion classifier 1"
 _PUBLISHED = {"fc.weight", "fc.bias"}  # EmoGen's weights/Clip_emotion_classifier
 _OPENAI_L14 = ("ViT-L-14", "ViT-L-14-openai", "ViT-L-14-quickgelu", "ViT-L-14-quickgelu-openai")
-
-
-class Backbone(Protocol):
-    """A frozen network whose image features a classifier learns from: a FrozenClip, an EfficientNetLite."""
-
-    name: str
-    image_size: int
-    embed_dim: int
-    mean: Tensor
-    std: Tensor
-
-    @property
-    def hash(self) -> str:
-        """12 hex digits of the SHA-256 of its weights."""
-        ...
-
-    def features(self, images: Tensor) -> Tensor:
-        """Return features (B, E), not normalised, of images (B, 3, H, W) in [0, 1]."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -139,25 +126,6 @@ class EmotionClassifier(nn.Module):
                 "CLIP, or train a classifier on this one with uniemo train-classifier"
             )
 
-    @torch.no_grad()
-    def reordered(self, emotions: Sequence[str]) -> EmotionClassifier:
-        """Return a copy whose classes stand in another order, by name; UniEmoError for other emotions."""
-        own = self.origin.emotions
-        if set(own) != set(emotions) or len(own) != len(emotions):
-            raise UniEmoError(
-                f"{_WHAT} must know the emotions {', '.join(emotions)}; it knows {', '.join(own) or 'no names'}: "
-                "train one on data with these emotions"
-            )
-        rows = torch.tensor([own.index(name) for name in emotions], device=self.mean.device)
-        origin = replace(self.origin, emotions=tuple(emotions))
-        other = _blank(self.embed_dim, len(own), self.hidden, self.dropout, origin).to(self.mean.device)
-        state = self.state_dict()
-        last = len(self.layers) - 1
-        for part in ("weight", "bias"):
-            state[f"layers.{last}.{part}"] = state[f"layers.{last}.{part}"][rows]
-        other.load_state_dict(state)
-        return other.train(self.training).requires_grad_(False)
-
     def save(self, path: str | Path) -> None:
         """Write a safetensors file with emotions, CLIP, form, temperature and metrics as its metadata."""
         origin = self.origin
@@ -233,12 +201,15 @@ class EmotionHead(nn.Module):
         self, classifier: EmotionClassifier, name: str, source: str, emotions: Sequence[str] | None = None
     ) -> None:
         super().__init__()
-        self.classifier = classifier if emotions is None else classifier.reordered(emotions)
+        own = classifier.origin.emotions
+        self.classifier = classifier
+        self.order = None if emotions is None or tuple(emotions) == own else [own.index(name) for name in emotions]
         self.info = NetworkInfo("emotion", name, source, weights_hash(classifier))
 
     def forward(self, features: Tensor) -> Tensor:
         """Return probabilities (B, C) of image features (B, E), not normalised."""
-        return self.classifier.probabilities(features)
+        probabilities = self.classifier.probabilities(features)
+        return probabilities if self.order is None else probabilities[:, self.order]
 
 
 def random_head(embed_dim: int, num_emotions: int) -> EmotionHead:

@@ -11,24 +11,22 @@ import copy
 import logging
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from uniemo import cache
-from uniemo.data.batch import EmotionSample
 from uniemo.errors import UniEmoError
 from uniemo.metrics.calibration import fit_temperature
-from uniemo.metrics.classifier import Backbone, ClassifierOrigin, EmotionClassifier
+from uniemo.metrics.classifier import ClassifierOrigin, EmotionClassifier
 from uniemo.metrics.feature_cache import View, cached_features
-from uniemo.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
-    from uniemo.data.manifest import Split
+    from uniemo.data.datamodule import EmotionDataModule
+    from uniemo.metrics.classifier import Backbone
 
 _log = logging.getLogger(__name__)
 _FORMAT = 3  # of the cached files; part of their key
@@ -78,28 +76,9 @@ class ClassifierInfo:
     best_epoch: int
 
 
-class EvaluationData(Protocol):
-    """What a classifier needs of a data module."""
-
-    @property
-    def vocabulary(self) -> Vocabulary:
-        """Names of the emotions."""
-        ...
-
-    def fingerprint(self, split: Split) -> str:
-        """Return a text that changes with the split's content."""
-        ...
-
-    def evaluation_loader(
-        self, split: Split, limit_per_emotion: int | None = None, generated: bool = False
-    ) -> DataLoader[EmotionSample]:
-        """Return images without augmentation."""
-        ...
-
-
 def emotion_classifier(
     network: Backbone,
-    data: EvaluationData,
+    data: EmotionDataModule,
     views: tuple[View, ...] = ("image",),
     config: ClassifierConfig | None = None,
     limit_per_emotion: int | None = None,

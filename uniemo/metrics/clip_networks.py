@@ -169,23 +169,6 @@ class MiniatureNetwork(ClipNetwork):
         return {"features": features, "maps": block_vectors(blocks)}
 
 
-class EvaluationNetworks(nn.Module):
-    """All networks of the metrics where one CLIP stands for all, loaded by name.
-
-    Args:
-        clip: see :func:`uniemo.models.clip.load_clip`.
-    """
-
-    def __init__(self, clip: str = "miniature:clip") -> None:
-        super().__init__()
-        self.clip = FrozenClip(clip)
-
-    @property
-    def name(self) -> str:
-        """Name of the networks, as in every metric."""
-        return self.clip.name
-
-
 def load_clip_network(role: str, name: str, random: bool = False) -> ClipNetwork:
     """Load a CLIP for the role ``clip`` or ``miniature``; see :func:`uniemo.models.clip.load_clip` for its name."""
     name = random_name(name) if random else name

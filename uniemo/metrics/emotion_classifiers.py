@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from uniemo.class_paths import import_class
-from uniemo.data.images import read_image
 from uniemo.distributed import is_first
 from uniemo.errors import UniEmoError
 from uniemo.metrics.classifier import EmotionClassifier, EmotionHead, random_head
@@ -18,10 +16,8 @@ from uniemo.metrics.classifier_training import ClassifierConfig, emotion_classif
 from uniemo.metrics.clip_networks import ClipNetwork
 from uniemo.metrics.feature_cache import View, cached_features
 from uniemo.metrics.feature_network import FeatureNetwork
-from uniemo.metrics.image_sets import ImageSet
 from uniemo.metrics.imagenet import EfficientNetLite, second_weights
 from uniemo.metrics.outputs import Output, emotion_output
-from uniemo.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from uniemo.data.datamodule import EmotionDataModule
@@ -178,97 +174,3 @@ def _as_part_of(
     """Return a classifier on the features of a network, and what a result says about it."""
     head = EmotionHead(classifier, name, source, emotions).to(network.device)
     return Classifier(emotion_output(network, head), {"name": name, "source": source, "hash": head.info.hash, **about})
-
-
-def training_data(
-    checkpoint: CheckpointFacts | None, real: ImageSet, generated: ImageSet, image_size: int, miniature: bool
-) -> tuple[EmotionDataModule, str] | None:
-    """Return the data module whose training split classifiers learn, and how results call it; None where none is.
-
-    Without a checkpoint only the miniature's networks have classifiers trained: with published ones, on a large
-    dataset, it would take hours unasked.
-
-    Args:
-        checkpoint: its data, if one is given.
-        real: where it is a dataset, its own training split.
-        generated: the classifiers learn pictures at their resolution too.
-        image_size: that the CLIP takes.
-        miniature: whether the miniature's networks are in use; their painted dataset is the last resort.
-
-    Raises:
-        UniEmoError: the dataset cannot be used.
-    """
-    if checkpoint is not None:
-        return data_module(checkpoint.class_path, **checkpoint.arguments), str(checkpoint.arguments["root"])
-    if not miniature:
-        return None
-    dataset, root = (real.dataset, str(real.root)) if real.dataset else ("EmoSet", "miniature:emoset")
-    size = min(read_image(generated.files()[0]).size)
-    data = data_module(f"uniemo.data.{dataset}", root=root, image_size=image_size, diffusion_size=size)
-    return data, real.source if real.dataset else root
-
-
-def data_module(class_path: str, **arguments: Any) -> EmotionDataModule:  # noqa: ANN401
-    """Return a data module, its training and validation splits checked.
-
-    Args:
-        class_path: for example ``uniemo.data.EmoSet``.
-        arguments: as in :class:`uniemo.data.datamodule.EmotionDataModule`.
-
-    Raises:
-        UniEmoError: the dataset cannot be used.
-    """
-    from uniemo.data.datamodule import EmotionDataModule
-
-    data = import_class(class_path, EmotionDataModule, "data")(**arguments)
-    data.check(("train", "val"))
-    return data
-
-
-@dataclass(frozen=True)
-class CheckpointFacts:
-    """What a checkpoint says that an evaluation needs.
-
-    Attributes:
-        class_path: of the data module that it was trained on.
-        arguments: of that data module, without what concerns training alone.
-        clip: name of its CLIP.
-        vocabulary: names that it knows.
-        about: for the result.
-    """
-
-    class_path: str
-    arguments: dict[str, Any]
-    clip: str
-    vocabulary: Vocabulary
-    about: dict[str, str]
-
-
-def read_facts(path: str | Path, way_out: str, root: str | None = None, trust: bool = False) -> CheckpointFacts:
-    """Read what a checkpoint was trained on.
-
-    Args:
-        path: of the checkpoint.
-        way_out: what to do about a checkpoint that does not say what it was trained on.
-        root: folder of its dataset, where it is not the one of its training.
-        trust: also accept a data module that is not uniemo's.
-
-    Raises:
-        UniEmoError: no checkpoint, or one that does not say what it was trained on.
-    """
-    from uniemo.checkpoint import STAGES, read_checkpoint
-    from uniemo.stored_config import stored_config
-
-    _, info = read_checkpoint(path, STAGES)
-    stored = stored_config(info, trust).get("data", {})
-    training_alone = ("generated", "limit_train")
-    values = {key: value for key, value in stored.get("init_args", {}).items() if key not in training_alone}
-    if root is not None:
-        values["root"] = root
-    if "root" not in values:
-        raise UniEmoError(f"--ckpt must say which data it was trained on; {path} does not: {way_out}")
-    if values.get("crop_scale") is not None:
-        values["crop_scale"] = tuple(values["crop_scale"])
-    about = {"path": str(path), "stage": info.stage, "digest": info.digest(), "uniemo": info.version}
-    clip = str((info.model["encoder"] or {})["clip"])
-    return CheckpointFacts(str(stored.get("class_path", "uniemo.data.EmoSet")), values, clip, info.vocabulary, about)

@@ -18,10 +18,10 @@ from uniemo.data.batch import EmotionBatch, EmotionSample
 from uniemo.data.loader import collate_readable
 from uniemo.data.transforms import denormalise
 from uniemo.errors import UniEmoError
-from uniemo.metrics.classifier import Backbone
 
 if TYPE_CHECKING:
     from uniemo.data.dataset import EmotionDataset
+    from uniemo.metrics.classifier import Backbone
 
 View = Literal["image", "target"]
 

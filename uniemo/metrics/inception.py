@@ -9,15 +9,7 @@ from torch import Tensor, nn
 
 from uniemo.errors import UniEmoError
 from uniemo.metrics.feature_network import FeatureNetwork, NetworkInfo
-from uniemo.metrics.network_weights import (
-    WeightFile,
-    existing_file,
-    find_weights,
-    load_weights,
-    randomise,
-    read_weights,
-    weights_hash,
-)
+from uniemo.metrics.network_weights import State, WeightFile, fill, locate, weights_hash
 from uniemo.metrics.resizing import clean_resize, eight_bit_resize
 
 SIZE = 299  # Szegedy et al. 2016
@@ -113,16 +105,9 @@ class InceptionNetwork(FeatureNetwork):
     def __init__(self, path: Path | None, name: str) -> None:
         super().__init__()
         self.network = fid_inception()
-        if path is None:
-            randomise(self.network)
-        else:
-            state = read_weights(path, "fid network")
-            if any(name.startswith("layers.") for name in state):
-                state = _from_clean_fid(state, path)
-            load_weights(self.network, state, path, "fid network")
+        source = fill(self.network, path, "fid network", _renamed)
         self.network.fc = nn.Identity()
         self.network.eval().requires_grad_(False)
-        source = "random weights, seed 0" if path is None else str(path)
         self.info = NetworkInfo("fid", name, source, weights_hash(self.network))
 
     def describe(self, view: str = "strict") -> str:
@@ -145,16 +130,13 @@ class InceptionNetwork(FeatureNetwork):
 
 def load_inception(role: str, name: str, random: bool = False) -> InceptionNetwork:
     """Load the Inception for FID; see :func:`uniemo.metrics.networks.load_network`."""
-    if random:
-        return InceptionNetwork(None, f"random-{name}")
-    if name in FILES:
-        return InceptionNetwork(find_weights(FILES[name], f"fid network {name!r}"), name)
-    path = existing_file(name, "fid network")
-    return InceptionNetwork(path, path.stem)
+    return InceptionNetwork(*locate(role, name, FILES, random))
 
 
-def _from_clean_fid(state: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
-    """Rename clean-fid's tensors; its batch norms have no scale."""
+def _renamed(state: State, path: Path) -> State:
+    """Return clean-fid's tensors by torchvision's names, others as they are; its batch norms have no scale."""
+    if not any(name.startswith("layers.") for name in state):
+        return state
     found = {}
     try:
         for theirs, ours in torchvision_names().items():

@@ -1,4 +1,4 @@
-"""Which networks look at the images: published ones, the miniature's, random ones, or single ones by name or path."""
+"""Sets of networks for all metrics: published ones, the miniature's, random ones, or single ones by name or path."""
 
 from __future__ import annotations
 
@@ -11,17 +11,15 @@ import torch
 from uniemo.errors import UniEmoError
 from uniemo.metrics.clip_evaluation import clarity_outputs
 from uniemo.metrics.clip_networks import ClipNetwork, MiniatureNetwork
-from uniemo.metrics.emotion_classifiers import CheckpointFacts
 from uniemo.metrics.feature_network import FeatureNetwork
-from uniemo.metrics.image_sets import ImageSet
 from uniemo.metrics.networks import DEFAULTS, load_network
 from uniemo.metrics.outputs import Output, protocol_outputs
 from uniemo.metrics.protocols import EMOGEN, Protocol
-from uniemo.miniature.table import OBJECTS, SCENES
 from uniemo.vocabulary import Vocabulary
 
 AUTO, PUBLISHED, MINIATURE, RANDOM, NONE = "auto", "published", "miniature", "random", "none"
 ROLES = ("fid", "lpips", "clip", "imagenet", "places")
+CLARITY = {"objects": "imagenet", "scenes": "places"}  # output of Sem-C: role
 _RANDOM_NAME = "random-"  # in front of a name: the same architecture with random weights
 
 
@@ -68,39 +66,6 @@ class NetworkSet:
         )
 
 
-def choose_set(wanted: str, real: ImageSet, checkpoint: CheckpointFacts | None = None) -> str:
-    """Return the set that ``--networks`` means.
-
-    Args:
-        wanted: ``auto`` takes the miniature's networks for what the miniature painted or drew, else the published ones.
-        real: images to compare with; the painter leaves a ``truth.json`` beside its images.
-        checkpoint: one of the miniature's CLIP makes the images the miniature's too.
-
-    Raises:
-        UniEmoError: no such set.
-    """
-    known = (AUTO, PUBLISHED, MINIATURE, RANDOM)
-    if wanted not in known:
-        raise UniEmoError(f"--networks must be one of {', '.join(known)}; got {wanted!r}")
-    if wanted != AUTO:
-        return wanted
-    small = checkpoint is not None and checkpoint.clip == DEFAULTS[MINIATURE]
-    return MINIATURE if small or (real.root / "truth.json").is_file() else PUBLISHED
-
-
-def names_for_clarity(real: ImageSet, checkpoint: CheckpointFacts | None, emotions: tuple[str, ...]) -> Vocabulary:
-    """Return scene and object names for Sem-C by a CLIP: the data's, else the checkpoint's, else the miniature's."""
-    if real.dataset == "EmoSet":
-        from uniemo.data.layout import layouts_of, read_manifest
-
-        found = read_manifest(real.root, layouts_of("EmoSet")).vocabulary
-        if found.scenes or found.objects:
-            return found
-    if checkpoint is not None:
-        return checkpoint.vocabulary
-    return Vocabulary(emotions, tuple(SCENES), tuple(OBJECTS))
-
-
 def load_clip(name: str, device: str | torch.device = "cpu") -> ClipNetwork:
     """Load a CLIP by the name of :func:`load_network`; the miniature's by ``miniature:clip``.
 
@@ -112,7 +77,7 @@ def load_clip(name: str, device: str | torch.device = "cpu") -> ClipNetwork:
 
 def load_set(
     wanted: str,
-    protocols: Iterable[Protocol],
+    protocols: Sequence[Protocol],
     vocabulary: Vocabulary,
     overrides: Mapping[str, str] | None = None,
     device: str | torch.device = "cpu",
@@ -131,53 +96,62 @@ def load_set(
         UniEmoError: weights that are missing; the message names every file, its source and its place.
     """
     overrides = dict(overrides or {})
-    names = {protocol.name: protocol.fid_network for protocol in protocols}
-    known = {*ROLES, *(f"fid.{protocol}" for protocol in names)}
+    known = {*ROLES, *(f"fid.{protocol.name}" for protocol in protocols)}
     unknown = [role for role in overrides if role not in known]
     if unknown:
         raise UniEmoError(f"network role must be one of {', '.join(sorted(known))}; got {unknown[0]!r}")
-    small = MiniatureNetwork(DEFAULTS[MINIATURE]) if wanted == MINIATURE else None
-    loaded: dict[tuple[str, str], FeatureNetwork | None] = {}
-    errors: dict[str, None] = {}
-
-    def load(role: str, default: str) -> FeatureNetwork | None:
-        name = overrides.get(role)
-        if name is None and small is not None:
-            return small
-        random = wanted == RANDOM if name is None else name.startswith(_RANDOM_NAME)
-        name = (name or default).removeprefix(_RANDOM_NAME)
-        role = role.partition(".")[0]
-        if name == NONE:
-            return None
-        if (role, name) not in loaded:
-            try:
-                loaded[role, name] = load_network(role, name, random=random)
-            except UniEmoError as error:
-                errors[str(error)] = None
-                return None
-        return loaded[role, name]
-
-    fid = {}
-    for protocol, default in names.items():
-        role = f"fid.{protocol}"
-        fid[protocol] = load(role if role in overrides else "fid", default)
-    lpips, clip = (load(role, DEFAULTS[role]) for role in ("lpips", "clip"))
-    scored = {"objects": "imagenet", "scenes": "places"}
-    clarity = {name: load(role, DEFAULTS[role]) for name, role in scored.items() if small is None or role in overrides}
-    if errors:
-        # Someone without the files wants to know all of them at once, and a way to go on without.
+    loader = _Loader(wanted, overrides, device)
+    fid = {protocol.name: loader.load(f"fid.{protocol.name}", protocol.fid_network) for protocol in protocols}
+    lpips, clip = (loader.load(role, DEFAULTS[role]) for role in ("lpips", "clip"))
+    if loader.small is not None and not overrides.keys() & set(CLARITY.values()):
+        clarity = clarity_outputs(loader.small, vocabulary)
+    else:
+        roles = {name: role for name, role in CLARITY.items() if loader.small is None or role in overrides}
+        found = {name: loader.load(role, DEFAULTS[role]) for name, role in roles.items()}
+        clarity = {name: Output(one, one.views[0], "probabilities") for name, one in found.items() if one is not None}
+    if loader.errors:  # someone without the files wants to know all of them at once, and a way to go on without
         way_out = "; --networks miniature runs without any file, on the miniature's small CLIP"
-        raise UniEmoError(" | ".join(errors) + (way_out if wanted == PUBLISHED else ""))
-    made = {name: network.to(device) for name, network in fid.items() if network is not None}
-    lpips, clip = (None if network is None else network.to(device) for network in (lpips, clip))
+        raise UniEmoError(" | ".join(loader.errors) + (way_out if wanted == PUBLISHED else ""))
     if clip is not None and not isinstance(clip, ClipNetwork):
         raise UniEmoError(f"--clip must name a CLIP; got {clip.info.name}")
-    if small is not None and not overrides.keys() & set(scored.values()):
-        outputs = clarity_outputs(small.to(device), vocabulary)
-    else:
-        outputs = {
-            name: Output(network.to(device), network.views[0], "probabilities")
-            for name, network in clarity.items()
-            if network is not None
-        }
-    return NetworkSet(wanted, made, lpips, clip, outputs)
+    return NetworkSet(wanted, {name: one for name, one in fid.items() if one is not None}, lpips, clip, clarity)
+
+
+class _Loader:
+    """Loads each network once and collects what is wrong.
+
+    Args:
+        wanted: which set, see :func:`load_set`.
+        overrides: names by role.
+        device: where they go.
+
+    Attributes:
+        small: the miniature's CLIP, in its set.
+        errors: in order, without repetition.
+    """
+
+    def __init__(self, wanted: str, overrides: Mapping[str, str], device: str | torch.device) -> None:
+        self.wanted = wanted
+        self.overrides = overrides
+        self.device = device
+        self.small = MiniatureNetwork(DEFAULTS[MINIATURE]).to(device) if wanted == MINIATURE else None
+        self.errors: dict[str, None] = {}
+        self._loaded: dict[tuple[str, str], FeatureNetwork | None] = {}
+
+    def load(self, role: str, default: str) -> FeatureNetwork | None:
+        """Return the network of a role, ``fid.emogen`` or ``fid`` for example; None where there is none."""
+        role, _, protocol = role.partition(".")
+        name = self.overrides.get(f"{role}.{protocol}", self.overrides.get(role))
+        if name is None and self.small is not None:
+            return self.small
+        random = self.wanted == RANDOM if name is None else name.startswith(_RANDOM_NAME)
+        name = (name or default).removeprefix(_RANDOM_NAME)
+        if name == NONE:
+            return None
+        if (role, name) not in self._loaded:
+            try:
+                self._loaded[role, name] = load_network(role, name, random=random).to(self.device)
+            except UniEmoError as error:
+                self.errors[str(error)] = None
+                self._loaded[role, name] = None
+        return self._loaded[role, name]

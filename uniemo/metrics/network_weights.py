@@ -7,6 +7,7 @@ import pickle
 import re
 import socket
 import textwrap
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from torchvision.models import get_weight
 from uniemo.errors import UniEmoError
 from uniemo.torchscript import is_torchscript, read_torchscript
 
+State = dict[str, Tensor]  # of a module
 _TIMEOUT = 20.0  # seconds without an answer after which a download has failed
 _UNREADABLE = (OSError, RuntimeError, EOFError, KeyError, ValueError, pickle.UnpicklingError, SafetensorError)
 
@@ -88,6 +90,39 @@ def _download(url: str, path: Path) -> Path:
     return path
 
 
+def locate(role: str, name: str, files: Mapping[str, WeightFile], random: bool) -> tuple[Path | None, str]:
+    """Return where a network's weights are and how results call it.
+
+    Args:
+        role: of the network, for errors.
+        name: one of ``files``, or a path.
+        files: published ones by name.
+        random: seeded random weights are wanted, which are nowhere: None.
+
+    Raises:
+        UniEmoError: weights that are missing, no such file, or no name of a network with random weights.
+    """
+    what = f"{role} network"
+    if random:
+        if name not in files:
+            raise UniEmoError(f"{what} must be one of {', '.join(files)} with random weights; got {name!r}")
+        return None, f"random-{name}"
+    if name in files:
+        return find_weights(files[name], f"{what} {name!r}"), name
+    path = existing_file(name, what)
+    return path, path.name.split(".")[0]
+
+
+def fill(module: nn.Module, path: Path | None, what: str, rename: Callable[[State, Path], State] | None = None) -> str:
+    """Load weights, or draw seeded random ones where there is no path; return where they come from."""
+    if path is None:
+        randomise(module)
+        return "random weights, seed 0"
+    state = read_weights(path, what)
+    load_weights(module, rename(state, path) if rename else state, path, what)
+    return str(path)
+
+
 def weights_hash(module: nn.Module) -> str:
     """Return 12 hex digits of the SHA-256 of a module's weights: names and float32 values, in order of names."""
     digest = hashlib.sha256()
@@ -105,7 +140,7 @@ def existing_file(path: str, what: str) -> Path:
     return file
 
 
-def read_weights(path: Path, what: str) -> dict[str, Tensor]:
+def read_weights(path: Path, what: str) -> State:
     """Read a state dict; one inside a checkpoint's ``state_dict`` is taken out, ``module.`` prefixes are dropped.
 
     Args:
@@ -133,7 +168,7 @@ def read_weights(path: Path, what: str) -> dict[str, Tensor]:
     return {name.removeprefix("module."): value for name, value in state.items()}
 
 
-def load_weights(module: nn.Module, state: dict[str, Tensor], path: Path, what: str) -> None:
+def load_weights(module: nn.Module, state: State, path: Path, what: str) -> None:
     """Load a state dict in full; UniEmoError where names or shapes differ."""
     own = module.state_dict()  # files older than torch 0.4.1 have no counters
     counters = {name: value for name, value in own.items() if name.endswith("num_batches_tracked")}

@@ -13,21 +13,13 @@ from torch import Tensor
 
 from uniemo.errors import UniEmoError
 from uniemo.metrics.feature_network import FeatureNetwork, NetworkInfo
-from uniemo.metrics.network_weights import (
-    existing_file,
-    find_weights,
-    load_weights,
-    randomise,
-    read_weights,
-    torchvision_file,
-    weights_hash,
-)
+from uniemo.metrics.network_weights import fill, locate, read_weights, torchvision_file, weights_hash
 from uniemo.metrics.resizing import clean_resize, eight_bit_resize
 
-TRUNKS = {  # what lpips itself loads (lpips.pretrained_networks)
-    "alex": "AlexNet_Weights.IMAGENET1K_V1",
-    "vgg": "VGG16_Weights.IMAGENET1K_V1",
-    "squeeze": "SqueezeNet1_1_Weights.IMAGENET1K_V1",
+FILES = {  # what lpips itself loads (lpips.pretrained_networks)
+    "alex": torchvision_file("AlexNet_Weights.IMAGENET1K_V1"),
+    "vgg": torchvision_file("VGG16_Weights.IMAGENET1K_V1"),
+    "squeeze": torchvision_file("SqueezeNet1_1_Weights.IMAGENET1K_V1"),
 }
 DEFAULT_SIZE = 512  # the images of the published tables
 
@@ -52,16 +44,15 @@ class LpipsNetwork(FeatureNetwork):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # lpips uses torchvision's old argument names
             self.model = lpips.LPIPS(net=trunk, pnet_rand=True, verbose=False)
-        if path is None:
-            randomise(self.model.net)
-        else:
-            state = read_weights(path, "lpips network")
-            names = {name: f"features.{name.split('.', 1)[1]}" for name in self.model.net.state_dict()}
-            known = {name: state[theirs] for name, theirs in names.items() if theirs in state}
-            load_weights(self.model.net, known, path, "lpips network")
+        names = {name: f"features.{name.split('.', 1)[1]}" for name in self.model.net.state_dict()}
+        source = fill(
+            self.model.net,
+            path,
+            "lpips network",
+            lambda state, _: {name: state[theirs] for name, theirs in names.items() if theirs in state},
+        )
         self.model.eval().requires_grad_(False)
         self.size = size
-        source = "random weights, seed 0" if path is None else str(path)
         self.info = NetworkInfo("lpips", name, source, weights_hash(self.model))
 
     def describe(self, view: str = "strict") -> str:
@@ -98,26 +89,13 @@ def load_lpips(role: str, name: str, random: bool = False) -> LpipsNetwork:
             another size than 512.
         random: the trunk with seeded random weights (the channel weights are the published ones).
     """
-    wanted, size = _split(name)
-    if wanted in TRUNKS:
-        trunk, label = wanted, wanted
-        path = None if random else find_weights(torchvision_file(TRUNKS[wanted]), f"lpips network {wanted!r}")
-    elif random:
-        raise UniEmoError(f"lpips network must be one of {', '.join(TRUNKS)} with random weights; got {wanted!r}")
-    else:
-        path = existing_file(wanted, "lpips network")
-        trunk, label = _trunk_of(path), path.stem
-    return LpipsNetwork(trunk, size, path, f"{'random-' if random else ''}{label}@{size}")
-
-
-def _split(name: str) -> tuple[str, int]:
-    """Take the size off a name."""
     match = re.fullmatch(r"(.+)@(\d+)", name)
-    if match is None:
-        return name, DEFAULT_SIZE
-    if int(match[2]) < 32:
-        raise UniEmoError(f"lpips size must be at least 32; got {match[2]}: write {match[1]}@64, for example")
-    return match[1], int(match[2])
+    wanted, size = (match[1], int(match[2])) if match else (name, DEFAULT_SIZE)
+    if size < 32:
+        raise UniEmoError(f"lpips size must be at least 32; got {size}: write {wanted}@64, for example")
+    path, label = locate(role, wanted, FILES, random)
+    trunk = wanted if wanted in FILES or path is None else _trunk_of(path)
+    return LpipsNetwork(trunk, size, path, f"{label}@{size}")
 
 
 def _trunk_of(path: Path) -> str:
