@@ -45,7 +45,7 @@ def test_a_family_of_ones_own(family, diffusion_folder, backbone):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("my_family.number", "must name a DiffusionBackbone"),
+        ("my_family.number", "must be the class path of a DiffusionBackbone"),
         ("my_family.Other", "no attribute"),
         ("none.X", "No module"),
     ],

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib.util import find_spec
 
 import torch
 from torch import Tensor
@@ -69,7 +68,7 @@ class DreamBooth(GeneratorBaseline):
         seed: of first weights, noise and prior images.
 
     Raises:
-        UniEmoError: a number out of its range, or peft is not installed.
+        UniEmoError: a number out of its range.
     """
 
     method = "dreambooth"
@@ -93,8 +92,6 @@ class DreamBooth(GeneratorBaseline):
         ):
             if not value >= low:
                 raise UniEmoError(f"model.{name} must be at least {low}; got {value}")
-        if find_spec("peft") is None:
-            raise UniEmoError("the method dreambooth needs peft; it is not installed: pip install 'uniemo[baselines]'")
         own = {
             "rank": rank,
             "identifiers": identifiers,
