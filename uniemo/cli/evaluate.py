@@ -42,7 +42,7 @@ memorisation check lie beside it. Each image is decoded once and goes through ea
 _EXAMPLES = """networks:
   auto takes the miniature's small CLIP for what the miniature painted or generated, else the published networks, whose
   weights are downloaded once or must lie where the error says. --fid, --lpips, --clip, --imagenet and --places name
-  single ones: a registry name (alex, vgg, ViT-L-14 …), a path, random-NAME, or none to leave their metrics out.
+  single ones: a name (alex, vgg, ViT-L-14 …), a path, random-NAME, or none to leave their metrics out.
 
 examples:
   uniemo evaluate --real miniature:emoset --generated out/ --output result.json
@@ -85,7 +85,7 @@ def _parser() -> Parser:
     add("--ckpt", type=Path, help="checkpoint: its data trains the classifiers, its names are Sem-C's")
     add("--classifier", metavar="FILE", help="Emo-A's, of train-classifier or EmoGen's; none leaves Emo-A out")
     add("--second_classifier", metavar="FILE", help="another one beside it in strict, trained independently")
-    add("--second_clip", metavar="NAME", help="CLIP that the second classifier reads (the first one's)")
+    add("--second_clip", metavar="NAME", help="CLIP of the second classifier (the first one's)")
     add("--networks", default="auto", help="auto, published, miniature or random (auto)")
     for option, (_, text) in _OVERRIDES.items():
         add(option, metavar="NAME", help=text)
