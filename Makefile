@@ -56,7 +56,7 @@ $(STUDIES): $(INSTALLED) # one of them: make table4, make fig6
 	$(REPRODUCE) $@
 
 loop: $(INSTALLED) ## Measure the whole loop on the miniature (SEEDS="0 1 2"; an hour for each seed)
-	$(BIN)/python benchmarks/loop.py --seeds $(or $(SEEDS),0 1 2)
+	$(BIN)/python -m benchmarks.loop --seeds $(or $(SEEDS),0 1 2)
 
 miniature: $(INSTALLED) ## Rebuild the miniature's weights from a seed (about an hour on two idle cores; resumes)
 	$(BIN)/python -m uniemo.miniature.recipe

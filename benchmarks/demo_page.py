@@ -1,4 +1,4 @@
-"""Draw what `make demo` produced: kept images by emotion, accuracy by stage, figures of the generated images."""
+"""Plot what `make demo` produced: kept images by emotion, accuracy by stage, metrics of the generated images."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from uniemo.miniature.table import EMOTIONS, best_accuracy
 
 STAGES = ("understanding", "joint", "feedback")
 COLUMNS = 12
-FIGURES = ("Emo-A", "FID", "LPIPS", "Sem-C", "Sem-D")
+METRICS = ("Emo-A", "FID", "LPIPS", "Sem-C", "Sem-D")
 
 
 def read_lines(path: Path) -> list[dict]:
@@ -24,7 +24,7 @@ def read_lines(path: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-def draw(run: Path) -> Path:
+def plot(run: Path) -> Path:
     """Write ``demo.png`` into the run folder.
 
     Args:
@@ -51,7 +51,7 @@ def draw(run: Path) -> Path:
     top.axhline(best, color="black", linestyle="--", linewidth=1)
     top.set(ylim=(0, 1), title=f"test accuracy (dashed: best possible, {best:.2f})")
     rows = []
-    for name in FIGURES:
+    for name in METRICS:
         key = next(key for key in results["joint"] if key.startswith(f"test/{name}[") and "/" not in key[5:])
         real = results["joint"].get(key.replace("test/", "test/real/"))
         values = [results["joint"][key], results["feedback"][key], real]
@@ -60,7 +60,7 @@ def draw(run: Path) -> Path:
     bottom.set_title("generated images", fontsize=11)
     table = bottom.table(
         rows,
-        colLabels=("figure [network]", "joint", "feedback", "real"),
+        colLabels=("metric [network]", "joint", "feedback", "real"),
         colWidths=(0.46, 0.18, 0.18, 0.18),
         loc="upper center",
     )
@@ -73,4 +73,4 @@ def draw(run: Path) -> Path:
 
 
 if __name__ == "__main__":
-    print(draw(Path(sys.argv[1])))
+    print(plot(Path(sys.argv[1])))

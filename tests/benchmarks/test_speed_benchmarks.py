@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from benchmarks import generation, growth, loss_curves, stage2, start_command
+from benchmarks import generation, stage2, start_command
 from benchmarks.released_stage2 import PlainPictures, Released, Shapes
 from benchmarks.timing import Rounds
 from tests.tiny_runs import assets, trained
@@ -107,38 +107,9 @@ def test_lowest_psnr(tmp_path):
     assert generation.lowest_psnr(tmp_path / "0", tmp_path / "0") == math.inf
 
 
-def test_growth_leaves_the_start_out():
-    def run(seconds, memory):
-        return {"seconds": seconds, "processor": 2 * seconds, "MiB": memory}
-
-    cells = {"64": [run(8, 100), run(10, 100), run(30, 100)], "1064": [run(15, 110)], "2064": [run(21, 120)]}
-    found = growth.summary({"x": cells}, (1064, 2064))["x"]
-    assert found["ms per image"] == [pytest.approx(5), pytest.approx(5.5)]
-    assert found["processor ms per image"] == [pytest.approx(10), pytest.approx(11)]
-    assert growth.table({"x": found}, (1064, 2064))[1][-1] == "10.24"
-
-
-def test_linked_tree_has_the_first_images(tmp_path):
-    whole = synthesize_emoset(tmp_path / "whole", train=16, val=8, test=8, size=16, progress=False)
-    growth.link_tree(whole, tmp_path / "part", 8)
-    assert len(list((tmp_path / "part").glob("image/*/*.jpg"))) == 24
-    assert (
-        json.loads((tmp_path / "part" / "train.json").read_text()) == json.loads((whole / "train.json").read_text())[:8]
-    )
-
-
 def test_import_profile_adds_up_packages():
     profile = start_command.import_profile(["--version"], modules=1000)
     own, whole = profile["package, its own modules"], profile["module, with what it imports"]
     assert own["uniemo"] > 0
     assert whole["uniemo"] >= whole["uniemo.errors"] > 0
     assert "torch" not in own
-
-
-def test_loss_curves_are_drawn(tmp_path):
-    curves = {
-        way: {name: [1.0 + number, 0.5 + number / 100] for name in loss_curves.SHOWN}
-        for number, way in enumerate(loss_curves.WAYS)
-    }
-    loss_curves.draw(tmp_path / "curves.png", curves)
-    assert Image.open(tmp_path / "curves.png").width > 500
