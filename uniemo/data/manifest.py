@@ -265,16 +265,19 @@ def make_manifest(root: Path, info: Info, columns: Mapping[str, Sequence[Any]]) 
         info: what holds for all images.
         columns: ``path`` (text), ``emotion`` (class index) and any other of ``SCHEMA``.
     """
-    return Manifest(to_table(columns), root, info)
+    return Manifest(to_table(dict(columns)), root, info)
 
 
-def to_table(columns: Mapping[str, Sequence[Any]]) -> pa.Table:
-    """Return a table of ``SCHEMA``; columns that are not given have no values."""
+def to_table(columns: dict[str, Sequence[Any]]) -> pa.Table:
+    """Return a table of ``SCHEMA``; columns that are not given have no values.
+
+    Lists are taken out of ``columns`` one by one, so that the table does not need memory beside all of them.
+    """
     count = len(columns["path"])
     empty: dict[str, Any] = {"split": -1, "scene": -1, "objects": (), "folds": (), "size": -1, "mtime": -1}
     arrays = []
     for entry in SCHEMA:
-        values = columns[entry.name] if entry.name in columns else [empty.get(entry.name)] * count
+        values = columns.pop(entry.name) if entry.name in columns else [empty.get(entry.name)] * count
         if pa.types.is_binary(entry.type):
             values = [os.fsencode(value) if isinstance(value, str) else value for value in values]
         arrays.append(pa.array(values, entry.type))

@@ -97,7 +97,7 @@ class Rows:
             folder: of the tree; images elsewhere were unpacked.
         """
         inside = self.root == folder or folder in self.root.parents
-        columns = {"path": [], "emotion": [], **self.columns}
+        columns, self.columns = {"path": [], "emotion": [], **self.columns}, {}
         warnings: list[str] = []
         scenes, scene_index = _class_indices("scene", self.scenes, columns.get("scene", []), warnings)
         objects, object_index = _class_indices("object", self.objects, _flat(columns.get("objects", [])), warnings)
@@ -105,8 +105,8 @@ class Rows:
             columns["scene"] = [scene_index.get(name, -1) for name in columns["scene"]]
         if "objects" in columns:
             columns["objects"] = [sorted({object_index[name] for name in names} - {-1}) for names in columns["objects"]]
-        names = [os.fsdecode(path) for path in columns["path"]]
-        columns["hash"] = content_hashes(self.root, names, np.array(columns.get("size", []), dtype=np.int64))
+        size = np.array(columns.get("size", []), dtype=np.int64)
+        columns["hash"] = content_hashes(self.root, [os.fsdecode(path) for path in columns["path"]], size)
         info = Info(
             dataset=layout.dataset,
             layout=layout.name,
