@@ -25,11 +25,11 @@ def empty_folder(tmp_path, monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def drawn(tmp_path_factory):
+def generated(tmp_path_factory):
     """A folder that ``uniemo generate`` wrote."""
-    out = tmp_path_factory.mktemp("drawn") / "out"
-    words = ["generate", "--ckpt", str(trained("joint") / "best.ckpt"), "--emotion", "all", "--num", "5"]
-    assert main([*words, "--steps", "2", "--out", str(out)]) == 0
+    out = tmp_path_factory.mktemp("images") / "out"
+    args = ["generate", "--ckpt", str(trained("joint") / "best.ckpt"), "--emotion", "all", "--num", "5"]
+    assert main([*args, "--steps", "2", "--out", str(out)]) == 0
     return out
 
 
@@ -92,44 +92,44 @@ def test_resume(capsys):
     shutil.copytree(folder, copy)
     assert main(["fit", "--ckpt_path", "copy/last.ckpt", "--run_dir", "copy", "--trainer.max_epochs", "2"]) == 0
     assert "2 epochs, 6 steps" in capsys.readouterr().out
-    for words in (["--resume"], ["--ckpt_path", "last"]):
-        assert main([*recipe("understanding"), "--run_dir", "copy", "--trainer.max_epochs", "3", *words]) == 0
+    for args in (["--resume"], ["--ckpt_path", "last"]):
+        assert main([*recipe("understanding"), "--run_dir", "copy", "--trainer.max_epochs", "3", *args]) == 0
     assert "3 epochs, 9 steps" in capsys.readouterr().out
 
 
-def test_generate(drawn):
-    rows = read_index(drawn)
+def test_generate(generated):
+    rows = read_index(generated)
     assert len(rows) == 40
-    assert {path.name for path in drawn.iterdir()} == {row["emotion"] for row in rows} | {"index.jsonl", "grid.png"}
+    assert {path.name for path in generated.iterdir()} == {row["emotion"] for row in rows} | {"index.jsonl", "grid.png"}
     first = rows[0]
     assert first["weights"] == {"amusement": 1.0}
     assert first["steps"] == 2
     assert len(first["checkpoint"]) == 12
-    assert Image.open(drawn / first["file"]).size == (32, 32)
+    assert Image.open(generated / first["file"]).size == (32, 32)
 
 
-def test_same_seed_same_image_in_any_batch(drawn):
-    words = ["generate", "--ckpt", joint(), "--emotion", "awe", "--num", "3", "--steps", "2", "--seed", "1"]
-    assert main([*words, "--batch_size", "2", "--out", "again"]) == 0
+def test_same_seed_same_image_in_any_batch(generated):
+    args = ["generate", "--ckpt", joint(), "--emotion", "awe", "--num", "3", "--steps", "2", "--seed", "1"]
+    assert main([*args, "--batch_size", "2", "--out", "again"]) == 0
     again = Image.open("again/awe/00000.png")
-    before = Image.open(drawn / "awe/00001.png")
+    before = Image.open(generated / "awe/00001.png")
     difference = max(abs(a - b) for a, b in zip(again.tobytes(), before.tobytes(), strict=True))
     assert difference <= 1  # another batch size may round the last bit otherwise
 
 
 def test_mixture_in_a_prompt(tmp_path):
-    words = ["generate", "--ckpt", joint(), "--emotion", "awe=0.7", "--emotion", "Fear=0.3", "--prompt", "a {} room"]
-    assert main([*words, "--num", "2", "--steps", "1", "--space", "gaussian", "--out", "mix"]) == 0
+    args = ["generate", "--ckpt", joint(), "--emotion", "awe=0.7", "--emotion", "Fear=0.3", "--prompt", "a {} room"]
+    assert main([*args, "--num", "2", "--steps", "1", "--space", "gaussian", "--out", "mix"]) == 0
     rows = read_index("mix")
     assert rows[0]["weights"] == {"awe": 0.7, "fear": 0.3}
     assert rows[0]["prompt"] == "a {} room"
     assert (tmp_path / "mix/awe+fear/00001.png").is_file()
 
 
-def test_classify(tmp_path, capsys, drawn):
+def test_classify(tmp_path, capsys, generated):
     photo = next((assets() / "tree/image/awe").iterdir())
-    words = ["classify", "--ckpt", str(trained("understanding") / "best.ckpt"), str(photo), str(drawn)]
-    assert main([*words, "--output", "x/out.jsonl", "--batch_size", "7"]) == 0
+    args = ["classify", "--ckpt", str(trained("understanding") / "best.ckpt"), str(photo), str(generated)]
+    assert main([*args, "--output", "x/out.jsonl", "--batch_size", "7"]) == 0
     rows = [json.loads(line) for line in (tmp_path / "x/out.jsonl").read_text().splitlines()]
     assert len(rows) == 1 + 40 + 1  # the grid too
     assert rows[0]["file"] == str(photo)
@@ -143,32 +143,32 @@ def test_table():
     assert len({len(line) for line in lines}) == 1
 
 
-def test_filter(tmp_path, capsys, drawn):
-    shutil.copytree(drawn, "out")
+def test_filter(tmp_path, capsys, generated):
+    shutil.copytree(generated, "out")
     assert main(["filter", "--generated", "out", "--ckpt", joint(), "--out", "kept"]) == 0
     kept = read_index("kept")
     assert all((tmp_path / "kept" / row["file"]).is_file() for row in kept)
     text = capsys.readouterr().out
     assert f"kept {len(kept)} of 40 images" in text
     root, clip = str(assets() / "tree"), str(assets() / "clip")
-    words = ["filter", "--generated", "out", "--data.root", root, "--clip", clip, "--scope", "global"]
-    assert main([*words, "--criteria", "sem_c", "--num", "8", "--out", "eight"]) == 0
+    args = ["filter", "--generated", "out", "--data.root", root, "--clip", clip, "--scope", "global"]
+    assert main([*args, "--criteria", "sem_c", "--num", "8", "--out", "eight"]) == 0
     assert len(read_index("eight")) == 8
 
 
 def test_synthesize(tmp_path, capsys):
-    words = ["data", "synthesize", "--train", "8", "--val", "8", "--test", "8", "--size", "16", "--out", "tree"]
-    assert main(words) == 0
+    args = ["data", "synthesize", "--train", "8", "--val", "8", "--test", "8", "--size", "16", "--out", "tree"]
+    assert main(args) == 0
     assert (tmp_path / "tree/info.json").is_file()
-    assert main(words) == 2
+    assert main(args) == 2
 
 
-def fit(*words):
-    return [*recipe("joint"), *words]
+def fit(*args):
+    return [*recipe("joint"), *args]
 
 
-def generate(*words, ckpt=None, out="out"):
-    return ["generate", "--ckpt", ckpt or joint(), "--out", out, *words]
+def generate(*args, ckpt=None, out="out"):
+    return ["generate", "--ckpt", ckpt or joint(), "--out", out, *args]
 
 
 def filled():
@@ -278,13 +278,13 @@ BAD = {
 
 @pytest.mark.parametrize("case", BAD)
 def test_bad_input(tmp_path, capsys, case):
-    prepare, words, expected = BAD[case]
+    prepare, args, expected = BAD[case]
     if prepare is not None:
         prepare()
-    words = words()  # trains what it needs
+    args = args()  # trains what it needs
     capsys.readouterr()
     before = sorted(path for path in tmp_path.rglob("*"))
-    assert main(words) == 2
+    assert main(args) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ")
     assert error.count("\n") == 1
@@ -293,7 +293,7 @@ def test_bad_input(tmp_path, capsys, case):
 
 
 @pytest.mark.parametrize(
-    ("words", "expected"),
+    ("args", "expected"),
     [
         (["--num", "39"], "in the band"),
         (["--num", "20"], "in the band"),
@@ -302,11 +302,11 @@ def test_bad_input(tmp_path, capsys, case):
         (["--criteria", "emo"], "emo_a"),
     ],
 )
-def test_bad_filter(tmp_path, capsys, drawn, words, expected):
+def test_bad_filter(tmp_path, capsys, generated, args, expected):
     filled()
-    shutil.copytree(drawn, "out")
-    out = [] if "--out" in words else ["--out", "kept"]
-    assert main(["filter", "--generated", "out", "--ckpt", joint(), *out, *words]) == 2
+    shutil.copytree(generated, "out")
+    out = [] if "--out" in args else ["--out", "kept"]
+    assert main(["filter", "--generated", "out", "--ckpt", joint(), *out, *args]) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ")
     assert error.count("\n") == 1
