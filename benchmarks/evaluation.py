@@ -34,7 +34,7 @@ from uniemo.metrics.clip_evaluation import clarity_outputs
 from uniemo.metrics.clip_networks import ClipNetwork, MiniatureNetwork
 from uniemo.metrics.feature_network import FeatureNetwork
 from uniemo.metrics.fid import FeatureStatistics
-from uniemo.metrics.loading import read_batches, to_unit
+from uniemo.metrics.image_batches import read_batches, to_unit
 from uniemo.metrics.networks import load_network
 from uniemo.metrics.outputs import Output, emotion_output, protocol_outputs
 from uniemo.metrics.pairs import plan_evaluation

@@ -12,7 +12,7 @@ from small import SmallNetwork, evaluate, names_of, pictures
 from uniemo.errors import UniEmoError
 from uniemo.metrics import EMOGEN, STRICT, MetricSuite, Protocol, plan_evaluation
 from uniemo.metrics.clip_networks import ClipNetwork
-from uniemo.metrics.loading import read_batches
+from uniemo.metrics.image_batches import read_batches
 from uniemo.metrics.networks import load_network
 from uniemo.metrics.outputs import protocol_outputs
 from uniemo.metrics.protocols import PROTOCOLS

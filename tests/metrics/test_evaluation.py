@@ -10,7 +10,7 @@ from trees import drawn_index
 
 from uniemo.data.images import read_image
 from uniemo.errors import UniEmoError
-from uniemo.metrics import loading
+from uniemo.metrics import image_batches
 from uniemo.metrics.comparison import Settings, prepare
 from uniemo.metrics.emotion_classifiers import Classifier
 from uniemo.metrics.evaluation import measure
@@ -58,7 +58,7 @@ def test_one_pass_and_both_protocols(sides, monkeypatch):
     real, generated = sides
     nets = networks()
     decoded = []
-    monkeypatch.setattr(loading, "read_image", lambda path: decoded.append(path) or read_image(path))
+    monkeypatch.setattr(image_batches, "read_image", lambda path: decoded.append(path) or read_image(path))
     found = run(real, generated, nets=nets)
     assert nets.clip.seen == {"strict": len(real) + len(generated), "emogen": len(real) + len(generated)}
     assert sorted(decoded) == sorted([*real.files(), *generated.files()])

@@ -25,7 +25,7 @@ from uniemo.metrics.classifier_training import emotion_classifier
 from uniemo.metrics.clip_evaluation import ClipEvaluation
 from uniemo.metrics.clip_networks import FrozenClip
 from uniemo.metrics.fid import FeatureStatistics
-from uniemo.metrics.loading import to_unit
+from uniemo.metrics.image_batches import to_unit
 
 VIEWS: tuple[Literal["image", "target"], ...] = ("image", "target")  # Emo-A also sees the generator's resolution
 

@@ -27,7 +27,7 @@ from uniemo.data.generated import (
 )
 from uniemo.distributed import gather, get_rank, get_world_size
 from uniemo.errors import UniEmoError
-from uniemo.metrics.loading import read_batches, to_unit
+from uniemo.metrics.image_batches import read_batches, to_unit
 from uniemo.vocabulary import Vocabulary
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from tqdm import tqdm
 from uniemo.distributed import broadcast, get_rank, get_world_size
 from uniemo.metrics.comparison import Comparison, Settings
 from uniemo.metrics.emotion_classifiers import Classifier
+from uniemo.metrics.image_batches import read_batches
 from uniemo.metrics.image_sets import ImageSet
-from uniemo.metrics.loading import read_batches
 from uniemo.metrics.network_sets import NetworkSet
 from uniemo.metrics.outputs import Output
 from uniemo.metrics.protocols import EMOGEN

@@ -22,8 +22,8 @@ from uniemo.data.generated import balanced_choice
 from uniemo.data.images import read_image
 from uniemo.errors import UniEmoError
 from uniemo.metrics.clip_networks import ClipNetwork
+from uniemo.metrics.image_batches import read_batches, to_unit
 from uniemo.metrics.image_sets import ImageSet
-from uniemo.metrics.loading import read_batches, to_unit
 
 SAMPLE = 64
 _SHOWN = 16  # pairs in the picture

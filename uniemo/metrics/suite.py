@@ -21,7 +21,7 @@ from uniemo.metrics.base import SuiteMetric
 from uniemo.metrics.emo_a import EmoA
 from uniemo.metrics.feature_network import FeatureNetwork
 from uniemo.metrics.fid import FID, FeatureStatistics
-from uniemo.metrics.loading import same_size_batches
+from uniemo.metrics.image_batches import same_size_batches
 from uniemo.metrics.lpips import LPIPS
 from uniemo.metrics.outputs import EMOTION, Output
 from uniemo.metrics.pair_store import NotFiniteError

@@ -153,7 +153,7 @@ class JointModule(EmotionModule):
                 raise UniEmoError("model.attributes.table must name a file for source table; got null")
             tables = tables_from_file(resolve(config.table), self.vocabulary)
         else:
-            from uniemo.modules.tables import classifier_tables
+            from uniemo.modules.coefficient_tables import classifier_tables
 
             clip, data = self.config.encoder.clip, self.trainer.datamodule
             tables, accuracy = classifier_tables(config.source, clip, self.model.bank, data, self.device)
