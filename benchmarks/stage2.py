@@ -46,7 +46,7 @@ from uniemo.callbacks.progress import LossProgressBar
 from uniemo.cli.training import quiet
 from uniemo.data import EmoSet
 from uniemo.data.batch import EmotionBatch
-from uniemo.miniature.dataset import synthesize_emoset
+from uniemo.miniature.synthesis import synthesize_emoset
 from uniemo.models.attributes import AttributeConfig
 from uniemo.models.diffusion import DiffusionConfig
 from uniemo.models.encoder import EncoderConfig

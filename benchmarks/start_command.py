@@ -32,7 +32,7 @@ import torch
 
 from benchmarks.short_run import short_run
 from benchmarks.timing import Turn, Way, interleave, options, report, spread, write_json
-from uniemo.miniature.dataset import synthesize_emoset
+from uniemo.miniature.synthesis import synthesize_emoset
 
 TARGETS = {"uniemo --help": 1.0, "uniemo classify": 6.0}  # seconds
 HELP, CLASSIFY = TARGETS

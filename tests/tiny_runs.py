@@ -11,7 +11,7 @@ import yaml
 
 from tests.tiny import tiny_clip, tiny_diffusion
 from uniemo.cli import main
-from uniemo.miniature.dataset import synthesize_emoset
+from uniemo.miniature.synthesis import synthesize_emoset
 
 
 @cache

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from uniemo.miniature.dataset import synthesize_emoset
+from uniemo.miniature.synthesis import synthesize_emoset
 
 
 def painted_emoset(root, train=32, val=16, test=16, seed=0, size=64, missing=0.1):

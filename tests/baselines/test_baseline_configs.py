@@ -8,7 +8,7 @@ import yaml
 from tests.baselines.baseline_runs import CLASSIFIERS, GENERATORS, best
 from tests.tiny_runs import assets
 from uniemo import UniEmoError
-from uniemo.baselines.loading import find_baseline
+from uniemo.baselines.restore import find_baseline
 from uniemo.checkpoint import read_checkpoint
 from uniemo.cli import main
 from uniemo.configurations import CONFIGURATIONS as PACKAGED

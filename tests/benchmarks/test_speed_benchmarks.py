@@ -14,7 +14,7 @@ from benchmarks.released_stage2 import PlainPictures, Released, Shapes
 from benchmarks.timing import Rounds
 from tests.tiny_runs import assets, trained
 from uniemo.checkpoint import load_model
-from uniemo.miniature.dataset import synthesize_emoset
+from uniemo.miniature.synthesis import synthesize_emoset
 
 
 @pytest.fixture

@@ -33,7 +33,7 @@ def test_classify(converted, tmp_path, capsys):
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    from uniemo.miniature.dataset import synthesize_emoset
+    from uniemo.miniature.synthesis import synthesize_emoset
 
     folder = tmp_path_factory.mktemp("emoset") / "data"
     synthesize_emoset(folder, train=16, val=8, test=24, progress=False)

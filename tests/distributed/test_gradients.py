@@ -15,8 +15,8 @@ from uniemo.models.encoder import EncoderConfig
 from uniemo.models.head import HeadConfig
 from uniemo.models.losses import ConditionLossConfig, build_condition_loss
 from uniemo.modules import FeedbackModule, JointModule, UnderstandingModule
-from uniemo.modules.losses import LossConfig
 from uniemo.modules.optim import OptimizerConfig, freeze, model_parameters
+from uniemo.modules.stage_losses import LossConfig
 
 pytestmark = pytest.mark.skipif(not enough_cores, reason="two processes need two cores")
 

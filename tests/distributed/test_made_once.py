@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-import uniemo.miniature.dataset
+import uniemo.miniature.synthesis
 from tests.distributed.crew import enough_cores, on_ranks
 from tests.distributed.test_gradients import data
 from tests.tiny_runs import assets
@@ -37,13 +37,13 @@ def calls(tmp_path, monkeypatch):
 
 def test_the_miniature_is_painted_once(monkeypatch, calls):
     watch, made = calls
-    paint = uniemo.miniature.dataset.synthesize_emoset
+    paint = uniemo.miniature.synthesis.synthesize_emoset
 
     def few(root):
         return paint(root, train=8, val=2, test=2, size=32, progress=False)
 
-    monkeypatch.setattr(uniemo.miniature.dataset, "synthesize_emoset", few)
-    watch(uniemo.miniature.dataset, "synthesize_emoset")
+    monkeypatch.setattr(uniemo.miniature.synthesis, "synthesize_emoset", few)
+    watch(uniemo.miniature.synthesis, "synthesize_emoset")
     first, second = on_ranks(lambda rank: miniature_tree())
     assert first == second
     assert (first / "info.json").is_file()

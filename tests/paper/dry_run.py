@@ -25,8 +25,8 @@ from uniemo.models.fusion import FusionConfig
 from uniemo.models.head import HeadConfig
 from uniemo.models.losses import ConditionLossConfig
 from uniemo.modules import JointModule, UnderstandingModule
-from uniemo.modules.losses import LossConfig
 from uniemo.modules.optim import OptimizerConfig, model_parameters, parameter_groups
+from uniemo.modules.stage_losses import LossConfig
 from uniemo.taxonomy import MIKELS_8
 from uniemo.vocabulary import Vocabulary
 

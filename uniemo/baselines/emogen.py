@@ -33,9 +33,9 @@ from uniemo.models.emotion_space import EmotionSpace, EmotionSpaceConfig, seeded
 from uniemo.models.fusion import ConditionFusion, FusionConfig
 from uniemo.models.losses import Condition, sample_object
 from uniemo.modules.coefficient_tables import classifier_tables
-from uniemo.modules.losses import denoising_errors
 from uniemo.modules.optim import RateConfig
 from uniemo.modules.random import sample_uniform
+from uniemo.modules.stage_losses import denoising_errors
 from uniemo.vocabulary import Vocabulary, attribute_text
 
 _ATTRIBUTE = 21  # stream of random numbers

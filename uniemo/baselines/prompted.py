@@ -11,7 +11,7 @@ from uniemo.data.batch import EmotionBatch
 from uniemo.errors import UniEmoError
 from uniemo.models.diffusion import SLOT, DiffusionConfig
 from uniemo.models.losses import Condition
-from uniemo.modules.losses import denoising_errors
+from uniemo.modules.stage_losses import denoising_errors
 from uniemo.vocabulary import Vocabulary, attribute_text
 
 _DIFFUSION = DiffusionConfig(train_prompt="a photo of {}")  # CLIP's own wording (Radford et al., 2021)

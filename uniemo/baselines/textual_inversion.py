@@ -12,9 +12,9 @@ from uniemo.data.batch import EmotionBatch
 from uniemo.errors import UniEmoError
 from uniemo.models.diffusion import SLOT, DiffusionConfig
 from uniemo.models.losses import Condition
-from uniemo.modules.losses import denoising_errors
 from uniemo.modules.optim import RateConfig
 from uniemo.modules.random import sample_integers
+from uniemo.modules.stage_losses import denoising_errors
 from uniemo.vocabulary import Vocabulary, attribute_text
 
 _DIFFUSION = DiffusionConfig(train_prompt="a photo of {}")

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from uniemo.cache import atomic_write
-from uniemo.callbacks.pictures import log_picture
+from uniemo.callbacks.image_logging import log_picture
 from uniemo.data.batch import EmotionBatch
 from uniemo.data.transforms import denormalise
 from uniemo.errors import UniEmoError

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from uniemo.cache import atomic_write
-from uniemo.callbacks.pictures import log_picture
+from uniemo.callbacks.image_logging import log_picture
 from uniemo.callbacks.protocol import Generates, names_for_clarity
 from uniemo.data.datamodule import EmotionDataModule
 from uniemo.data.manifest import Split

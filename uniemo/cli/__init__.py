@@ -93,7 +93,7 @@ def _dispatch(args: list[str]) -> int:
         print(f"uniemo {__version__}")
         return 0
     if args[0] not in COMMANDS:
-        from uniemo.cli.errors import near
+        from uniemo.cli.messages import near
 
         raise UniEmoError(f"command must be one of {', '.join(COMMANDS)}; got {args[0]!r}{near(args[0], COMMANDS)}")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # else a warning each time loaders fork

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from uniemo.checkpoint import CheckpointInfo, read_checkpoint
-from uniemo.cli.errors import near
+from uniemo.cli.messages import near
 from uniemo.configurations import find_configuration, packaged_recipes
 from uniemo.errors import UniEmoError
 from uniemo.stored_config import stored_config

@@ -55,7 +55,7 @@ def _load(options: argparse.Namespace) -> tuple[Callable[[Tensor], Tensor], int,
     device = pick_device(options.device)
     _, info = read_checkpoint(options.ckpt)
     if info.stage == BASELINE:
-        from uniemo.baselines.loading import load_classifier
+        from uniemo.baselines.restore import load_classifier
 
         baseline, size = load_classifier(options.ckpt, options.trust)
         return baseline.to(device).classify, size, info.vocabulary.emotions

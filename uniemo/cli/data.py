@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 
-from uniemo.cli.errors import near
+from uniemo.cli.messages import near
 from uniemo.errors import UniEmoError
 
 # tool: (module with ``run(args) -> int``, one line of help); args are those behind the tool's name

@@ -66,7 +66,7 @@ def run(args: list[str]) -> int:
 
 def _paint_splits(options: argparse.Namespace) -> int:
     """Paint the miniature's own tree with given sizes of the splits."""
-    from uniemo.miniature.dataset import synthesize_emoset
+    from uniemo.miniature.synthesis import synthesize_emoset
 
     train, val, test = (
         default if getattr(options, name) is None else int(getattr(options, name)) for name, default in _SPLITS.items()

@@ -202,7 +202,7 @@ def _space(options: argparse.Namespace, model: dict[str, Any]) -> str | None:
 def _load(path: Path, baseline: bool, trust: bool) -> Any:  # noqa: ANN401 - a UniEmoModel, or an EmotionDiffusion
     """Load what generates."""
     if baseline:
-        from uniemo.baselines.loading import load_baseline
+        from uniemo.baselines.restore import load_baseline
 
         return load_baseline(path, trust).model
     from uniemo.checkpoint import GENERATING, load_model

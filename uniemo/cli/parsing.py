@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from uniemo.cli.errors import near
+from uniemo.cli.messages import near
 from uniemo.errors import UniEmoError
 from uniemo.launch import cpu_cores, launched_world_size
 

@@ -27,7 +27,7 @@ from uniemo.callbacks.progress import LossProgressBar
 from uniemo.callbacks.summary import Summary
 from uniemo.checkpoint import CheckpointInfo, check_stage
 from uniemo.cli.arguments import prepare, read_config
-from uniemo.cli.errors import check_keys, check_sections, explain
+from uniemo.cli.messages import check_keys, check_sections, explain
 from uniemo.cli.preflight import check_devices, check_strategy, check_weights
 from uniemo.cli.run_folder import checkpoint_to_resume, folder_of_results, remove_results, use_splits_of
 from uniemo.data.datamodule import EmotionDataModule

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from uniemo.miniature.dataset import annotation, info
 from uniemo.miniature.samples import Sample, Tree
+from uniemo.miniature.synthesis import annotation, info
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -9,7 +9,7 @@ from uniemo.errors import UniEmoError
 
 MINIATURE = "miniature:"
 _HERE = Path(__file__).parent
-_PAINTER = ("dataset", "objects", "painter", "pen", "scenes", "table")  # files that decide the pixels
+_PAINTER = ("objects", "painter", "pen", "scenes", "synthesis", "table")  # files that decide the pixels
 
 
 def miniature_tree() -> Path:
@@ -17,7 +17,7 @@ def miniature_tree() -> Path:
 
     Its name contains a digest of the painter, so that another version of it never meets an old tree.
     """
-    from uniemo.miniature.dataset import synthesize_emoset
+    from uniemo.miniature.synthesis import synthesize_emoset
 
     painter = [(_HERE / f"{name}.py").read_bytes() for name in _PAINTER]
     return cache.get("miniature", f"emoset-{cache.digest(*painter)}", synthesize_emoset)

@@ -10,9 +10,9 @@ import numpy as np
 from tqdm import tqdm
 
 from uniemo.errors import UniEmoError
-from uniemo.miniature.dataset import Label, sample_labels
 from uniemo.miniature.faults import FAULTS, encode
 from uniemo.miniature.painter import Painting, paint
+from uniemo.miniature.synthesis import Label, sample_labels
 from uniemo.miniature.table import EMOTIONS
 
 UNKNOWN_LABEL = "boredom"

@@ -3,8 +3,8 @@
 from uniemo.modules.base import EmotionModule
 from uniemo.modules.feedback import FeedbackModule
 from uniemo.modules.joint import JointModule
-from uniemo.modules.losses import LossConfig
 from uniemo.modules.optim import OptimizerConfig, RateConfig
+from uniemo.modules.stage_losses import LossConfig
 from uniemo.modules.stage_model import ModelConfig
 from uniemo.modules.understanding import UnderstandingModule
 

@@ -23,9 +23,9 @@ from uniemo.models.losses import ConditionLossConfig
 from uniemo.models.uniemo import UniEmoModel
 from uniemo.modules import generator, stage_model
 from uniemo.modules.base import EmotionModule
-from uniemo.modules.losses import LossConfig, generation_terms, joint_loss, understanding_terms
 from uniemo.modules.optim import OptimizerConfig
 from uniemo.modules.space import fit_space
+from uniemo.modules.stage_losses import LossConfig, generation_terms, joint_loss, understanding_terms
 from uniemo.modules.stage_model import ModelConfig
 from uniemo.modules.strategies import FrozenFSDPStrategy
 from uniemo.modules.transfer import kept_attributes

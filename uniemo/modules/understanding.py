@@ -12,8 +12,8 @@ from uniemo.models.head import HeadConfig
 from uniemo.models.uniemo import UniEmoModel
 from uniemo.modules import stage_model
 from uniemo.modules.base import EmotionModule
-from uniemo.modules.losses import LossConfig, understanding_loss, understanding_terms
 from uniemo.modules.optim import OptimizerConfig
+from uniemo.modules.stage_losses import LossConfig, understanding_loss, understanding_terms
 from uniemo.modules.stage_model import ModelConfig
 
 _ENCODER, _HEAD, _ATTRIBUTES = EncoderConfig(), HeadConfig(), AttributeConfig()

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from uniemo.errors import UniEmoError
-from uniemo.miniature import dataset, table
+from uniemo.miniature import synthesis, table
 
 SIZES = {"train": 160, "val": 16, "test": 40}
 
@@ -27,11 +27,11 @@ def _digest(root: Path) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return dataset.synthesize_emoset(tmp_path_factory.mktemp("data") / "tree", **SIZES, missing=0.3, progress=False)
+    return synthesis.synthesize_emoset(tmp_path_factory.mktemp("data") / "tree", **SIZES, missing=0.3, progress=False)
 
 
 def test_labels_follow_the_table() -> None:
-    labels = dataset.sample_labels(4000, np.random.default_rng(0))
+    labels = synthesis.sample_labels(4000, np.random.default_rng(0))
     assert set(Counter(label.emotion for label in labels).values()) == {500}
     hits = np.mean([label.emotion == table.dominant_emotion(label.scene, label.object) for label in labels])
     assert hits == pytest.approx(table.best_accuracy(), abs=0.02)
@@ -42,7 +42,7 @@ def test_labels_follow_the_table() -> None:
 
 
 def test_tone_tells_of_the_cell_and_no_more_of_the_label() -> None:
-    labels = dataset.sample_labels(8000, np.random.default_rng(1))
+    labels = synthesis.sample_labels(8000, np.random.default_rng(1))
     mean = {e: np.mean([label.brightness for label in labels if label.emotion == e]) for e in table.EMOTIONS}
     assert mean["amusement"] > mean["fear"] + 0.1
     typical = [label.emotion == table.dominant_emotion(label.scene, label.object) for label in labels]
@@ -108,7 +108,7 @@ def test_masks_lie_beside_the_images(tree: Path) -> None:
 def test_same_seed_same_bytes(tmp_path: Path) -> None:
     arguments = {"train": 16, "val": 8, "test": 8, "progress": False}
     first, again, other = (
-        _digest(dataset.synthesize_emoset(tmp_path / name, seed=seed, **arguments))
+        _digest(synthesis.synthesize_emoset(tmp_path / name, seed=seed, **arguments))
         for name, seed in (("first", 5), ("again", 5), ("other", 6))
     )
     assert first == again
@@ -116,7 +116,7 @@ def test_same_seed_same_bytes(tmp_path: Path) -> None:
 
 
 def test_splits_do_not_depend_on_each_other(tmp_path: Path) -> None:
-    short, long = (dataset.synthesize_emoset(tmp_path / str(n), n, val=8, test=0, progress=False) for n in (8, 16))
+    short, long = (synthesis.synthesize_emoset(tmp_path / str(n), n, val=8, test=0, progress=False) for n in (8, 16))
     images = [[(root / entry[1]).read_bytes() for entry in _load(root / "val.json")] for root in (short, long)]
     assert images[0] == images[1]
 
@@ -124,25 +124,25 @@ def test_splits_do_not_depend_on_each_other(tmp_path: Path) -> None:
 def test_a_folder_with_contents_is_refused(tmp_path: Path) -> None:
     (tmp_path / "note.txt").write_text("mine")
     with pytest.raises(UniEmoError, match=f"root must be a new or an empty folder; {tmp_path}"):
-        dataset.synthesize_emoset(tmp_path, progress=False)
+        synthesis.synthesize_emoset(tmp_path, progress=False)
     assert [path.name for path in tmp_path.iterdir()] == ["note.txt"]
     empty = tmp_path / "empty"
     empty.mkdir()
-    assert (dataset.synthesize_emoset(empty, 8, 0, 0, progress=False) / "train.json").is_file()
+    assert (synthesis.synthesize_emoset(empty, 8, 0, 0, progress=False) / "train.json").is_file()
 
 
 def test_nothing_half_written_remains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(dataset, "annotation", interrupt)
+    monkeypatch.setattr(synthesis, "annotation", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        dataset.synthesize_emoset(tmp_path / "tree", progress=False)
+        synthesis.synthesize_emoset(tmp_path / "tree", progress=False)
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(("name", "value"), [("train", -1), ("seed", -1), ("size", 8), ("missing", 1.5)])
 def test_arguments_outside_their_range_are_named(tmp_path: Path, name: str, value: float) -> None:
     with pytest.raises(UniEmoError, match=f"{name} must .*got {value}"):
-        dataset.synthesize_emoset(tmp_path / "tree", **{name: value})  # type: ignore[arg-type]
+        synthesis.synthesize_emoset(tmp_path / "tree", **{name: value})  # type: ignore[arg-type]
     assert not list(tmp_path.iterdir())

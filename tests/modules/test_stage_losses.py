@@ -7,7 +7,7 @@ from uniemo.data import EmoSet
 from uniemo.models.encoder import EncoderConfig
 from uniemo.models.head import HeadConfig
 from uniemo.models.uniemo import UniEmoModel
-from uniemo.modules.losses import LossConfig, joint_loss, understanding_loss, understanding_terms
+from uniemo.modules.stage_losses import LossConfig, joint_loss, understanding_loss, understanding_terms
 
 
 @pytest.fixture(scope="module")
