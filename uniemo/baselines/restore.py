@@ -29,7 +29,7 @@ def find_baseline(info: CheckpointInfo, trust: bool = False) -> type[EmotionModu
     """
     class_path = stored_config(info, trust).get("model", {}).get("class_path")
     if class_path is not None:
-        return import_class(class_path, EmotionModule, info.path, trust)
+        return import_class(class_path, EmotionModule, info.path, trust)  # type: ignore[type-abstract]
     if info.method in {module.name for module in pkgutil.iter_modules(uniemo.baselines.__path__)}:
         for value in vars(importlib.import_module(f"uniemo.baselines.{info.method}")).values():
             if getattr(value, "method", "") == info.method and isinstance(value, type):

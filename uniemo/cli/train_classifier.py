@@ -16,6 +16,8 @@ from uniemo.errors import UniEmoError
 from uniemo.miniature.paths import MINIATURE, resolve
 
 if TYPE_CHECKING:
+    import torch
+
     from uniemo.data.datamodule import EmotionDataModule
     from uniemo.metrics.classifier_training import ClassifierConfig
     from uniemo.metrics.feature_cache import View
@@ -93,7 +95,7 @@ def run(words: list[str]) -> int:
     clip.to(device)
     print(f"{data.describe()}\n{clip.name} ({clip.hash}) on {device}", flush=True)
     views: tuple[View, ...] = ("image",) if options.diffusion_size is None else ("image", "target")
-    features = {
+    features: dict[str, tuple[torch.Tensor, torch.Tensor]] = {
         split: cached_features(
             clip, data.evaluation_loader(split), ("image",) if split == "test" else views, options.features_cache, True
         )

@@ -49,7 +49,7 @@ def read_coefficients(
     wrong = f"{_WHAT} must map attributes to {len(emotions)} numbers from 0"
     if not isinstance(content, dict) or not content:
         raise UniEmoError(f"{wrong}; {path} holds no such map: give another file")
-    tables = {kind or "attributes": content}
+    tables: dict[str, Rows] = {kind or "attributes": content}
     if set(content) <= set(_KINDS) and all(isinstance(part, dict) for part in content.values()):
         tables = {name: content[name] for name in _KINDS if name in content and kind in (None, name)}
     if not tables:

@@ -12,7 +12,7 @@ import pickle
 import re
 import warnings
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +97,7 @@ class _ArrayUnpickler(pickle.Unpickler):
         """Return what may be named; functions in a fresh wrapper, which a pickle may change without harm."""
         types = {("numpy", "ndarray"): np.ndarray, ("numpy", "dtype"): np.dtype}
         types["collections", "OrderedDict"] = collections.OrderedDict
-        functions = {
+        functions: dict[tuple[str, str], Callable[..., Any]] = {
             ("_codecs", "encode"): _encode,
             ("torch._utils", "_rebuild_tensor_v2"): torch._utils._rebuild_tensor_v2,
             ("torch.storage", "_load_from_bytes"): _storage,

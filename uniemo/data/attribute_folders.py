@@ -126,8 +126,9 @@ def _names(manifest: Manifest, progress: bool) -> tuple[list[tuple[str, ...]], l
     """Return the scene and the object names of each image: as its annotation spells them, where it has one."""
     annotations = manifest.column("annotation").to_pylist()
     known = manifest.vocabulary
-    scenes = [(known.scenes[index],) if index >= 0 else () for index in manifest.scene.tolist()]
-    objects = [tuple(known.objects[index] for index in manifest.objects(row)) for row in range(len(manifest))]
+    scenes: list[tuple[str, ...]] = [(known.scenes[index],) if index >= 0 else () for index in manifest.scene.tolist()]
+    rows = range(len(manifest))
+    objects: list[tuple[str, ...]] = [tuple(known.objects[index] for index in manifest.objects(row)) for row in rows]
     if None not in annotations:
         paths = [f"{manifest.root}/{os.fsdecode(annotation)}" for annotation in annotations]
         for row, note in enumerate(map_files(read_annotation, paths, "reading annotations", progress)):

@@ -128,8 +128,9 @@ class EmotionDataModule(L.LightningDataModule):
         self._mixed: MixedDataset | None = None
         self._latents: LatentCache | None = None
         crop = "central" if cached_latents else crop
+        low, high = crop_scale
         self._train_transform = PairedTransform(
-            image_size, diffusion_size, train=True, crop_scale=tuple(crop_scale), crop=crop
+            image_size, diffusion_size, train=True, crop_scale=(low, high), crop=crop
         )
         self._eval_transform = PairedTransform(image_size, diffusion_size)
 

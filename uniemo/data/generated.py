@@ -166,7 +166,7 @@ class GeneratedImageDataset(EmotionDataset):
                 f"first {missing[0]}: generate again"
             )
         looks = [(self.index.parent / name).stat() for name in files]
-        columns = {
+        columns: dict[str, Any] = {
             "path": files,
             "emotion": emotion_labels(self.rows, vocabulary),
             "size": [look.st_size for look in looks],

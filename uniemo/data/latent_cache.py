@@ -236,7 +236,7 @@ class LatentCache:
         if not todo:
             return
         size = todo[0][1].transform.diffusion_size or 1
-        loader = DataLoader(
+        loader: DataLoader[Any] = DataLoader(
             todo,  # type: ignore[arg-type]  # a list will do
             batch_size=max(1, min(_BATCH, _PIXELS // size**2)) // 2 or 1,  # each twice: as it is and mirrored
             num_workers=self.num_workers,

@@ -268,7 +268,7 @@ def make_manifest(root: Path, info: Info, columns: Mapping[str, Sequence[Any]]) 
     return Manifest(to_table(dict(columns)), root, info)
 
 
-def to_table(columns: dict[str, Sequence[Any]]) -> pa.Table:
+def to_table(columns: dict[str, Any]) -> pa.Table:
     """Return a table of ``SCHEMA``; columns that are not given have no values.
 
     Lists are taken out of ``columns`` one by one, so that the table does not need memory beside all of them.

@@ -101,7 +101,7 @@ def cached_features(
 def _key(network: Backbone, dataset: EmotionDataset, view: View, shard: int) -> str:
     """Return what a folder of features is named by."""
     pixels = dataset.transform.image_size if view == "image" else dataset.transform.diffusion_size
-    normalisation = [network.mean.flatten().tolist(), network.std.flatten().tolist()]
+    normalisation = [torch.as_tensor(value).flatten().tolist() for value in (network.mean, network.std)]
     content = dataset.records.fingerprint()
     return cache.digest(
         [content, dataset.on_error, view, pixels, network.hash, network.image_size, normalisation, shard]

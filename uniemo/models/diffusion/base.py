@@ -92,6 +92,7 @@ class DiffusionBackbone(nn.Module, ABC):
     def __init__(self, config: DiffusionConfig, pipeline: Any) -> None:  # noqa: ANN401 - diffusers is imported late
         super().__init__()
         self.config = config
+        self.options = dict(self.pipeline_options)
         dtype = getattr(torch, config.dtype)
         with quiet():  # the folder may hold another precision
             self.unet = getattr(pipeline, self.denoiser).to(dtype)
@@ -322,4 +323,4 @@ class DiffusionBackbone(nn.Module, ABC):
         for index, (encoder, tokenizer) in enumerate(zip(self.text_encoders, self.tokenizers, strict=True), start=1):
             end = "" if index == 1 else f"_{index}"
             parts |= {f"text_encoder{end}": encoder, f"tokenizer{end}": tokenizer}
-        return assemble(self.pipeline_class, {**parts, **self.pipeline_options})
+        return assemble(self.pipeline_class, {**parts, **self.options})

@@ -123,7 +123,7 @@ def _families(family: str | None) -> tuple[type[DiffusionBackbone], ...]:
     """
     if family is None:
         return FAMILIES
-    return (import_class(family, DiffusionBackbone, "diffusion.family"),)
+    return (import_class(family, DiffusionBackbone, "diffusion.family"),)  # type: ignore[type-abstract]
 
 
 def _published(name: str, family: str | None) -> type[DiffusionBackbone]:
@@ -180,7 +180,7 @@ def _family_of(place: Path, family: str | None) -> type[DiffusionBackbone]:
 
 def _required(kind: type[DiffusionBackbone], weights: bool) -> list[tuple[str, ...]]:
     """Return the files that a folder of a family must have, one of each tuple."""
-    files = [("scheduler/scheduler_config.json",)]
+    files: list[tuple[str, ...]] = [("scheduler/scheduler_config.json",)]
     for part in kind.components:
         if part.startswith("tokenizer"):
             files.append((f"{part}/tokenizer.json", f"{part}/vocab.json"))

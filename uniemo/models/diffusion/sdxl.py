@@ -68,7 +68,7 @@ class StableDiffusionXL(DiffusionBackbone):
     def __init__(self, config: DiffusionConfig, pipeline: Any) -> None:  # noqa: ANN401 - diffusers is imported late
         super().__init__(config, pipeline)
         self.zeros_for_empty = bool(pipeline.config.force_zeros_for_empty_prompt)
-        self.pipeline_options = self.pipeline_options | {"force_zeros_for_empty_prompt": self.zeros_for_empty}
+        self.options["force_zeros_for_empty_prompt"] = self.zeros_for_empty
 
     def embed(self, prompts: Sequence[str], condition: Condition | None = None) -> EncodedPrompts:
         """Return both encoders' states before the last layer (B, T, W1 + W2), and the pooled embedding (B, P)."""
