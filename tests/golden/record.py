@@ -9,6 +9,7 @@ import base64
 import json
 import os
 import platform
+import re
 import shutil
 import sys
 import tempfile
@@ -134,11 +135,10 @@ def generated(root, checkpoint):
 def evaluated(root, tree, images):
     """Return the metrics of ``uniemo evaluate`` on a folder, both protocols, without the second classifier."""
     output = root / "result.json"
-    command(
-        *("evaluate", "--real", tree, "--generated", images, "--second_classifier", "none"),
-        *("--pairs", 20, "--output", output, "--overwrite"),
-    )
-    return numbers(json.loads(output.read_text()))
+    command("evaluate", "--real", tree, "--generated", images, "--pairs", 20, "--output", output, "--overwrite")
+    found = numbers(json.loads(output.read_text()))
+    second = re.compile(r"\(second\)|^classifiers/1/|/confusion/1/")
+    return {name: value for name, value in found.items() if not second.search(name)}
 
 
 def numbers(tree, path=()):
