@@ -194,8 +194,8 @@ def one_pass(
         with clock("bare"), torch.no_grad():
             networks.bare(images)
     with clock("engine"), clock("result"):
-        scores = suite.compute()["strict"].scores
-    return {name: score.value for name, score in scores.items()}
+        scores = suite.compute()["strict"]["figures"]
+    return {name: score["value"] for name, score in scores.items()}
 
 
 @torch.no_grad()

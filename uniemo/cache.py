@@ -91,6 +91,12 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         shutil.rmtree(temporary.parent, ignore_errors=True)
 
 
+def write_json(path: str | Path, value: object) -> None:
+    """Write JSON, whole or not at all."""
+    with atomic_write(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
 def digest(*parts: Any, length: int = 16) -> str:  # noqa: ANN401
     """Return the first hex digits of the SHA-256 of some values.
 

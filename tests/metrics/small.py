@@ -105,6 +105,6 @@ def values(result):
     """Return all values and ends of intervals in one array."""
     rows = []
     for protocol in result.values():
-        for score in protocol.scores.values():
-            rows += [(part.value, part.low, part.high) for part in (score, *score.by_emotion.values())]
+        for score in protocol["figures"].values():
+            rows += [(part["value"], part["low"], part["high"]) for part in (score, *score["by_emotion"].values())]
     return np.array(rows)

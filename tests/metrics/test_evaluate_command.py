@@ -9,7 +9,7 @@ from small_sets import EIGHT, paint
 
 from uniemo.cli import main
 from uniemo.metrics.classifier import ClassifierOrigin, EmotionClassifier
-from uniemo.metrics.network_sets import load_clip
+from uniemo.metrics.networks import load_clip
 
 
 def strict_json(path):

@@ -4,8 +4,8 @@ from small_sets import EIGHT
 
 from uniemo.errors import UniEmoError
 from uniemo.metrics.image_sets import read_images
-from uniemo.metrics.memorisation import check_memorisation, plot_memorisation
-from uniemo.metrics.network_sets import load_clip
+from uniemo.metrics.memorisation import check_memorisation, memorisation_line, plot_memorisation
+from uniemo.metrics.networks import load_clip
 
 
 @pytest.fixture(scope="module")
@@ -21,20 +21,18 @@ def test_a_copied_image_is_found(emoset_root, clip, tmp_path):
         Image.open(emoset_root / copied[emotion]).convert("RGB").save(tmp_path / emotion / "0.png")
     generated = read_images(tmp_path)
     found = check_memorisation(generated, real, train, clip, sample=6, seed=1, batch_size=5, progress=False)
-    assert len(found.generated.names) == len(found.real.names) == 6
-    pairs = zip(found.generated.names, found.generated.training, strict=True)
-    assert all(copied[name.split("/")[0]] == training for name, training in pairs)
-    assert min(found.generated.similarity) > 0.999
-    assert max(found.real.similarity) < 0.999
-    assert found.beyond == 1
-    assert "100% of 6 generated images are nearer" in found.line()
-    plain = found.as_result()
-    assert plain["train"]["images"] == 32
-    assert len(plain["generated_pairs"]) == 6
+    pairs, real_pairs = found["generated_pairs"], found["real_pairs"]
+    assert len(pairs) == len(real_pairs) == 6
+    assert all(copied[pair["image"].split("/")[0]] == pair["training"] for pair in pairs)
+    assert pairs[-1]["similarity"] > 0.999
+    assert found["real_max"] < 0.999
+    assert found["beyond_95_percent_of_real"] == 1
+    assert "100% of 6 generated images are nearer" in memorisation_line(found)
+    assert found["train"]["images"] == 32
     again = check_memorisation(generated, real, train, clip, sample=6, seed=1, batch_size=32, progress=False)
-    assert again.generated.names == found.generated.names
-    assert again.real.similarity == pytest.approx(found.real.similarity, abs=1e-5)
-    plot_memorisation(found, generated, tmp_path / "pairs.png")
+    assert {pair["image"] for pair in again["generated_pairs"]} == {pair["image"] for pair in pairs}
+    assert again["real_median"] == pytest.approx(found["real_median"], abs=1e-3)
+    plot_memorisation(found, generated, train, tmp_path / "pairs.png")
     assert Image.open(tmp_path / "pairs.png").height > 300
 
 

@@ -86,27 +86,35 @@ def test_protocols_share_what_they_agree_on(network, data):
     names, _, images, real = data
     result = evaluate(network, names, images, real)
     strict, emogen = result["strict"], result["emogen"]
-    assert strict.scores["Emo-A"] == emogen.scores["Emo-A"]
-    assert strict.scores["FID"].value != emogen.scores["FID"].value
-    assert strict.pairs == {"amusement": 66, "awe": 36, "contentment": 105}  # fewer than 1,000 exist: all
-    assert emogen.pairs == {"amusement": 10, "awe": 10, "contentment": 10}
-    assert strict.images == dict(zip(MIKELS_8, COUNTS, strict=False))
-    assert strict.real_images == {"amusement": 20, "awe": 20, "contentment": 20}
-    assert list(strict.scores) == ["FID", "LPIPS", "Emo-A", "Emo-A probability", "Emo-A two-class", "Sem-C", "Sem-D"]
-    for score in strict.scores.values():
-        assert score.low <= score.value <= score.high
-        assert score.networks[0].name == "small"
-        assert list(score.by_emotion) == list(MIKELS_8[:3])
+    assert strict["figures"]["Emo-A"] == emogen["figures"]["Emo-A"]
+    assert strict["figures"]["FID"]["value"] != emogen["figures"]["FID"]["value"]
+    assert strict["pairs"] == {"amusement": 66, "awe": 36, "contentment": 105}  # fewer than 1,000 exist: all
+    assert emogen["pairs"] == {"amusement": 10, "awe": 10, "contentment": 10}
+    assert strict["images"] == dict(zip(MIKELS_8, COUNTS, strict=False))
+    assert strict["real_images"] == {"amusement": 20, "awe": 20, "contentment": 20}
+    assert list(strict["figures"]) == [
+        "FID",
+        "LPIPS",
+        "Emo-A",
+        "Emo-A probability",
+        "Emo-A two-class",
+        "Sem-C",
+        "Sem-D",
+    ]
+    for score in strict["figures"].values():
+        assert score["low"] <= score["value"] <= score["high"]
+        assert score["networks"][0].startswith("small ")
+        assert list(score["by_emotion"]) == list(MIKELS_8[:3])
 
 
 def test_second_classifier_and_confusion(network, data):
     names, _, images, _ = data
     second = SmallNetwork(seed=5, name="second")
     result = evaluate(network, names, images, second=second)["strict"]
-    assert result.scores["Emo-A (second)"].networks == (second.info,)
-    for name, confusion in zip(("Emo-A", "Emo-A (second)"), result.confusion, strict=True):
-        assert result.scores[name].value == np.trace(confusion) / sum(COUNTS)
-    assert result.confusion[0].sum(axis=1).tolist() == [*COUNTS, 0, 0, 0, 0, 0]
+    assert result["figures"]["Emo-A (second)"]["networks"] == [second.info.key]
+    for name, confusion in zip(("Emo-A", "Emo-A (second)"), result["confusion"], strict=True):
+        assert result["figures"][name]["value"] == np.trace(confusion) / sum(COUNTS)
+    assert [sum(row) for row in result["confusion"][0]] == [*COUNTS, 0, 0, 0, 0, 0]
 
 
 class Brightness(ImageMetric):
@@ -127,10 +135,10 @@ def test_an_extra_metric(network, data):
     names, every, images, _ = data
     suite = suite_of(names, extra=[Brightness(factor=2)], clip=network)
     suite.update([images[name] for name in every], every)
-    score = suite.compute()["strict"].scores["Brightness"]
-    assert score.value == pytest.approx(2 * float(torch.stack(list(images.values())).mean()))
-    assert score.low < score.value < score.high
-    assert set(score.by_emotion) == set(names)
+    score = suite.compute()["strict"]["figures"]["Brightness"]
+    assert score["value"] == pytest.approx(2 * float(torch.stack(list(images.values())).mean()))
+    assert score["low"] < score["value"] < score["high"]
+    assert set(score["by_emotion"]) == set(names)
     lost = Brightness()
     lost.needs = ("nothing",)
     with pytest.raises(UniEmoError, match="it needs 'nothing'"):
@@ -162,13 +170,13 @@ def test_identical_and_swapped_sides(network):
     labels = torch.arange(60) // 30
 
     def scores(ours, theirs):
-        return evaluate(network, names, ours, (torch.stack(list(theirs.values())), labels))["strict"].scores
+        return evaluate(network, names, ours, (torch.stack(list(theirs.values())), labels))["strict"]["figures"]
 
     same = scores(sides[0], sides[0])["FID"]
-    assert [same.value, *(part.value for part in same.by_emotion.values())] == pytest.approx([0] * 3, abs=1e-8)
+    assert [same["value"], *(part["value"] for part in same["by_emotion"].values())] == pytest.approx([0] * 3, abs=1e-8)
     first, second = scores(*sides), scores(*sides[::-1])
-    assert first["FID"].value == pytest.approx(second["FID"].value, rel=1e-6)
-    assert first["Sem-D"].value != pytest.approx(second["Sem-D"].value, rel=1e-3)
+    assert first["FID"]["value"] == pytest.approx(second["FID"]["value"], rel=1e-6)
+    assert first["Sem-D"]["value"] != pytest.approx(second["Sem-D"]["value"], rel=1e-3)
 
 
 @pytest.mark.parametrize("shuffled", [False, True])
@@ -182,19 +190,19 @@ def test_shuffled_labels_give_chance(shuffled):
         emotion=[emotion_output(perfect, lambda features: torch.eye(8)[torch.from_numpy(truth[perfect.numbers])])],
     )
     suite.update(pictures(800, size=4), every)
-    scores = suite.compute()["strict"].scores
+    scores = suite.compute()["strict"]["figures"]
     if shuffled:
-        assert abs(scores["Emo-A"].value - 0.125) < 0.035
-        assert 0.42 < scores["Emo-A two-class"].value < 0.58
+        assert abs(scores["Emo-A"]["value"] - 0.125) < 0.035
+        assert 0.42 < scores["Emo-A two-class"]["value"] < 0.58
     else:
-        assert scores["Emo-A"].value == scores["Emo-A two-class"].value == 1
+        assert scores["Emo-A"]["value"] == scores["Emo-A two-class"]["value"] == 1
 
 
 def test_a_metric_without_its_network_is_left_out(network, data):
     names, every, images, _ = data
     suite = suite_of(names, clip=network, fid=network)
     suite.update([images[name] for name in every], every)
-    assert list(suite.compute()["strict"].scores) == ["Sem-D"]  # and no FID without real images
+    assert list(suite.compute()["strict"]["figures"]) == ["Sem-D"]  # and no FID without real images
 
 
 @pytest.mark.parametrize("networks", [{"fid": 1}, {"lpips": 1}])

@@ -29,14 +29,8 @@ def prepare(args: list[str]) -> tuple[list[str], CheckpointInfo | None]:
 
     The configuration stored in ``--ckpt`` comes first; for fit only where no ``--config`` is given.
 
-    Args:
-        args: the command and its options.
-
     Returns:
         The arguments for the parser, and what the checkpoint says about itself.
-
-    Raises:
-        UniEmoError: no such configuration or dataset, no usable checkpoint.
     """
     command, options = args[0], _joined(args[1:])
     out: list[str] = []
@@ -76,14 +70,7 @@ def prepare(args: list[str]) -> tuple[list[str], CheckpointInfo | None]:
 
 
 def find_config(name: str) -> Path:
-    """Return the file that ``--config name`` means.
-
-    Args:
-        name: a path, relative to the working directory or to the packaged configurations.
-
-    Raises:
-        UniEmoError: there is no such file in either place.
-    """
+    """Return the file that ``--config name`` means."""
     path = find_configuration(name)
     if path is not None:
         return path
@@ -95,11 +82,7 @@ def find_config(name: str) -> Path:
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """Return what is in a configuration file.
-
-    Raises:
-        UniEmoError: it is not YAML with named sections.
-    """
+    """Return what is in a configuration file."""
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
@@ -128,11 +111,7 @@ def _null(option: str) -> str:
 
 
 def _dataset(name: str) -> str:
-    """Return the import path of the data module that ``--data`` names, short names in any case included.
-
-    Raises:
-        UniEmoError: a short name that no dataset has.
-    """
+    """Return the import path of the data module that ``--data`` names, short names in any case included."""
     if "." in name:
         return name
     import uniemo.data as package

@@ -96,11 +96,7 @@ def _write(path: Path, files: list[Path], rows: list[list[float]], emotions: tup
 
 
 def find_photos(given: list[Path]) -> list[Path]:
-    """Return the image files that paths name, folders searched in order of names.
-
-    Raises:
-        UniEmoError: a path that does not exist, a folder without images.
-    """
+    """Return the image files that paths name, folders searched in order of names."""
     from uniemo.data.images import IMAGE_SUFFIXES
 
     files: list[Path] = []
@@ -118,13 +114,7 @@ def find_photos(given: list[Path]) -> list[Path]:
 
 
 def table(names: list[str], rows: list[list[float]], emotions: tuple[str, ...]) -> str:
-    """Lay out the two likeliest emotions of each photo.
-
-    Args:
-        names: of the photos.
-        rows: probabilities of each.
-        emotions: their names.
-    """
+    """Lay out the two likeliest emotions of each photo."""
     width = min(60, max(len("photo"), *(len(name) for name in names)))
     column = max(len("emotion"), *(len(name) for name in emotions))
     lines = [f"{'photo':<{width}}  {'emotion':<{column}}  {'%':>5}  {'then':<{column}}  {'%':>5}"]

@@ -9,11 +9,13 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 from uniemo import __version__
-from uniemo.cache import atomic_write, hash_file
+from uniemo.cache import hash_file, write_json
 from uniemo.cli.arguments import find_config
 from uniemo.cli.parsing import Parser, at_least
 from uniemo.errors import UniEmoError
@@ -41,7 +43,7 @@ _TAKEN = {
 def run(args: list[str]) -> int:
     """Cross-validate; ``args`` begin with the command."""
     parser = Parser("uniemo cross-validate", _DESCRIPTION, _EXAMPLES)
-    parser.add_argument("--folds", type=_folds, default=5, help="how many (5)")
+    parser.add_argument("--folds", type=partial(at_least, 2), default=5, help="how many (5)")
     parser.add_argument("--run_dir", type=Path, default=Path("runs/cv"), help="folder of the folds' runs (runs/cv)")
     parser.add_argument("--overwrite", action="store_true", help="start again in a folder that holds another one")
     options, rest = parser.parse_known_args(args[1:])
@@ -60,11 +62,6 @@ def run(args: list[str]) -> int:
         if code != 0:
             return code
     return _close(job)
-
-
-def _folds(text: str) -> int:
-    """Read a number of folds (an argparse type)."""
-    return at_least(2, text)
 
 
 @dataclass
@@ -105,19 +102,12 @@ class Job:
         return {"folds": self.folds, "words": self.args, "configs": digests}
 
     def settle(self, overwrite: bool) -> None:
-        """Find out what is done already; refuse a folder that holds something else.
-
-        Raises:
-            UniEmoError: the folder holds another cross-validation, or other things.
-        """
-        about = self.about()
-        state = self.run_dir / _STATE
+        """Find out what is done already; refuse a folder that holds something else."""
+        about, state = self.about(), self.run_dir / _STATE
         if overwrite or not self.run_dir.exists():
             return
-        if not self.run_dir.is_dir():
-            raise UniEmoError(f"--run_dir must be a folder; {self.run_dir} is a file: give another --run_dir")
         if not state.is_file():
-            if any(self.run_dir.iterdir()):
+            if not self.run_dir.is_dir() or any(self.run_dir.iterdir()):
                 raise UniEmoError(
                     f"--run_dir must be new, empty or a cross-validation; {self.run_dir} is not: give another --run_dir"
                 )
@@ -131,7 +121,7 @@ class Job:
             if before.get(key) != value:
                 raise UniEmoError(
                     f"--run_dir must be that of the same options; {self.run_dir} was started with other {key} "
-                    f"({_short(before.get(key))}): give another --run_dir, or --overwrite to start again"
+                    f"({shorten(str(before.get(key)), 120)}): give another --run_dir, or --overwrite to start again"
                 )
 
     def start(self, overwrite: bool) -> None:
@@ -146,20 +136,11 @@ class Job:
     def save(self) -> None:
         """Write the state."""
         state = {**self.about(), "fitted": self.fitted, "version": __version__}
-        _write_json(self.run_dir / _STATE, state)
-
-
-def _short(value: object) -> str:
-    text = " ".join(map(str, value)) if isinstance(value, list) else str(value)
-    return text if len(text) <= 120 else f"{text[:119]}…"
+        write_json(self.run_dir / _STATE, state)
 
 
 def check_folds(job: Job) -> None:
-    """Build everything and look at the data of every fold, so that mistakes show before the first one starts.
-
-    Raises:
-        UniEmoError: whatever ``uniemo fit`` would refuse.
-    """
+    """Build everything and look at the data of every fold, so that mistakes show before the first one starts."""
     import gc
 
     from uniemo.cli.arguments import prepare
@@ -236,7 +217,7 @@ def _close(job: Job) -> int:
             for number, metrics in enumerate(by_fold, 1)
         ],
     }
-    _write_json(job.run_dir / _RESULTS, results)
+    write_json(job.run_dir / _RESULTS, results)
     print(f"\n{table(by_fold, summary)}\n\nresults in {job.run_dir / _RESULTS}")
     return 0
 
@@ -263,8 +244,3 @@ def table(by_fold: Sequence[Mapping[str, float | None]], summary: Mapping[str, M
     spreads = (f"{summary[name]['mean']:.4f} ± {summary[name]['std']:.4f}" for name in names)
     cells = (f"{text:>{width}}" for text, width in zip(spreads, widths, strict=True))
     return "\n".join([*lines, "mean  " + "  ".join(cells), "± is the standard deviation over folds (n - 1)"])
-
-
-def _write_json(path: Path, value: object) -> None:
-    with atomic_write(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

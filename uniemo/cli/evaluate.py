@@ -26,10 +26,8 @@ if TYPE_CHECKING:
     from uniemo.cli.evaluation_inputs import CheckpointFacts
     from uniemo.metrics.comparison import Comparison
     from uniemo.metrics.emotion_classifiers import Classifier
-    from uniemo.metrics.evaluation import Evaluation
     from uniemo.metrics.image_sets import ImageSet
-    from uniemo.metrics.memorisation import Memorisation
-    from uniemo.metrics.network_sets import NetworkSet
+    from uniemo.metrics.networks import NetworkSet
 
 _DESCRIPTION = """Measure generated images: FID, LPIPS, Emo-A, Sem-C and Sem-D, per emotion and in all.
 
@@ -143,15 +141,16 @@ def _evaluate(options: argparse.Namespace, words: list[str]) -> None:
     with process_group(pick_device(options.device)) as device:
         comparison = prepare(real, generated, label_space(real, generated, preferred=real.classes), settings)
         networks, classifiers, notes = _networks(options, comparison, facts, device)
-        evaluation = measure(comparison, networks, classifiers, settings)
+        result = measure(comparison, networks, classifiers, settings)
     if launched_rank():
         return
-    about: dict[str, Any] = {"command": ["uniemo", *words], "network_set": networks.name, "device": device}
+    result |= {"command": ["uniemo", *words], "network_set": networks.name, "device": device}
+    result["notes"] = [*notes, *result["notes"]]
     if facts is not None:
-        about["checkpoint"] = facts.about
-    found = None if train is None else _memorisation(options, comparison, train, networks)
-    evaluation = dataclasses.replace(evaluation, notes=(*notes, *evaluation.notes))
-    _report(options.output, evaluation, about, found)
+        result["checkpoint"] = facts.about
+    if train is not None:
+        result["memorisation"] = _memorisation(options, comparison, train, networks)
+    _report(options.output, result, comparison.generated, train)
 
 
 def _check_output(path: Path, overwrite: bool) -> None:
@@ -170,7 +169,7 @@ def _networks(
     """Return networks, classifiers and what is to be said about them."""
     from uniemo.cli.evaluation_inputs import choose_set, names_for_clarity, training_data
     from uniemo.metrics.emotion_classifiers import choose_classifiers
-    from uniemo.metrics.network_sets import MINIATURE, NONE, RANDOM, load_clip, load_set
+    from uniemo.metrics.networks import MINIATURE, NONE, RANDOM, load_clip, load_set
     from uniemo.metrics.protocols import PROTOCOLS
 
     real, emotions = comparison.real, comparison.emotions
@@ -205,7 +204,7 @@ def _networks(
 
 def _memorisation(
     options: argparse.Namespace, comparison: Comparison, train: ImageSet, networks: NetworkSet
-) -> Memorisation:
+) -> dict[str, Any]:
     """Look up the nearest training images."""
     from uniemo.metrics.memorisation import check_memorisation
 
@@ -223,23 +222,21 @@ def _memorisation(
     )
 
 
-def _report(output: Path, evaluation: Evaluation, about: dict[str, Any], found: Memorisation | None) -> None:
+def _report(output: Path, result: dict[str, Any], generated: ImageSet, train: ImageSet | None) -> None:
     """Write the result and its pictures, print the table."""
-    from uniemo.metrics.memorisation import plot_memorisation
-    from uniemo.metrics.result import as_result, write_result
+    from uniemo.cache import write_json
+    from uniemo.metrics.memorisation import memorisation_line, plot_memorisation
     from uniemo.metrics.result_table import plot_confusion, table
 
-    result = as_result(evaluation, about)
     written = [output]
     confusion = output.with_name(f"{output.stem}.confusion.png")
     if plot_confusion(result, confusion):
         written.append(confusion)
-    if found is not None:
-        result["memorisation"] = found.as_result()
+    if train is not None:
         written.append(output.with_name(f"{output.stem}.memorisation.png"))
-        plot_memorisation(found, evaluation.comparison.generated, written[-1])
-    write_result(output, result)
+        plot_memorisation(result["memorisation"], generated, train, written[-1])
+    write_json(output, result)
     print(table(result))
-    if found is not None:
-        print(found.line())
+    if train is not None:
+        print(memorisation_line(result["memorisation"]))
     print(f"wrote {', '.join(str(path) for path in written)}")

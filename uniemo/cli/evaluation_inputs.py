@@ -10,8 +10,7 @@ import uniemo.data
 from uniemo.data.images import read_image
 from uniemo.errors import UniEmoError
 from uniemo.metrics.image_sets import ImageSet
-from uniemo.metrics.network_sets import AUTO, MINIATURE, PUBLISHED, RANDOM
-from uniemo.metrics.networks import DEFAULTS
+from uniemo.metrics.networks import AUTO, DEFAULTS, MINIATURE, PUBLISHED, RANDOM
 from uniemo.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -45,9 +44,6 @@ def read_facts(path: str | Path, way_out: str, root: str | None = None, trust: b
         way_out: what to do about a checkpoint that does not say what it was trained on.
         root: folder of its dataset, where it is not the one of its training.
         trust: also import a data module that is not uniemo's.
-
-    Raises:
-        UniEmoError: no checkpoint, or one that does not say what it was trained on.
     """
     from uniemo.checkpoint import STAGES, read_checkpoint
     from uniemo.data.datamodule import EmotionDataModule
@@ -76,9 +72,6 @@ def choose_set(wanted: str, real: ImageSet, checkpoint: CheckpointFacts | None =
         wanted: ``auto`` takes the miniature's networks for what the miniature painted or drew, else the published ones.
         real: images to compare with; the painter leaves a ``truth.json`` beside its images.
         checkpoint: one of the miniature's CLIP makes the images the miniature's too.
-
-    Raises:
-        UniEmoError: no such set.
     """
     known = (AUTO, PUBLISHED, MINIATURE, RANDOM)
     if wanted not in known:
@@ -118,9 +111,6 @@ def training_data(
         generated: the classifiers learn pictures at their resolution too.
         image_size: that the CLIP takes.
         miniature: whether the miniature's networks are in use; their painted dataset is the last resort.
-
-    Raises:
-        UniEmoError: the dataset cannot be used.
     """
     if checkpoint is not None:
         return checked(checkpoint.data_class(**checkpoint.arguments)), str(checkpoint.arguments["root"])

@@ -94,14 +94,13 @@ def _score(options: argparse.Namespace) -> None:
     from uniemo.generation.filtering import score_index
     from uniemo.metrics.classifier_training import emotion_classifier
     from uniemo.metrics.clip_networks import FrozenClip
-    from uniemo.metrics.feature_cache import View
+    from uniemo.metrics.feature_cache import views_of
 
     sample = find_index(options.generated).parent / read_index(options.generated)[0]["file"]
     with process_group(pick_device(options.device)) as device:
         data, name = _data(options, sample)
         clip = FrozenClip(options.clip or name).to(device)
-        views: tuple[View, ...] = ("image", "target") if data.diffusion_size is not None else ("image",)
-        classifier, info = emotion_classifier(clip, data, views)
+        classifier, info = emotion_classifier(clip, data, views_of(data))
         if launched_rank() == 0:
             print(f"Emo-A classifier on {clip.name}: {info.accuracy:.1%} right on real validation images")
         score_index(options.generated, clip, classifier, data.vocabulary, options.batch_size)
@@ -121,22 +120,18 @@ def _keep(options: argparse.Namespace, total: int) -> None:
 
 
 def _data(options: argparse.Namespace, sample: Path) -> tuple[Any, str]:
-    """Return the data module to train the classifier on, checked, and the name of the CLIP to take by default.
-
-    Args:
-        options: of the command.
-        sample: a generated image; without a checkpoint its size is the second view's, which the classifier learns too.
-    """
+    """Return the data module to train the classifier on, checked, and the name of the CLIP to take by default."""
     from uniemo.cli.evaluation_inputs import checked, read_facts
     from uniemo.data import EmoSet
     from uniemo.data.images import read_image
+    from uniemo.models.clip import load_clip
 
     if options.ckpt is not None:
         facts = read_facts(options.ckpt, "give --data.root", options.root, options.trust)
         return checked(facts.data_class(**facts.arguments)), facts.clip
     clip = options.clip or "miniature:clip"
     root = options.root or "miniature:emoset"
-    return checked(EmoSet(root, _clip_size(clip), read_image(sample).width)), clip
+    return checked(EmoSet(root, load_clip(clip).image_size, read_image(sample).width)), clip
 
 
 def _counts(counts: dict[str, int], total: int) -> str:
@@ -145,10 +140,3 @@ def _counts(counts: dict[str, int], total: int) -> str:
     lines = [f"kept {sum(counts.values())} of {total} images"]
     lines += [f"  {name:<{width}}  {count:>6}" for name, count in counts.items()]
     return "\n".join(lines)
-
-
-def _clip_size(name: str) -> int:
-    """Return the image size that a CLIP takes."""
-    from uniemo.models.clip import load_clip
-
-    return load_clip(name).image_size

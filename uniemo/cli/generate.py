@@ -91,9 +91,6 @@ def parse_emotions(given: list[str], vocabulary: Vocabulary) -> dict[str, float]
 
     Returns:
         Weight by emotion name, in the order given.
-
-    Raises:
-        UniEmoError: an unknown emotion, one given twice, or weights that are no numbers from zero with a positive sum.
     """
     weights: dict[str, float] = {}
     for text in given:

@@ -37,10 +37,6 @@ def explain(message: str, parser: Any) -> str:  # noqa: ANN401 - jsonargparse is
     """Turn a parser's message into one line; for a key that does not exist, name the near ones.
 
     A part with its own arguments (the model, the data) has a parser of its own, whose line comes inside the message.
-
-    Args:
-        message: jsonargparse's, often over several lines.
-        parser: which found it; its arguments are the known keys.
     """
     found = re.match(r'\s*Parser key "([^"]+)"', message)
     section = "" if found is None else f"{found[1]}."
@@ -66,16 +62,7 @@ def explain(message: str, parser: Any) -> str:  # noqa: ANN401 - jsonargparse is
 
 
 def check_keys(content: dict[str, Any], parsed: dict[str, Any], prefix: str = "") -> None:
-    """Raise for keys of a configuration file that jsonargparse passes over because nothing stands below them.
-
-    Args:
-        content: of the file.
-        parsed: the whole configuration that came of it.
-        prefix: dotted name of the section that both are.
-
-    Raises:
-        UniEmoError: a key does not exist.
-    """
+    """Raise for keys of a configuration file that jsonargparse passes over because nothing stands below them."""
     if "class_path" in content and content["class_path"] != parsed.get("class_path"):
         return  # another file or an option has named another class
     for name, value in content.items():
@@ -91,15 +78,7 @@ def check_keys(content: dict[str, Any], parsed: dict[str, Any], prefix: str = ""
 
 
 def check_sections(config: Any, parser: Any) -> None:  # noqa: ANN401
-    """Raise where something else than keys stands in place of a section; jsonargparse lets it through.
-
-    Args:
-        config: jsonargparse's namespace of one command.
-        parser: of all commands.
-
-    Raises:
-        UniEmoError: a section of the configuration, or one of the model or the data, is none.
-    """
+    """Raise where something else than keys stands in place of a section; jsonargparse lets it through."""
     sections = {name.partition(".")[0] for name in _keys(parser) if "." in name}
     found = {name: config.get(name, {}) for name in sections}
     for name in ("model", "data"):

@@ -97,11 +97,7 @@ def add_trust(parser: argparse.ArgumentParser) -> None:
 
 
 def pick_device(name: str) -> str:
-    """Return the device that ``--device`` means.
-
-    Raises:
-        UniEmoError: no such device on this machine.
-    """
+    """Return the device that ``--device`` means."""
     import torch
 
     if name == "auto":
@@ -115,15 +111,7 @@ def pick_device(name: str) -> str:
 
 
 def processes_to_start(devices: int, device: str) -> int:
-    """Return how many processes a command has to start: 1 where it does its work itself.
-
-    Args:
-        devices: of the command line.
-        device: likewise; auto takes GPUs if there are any.
-
-    Raises:
-        UniEmoError: more than there are GPUs or cores, or several processes for a single device.
-    """
+    """Return how many processes a command has to start: 1 where it does its work itself."""
     if devices == 1 or launched_world_size() > 1:
         return 1
     import torch

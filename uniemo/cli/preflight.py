@@ -14,15 +14,7 @@ from uniemo.models.hub import random_name
 
 
 def check_devices(devices: int | str | Sequence[int], accelerator: str) -> None:
-    """Refuse more processes than cores on a CPU; GPUs are Lightning's to check.
-
-    Args:
-        devices: of the trainer.
-        accelerator: likewise.
-
-    Raises:
-        UniEmoError: too many, or no number.
-    """
+    """Refuse more processes than cores on a CPU; GPUs are Lightning's to check."""
     if devices == "auto" or not _on_cpu(accelerator):
         return
     if not str(devices).strip().isdecimal() or int(str(devices)) < 1:
@@ -46,9 +38,6 @@ def check_strategy(strategy: str, stage: str, generates: bool) -> None:
         strategy: Lightning's ``trainer.strategy``, a name or a class.
         stage: that is trained, or baseline.
         generates: whether it has a UNet.
-
-    Raises:
-        UniEmoError: one of these, or one that shards a UNet where there is none.
     """
     name = strategy.rpartition(".")[2].lower().replace("_", "")
     if name.startswith(("fsdp", "deepspeed", "modelparallel")):
@@ -64,14 +53,7 @@ def check_strategy(strategy: str, stage: str, generates: bool) -> None:
 
 
 def check_weights(config: Namespace) -> None:
-    """Put ``random:`` before the networks' names where ``weights`` is random; look for the weights of all others.
-
-    Args:
-        config: of one command, changed in place. The names are what runs and checkpoints remember.
-
-    Raises:
-        UniEmoError: weights are missing; one line that says which and how to fetch them.
-    """
+    """Put ``random:`` before the networks' names where ``weights`` is random; look for the weights of all others."""
     model, metrics, feedback = config.model.init_args, config.generation_metrics, config.explicit_feedback
     encoder, diffusion = model.get("encoder"), model.get("diffusion")  # a baseline may lack either
     if config.weights == "random":

@@ -21,11 +21,7 @@ _SAME_DATA = ("root", "layout", "fold", "folds", "val_fraction", "agreement")  #
 
 
 def checkpoint_to_resume(folder: Path, resume: bool, overwrite: bool) -> CheckpointInfo | None:
-    """Return the checkpoint with which a fit in a folder goes on, None where it starts anew.
-
-    Raises:
-        UniEmoError: nothing to resume, or a folder that holds a run which is neither resumed nor overwritten.
-    """
+    """Return the checkpoint with which a fit in a folder goes on, None where it starts anew."""
     last = folder / "last.ckpt"
     if resume:
         if not last.is_file():

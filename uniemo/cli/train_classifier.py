@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from uniemo.cache import atomic_write
+from uniemo.cache import write_json
 from uniemo.cli.classifier_report import measure, origin, summary
 from uniemo.cli.parsing import Parser, add_device, check_new_file, natural, pick_device, positive
 from uniemo.data import DATASETS
 from uniemo.data.manifest import SPLITS
 from uniemo.errors import UniEmoError
-from uniemo.miniature.paths import MINIATURE, resolve
+from uniemo.miniature.paths import resolve
 
 if TYPE_CHECKING:
-    import torch
+    from torch import Tensor
 
     from uniemo.data.datamodule import EmotionDataModule
     from uniemo.metrics.classifier_training import ClassifierConfig
-    from uniemo.metrics.feature_cache import View
 
 _DESCRIPTION = """Train the classifier behind Emo-A: two fully connected layers on frozen CLIP image features.
 
@@ -79,28 +77,37 @@ def run(words: list[str]) -> int:
     """Train; ``words`` begin with the command."""
     options = _parser().parse_args(words[1:])
     _check_files(options)
-    if not options.root.startswith(MINIATURE):  # the miniature's is painted where it is missing
-        _check_root(options)
+    dataset = _dataset(options)
     device = pick_device(options.device)
 
     from uniemo.metrics.classifier import ClassifierOrigin
     from uniemo.metrics.classifier_training import train_emotion_classifier
     from uniemo.metrics.clip_networks import FrozenClip
-    from uniemo.metrics.feature_cache import cached_features
+    from uniemo.metrics.feature_cache import cached_features, views_of
     from uniemo.metrics.network_weights import weights_hash
 
     clip = FrozenClip(options.clip)
-    data = _data(options, clip.image_size)
+    data = dataset(
+        options.root,
+        image_size=clip.image_size,
+        diffusion_size=options.diffusion_size,
+        batch_size=options.batch_size,
+        num_workers=options.num_workers,
+        seed=options.data_seed,
+        layout=options.layout,
+        split_file=options.split_file,
+        fold=options.fold,
+        on_error=options.on_error,
+    )
+    data.check(SPLITS)
     counts = _counts(data)
     clip.to(device)
     print(f"{data.describe()}\n{clip.name} ({clip.hash}) on {device}", flush=True)
-    views: tuple[View, ...] = ("image",) if options.diffusion_size is None else ("image", "target")
-    features: dict[str, tuple[torch.Tensor, torch.Tensor]] = {
-        split: cached_features(
-            clip, data.evaluation_loader(split), ("image",) if split == "test" else views, options.features_cache, True
-        )
-        for split in SPLITS
-    }
+    features: dict[str, tuple[Tensor, Tensor]] = {}
+    for split in SPLITS:
+        views = ("image",) if split == "test" else views_of(data)
+        loader = data.evaluation_loader(split)
+        features[split] = cached_features(clip, loader, views, options.features_cache, progress=True)
     config = _config(options)
     emotions = data.vocabulary.emotions
     classifier, info = train_emotion_classifier(
@@ -111,9 +118,7 @@ def run(words: list[str]) -> int:
     classifier.origin = ClassifierOrigin(emotions, clip.name, clip.hash, {"test": brief, "seed": options.seed})
     classifier.save(options.output)
     about = origin(options, data, clip, (config, info), counts, features)
-    with atomic_write(_notes(options.output)) as temporary:
-        text = json.dumps({**about, "weights_hash": weights_hash(classifier), **metrics}, indent=1, ensure_ascii=False)
-        temporary.write_text(text + "\n", encoding="utf-8")
+    write_json(_notes(options.output), {**about, "weights_hash": weights_hash(classifier), **metrics})
     print(summary(metrics, (config, info)))
     print(f"wrote {options.output} and {_notes(options.output)}")
     return 0
@@ -145,17 +150,19 @@ def _check_files(options: argparse.Namespace) -> None:
                 raise UniEmoError(f"--{name} must be left out with --head linear, which has no hidden layer")
 
 
-def _check_root(options: argparse.Namespace) -> None:
-    """Raise unless a dataset is there; its images are looked at later."""
-    root: str = options.root
-    folder = resolve(root)
-    if not folder.is_dir():
-        raise UniEmoError(f"--data.root must be an existing folder; got {root}: correct the path")
-    if next(folder.iterdir(), None) is None:
-        raise UniEmoError(f"--data.root must hold a dataset; {root} is empty: correct the path")
+def _dataset(options: argparse.Namespace) -> type[EmotionDataModule]:
+    """Return the data module of the dataset that is there; its images are looked at later."""
+    import uniemo.data
     from uniemo.data.layout import find_layout, layouts_of
 
-    find_layout(folder, layouts_of(options.dataset), options.layout)
+    folder = resolve(options.root)
+    if not folder.is_dir():
+        raise UniEmoError(f"--data.root must be an existing folder; got {options.root}: correct the path")
+    if next(folder.iterdir(), None) is None:
+        raise UniEmoError(f"--data.root must hold a dataset; {options.root} is empty: correct the path")
+    layout, _ = find_layout(folder, layouts_of(options.dataset), options.layout)
+    kind: type[EmotionDataModule] = getattr(uniemo.data, layout.dataset)
+    return kind
 
 
 def _config(options: argparse.Namespace) -> ClassifierConfig:
@@ -174,35 +181,8 @@ def _config(options: argparse.Namespace) -> ClassifierConfig:
     )
 
 
-def _data(options: argparse.Namespace, image_size: int) -> EmotionDataModule:
-    """Return the data module, checked."""
-    import uniemo.data
-    from uniemo.data.layout import find_layout, layouts_of
-
-    folder = resolve(options.root)
-    dataset = options.dataset or find_layout(folder, layouts_of(None), options.layout)[0].dataset
-    data: EmotionDataModule = getattr(uniemo.data, dataset)(
-        options.root,
-        image_size=image_size,
-        diffusion_size=options.diffusion_size,
-        batch_size=options.batch_size,
-        num_workers=options.num_workers,
-        seed=options.data_seed,
-        layout=options.layout,
-        split_file=options.split_file,
-        fold=options.fold,
-        on_error=options.on_error,
-    )
-    data.check(("train", "val", "test"))
-    return data
-
-
 def _counts(data: EmotionDataModule) -> dict[str, dict[str, int]]:
-    """Return the images of each split by emotion.
-
-    Raises:
-        UniEmoError: an emotion without training images, which could not be learnt, or an empty split.
-    """
+    """Return the images of each split by emotion."""
     import numpy as np
 
     emotions = data.vocabulary.emotions

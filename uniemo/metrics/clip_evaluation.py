@@ -117,14 +117,13 @@ class ClipEvaluation:
         batches = even_batches(plan.names[part.start : part.stop], len(plan.names), batch_size)
         for names, images in zip(batches, images_of(batches), strict=True):
             suite.update(images, names)
-        scores = suite.compute()["strict"].scores
+        scores = suite.compute()["strict"]["figures"]
         scores.pop("Emo-A two-class", None)
-        whole = {f"{name}[{self.clip.name}]": score.value for name, score in scores.items()}
-        single = {
-            f"{name}[{self.clip.name}]/{emotion}": part.value
-            for name, score in scores.items()
-            for emotion, part in score.by_emotion.items()
-        }
+        whole, single = {}, {}
+        for name, score in scores.items():
+            key = f"{name}[{self.clip.name}]"
+            whole[key] = score["value"]
+            single.update({f"{key}/{emotion}": part["value"] for emotion, part in score["by_emotion"].items()})
         return whole | single
 
     @torch.no_grad()

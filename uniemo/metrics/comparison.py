@@ -61,11 +61,7 @@ class Comparison:
 def prepare(
     real: ImageSet, generated: ImageSet, emotions: Sequence[str], settings: Settings | None = None
 ) -> Comparison:
-    """Look at both sets' files and decide order and pairs; needs no network.
-
-    Raises:
-        UniEmoError: no emotion on both sides, a single generated image of one, a file that is no image.
-    """
+    """Look at both sets' files and decide order and pairs; needs no network."""
     settings = settings or Settings()
     notes = [*real.notes, *generated.notes]
     real, generated, left_out = match(real, generated, emotions)
@@ -82,11 +78,7 @@ def prepare(
 
 
 def match(real: ImageSet, generated: ImageSet, emotions: Sequence[str]) -> tuple[ImageSet, ImageSet, list[str]]:
-    """Leave out the emotions that one side lacks, so that FID compares like with like; return both sets and notes.
-
-    Raises:
-        UniEmoError: no emotion on both sides, or a single generated image of one.
-    """
+    """Leave out the emotions that one side lacks, so that FID compares like with like; return both sets and notes."""
     ours, theirs = generated.counts(), real.counts()
     common = [name for name in emotions if name in ours and name in theirs]
     if not common:

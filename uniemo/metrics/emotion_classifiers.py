@@ -14,7 +14,7 @@ from uniemo.errors import UniEmoError
 from uniemo.metrics.classifier import EmotionClassifier, EmotionHead, random_head
 from uniemo.metrics.classifier_training import ClassifierConfig, emotion_classifier
 from uniemo.metrics.clip_networks import ClipNetwork
-from uniemo.metrics.feature_cache import View, cached_features
+from uniemo.metrics.feature_cache import cached_features, views_of
 from uniemo.metrics.feature_network import FeatureNetwork
 from uniemo.metrics.imagenet import EfficientNetLite, second_weights
 from uniemo.metrics.outputs import Output, emotion_output
@@ -54,9 +54,6 @@ def choose_classifiers(
         random: take random weights instead of training.
         second: where no other CLIP is given for it, train the second one on the features of an ImageNet network, if
             that is installed. Another head on the same CLIP would be no second opinion.
-
-    Raises:
-        UniEmoError: a file that does not fit, or a second classifier without a first.
     """
     made = [
         None if file is None else load_classifier(file, clip, emotions) for file, clip in zip(files, clips, strict=True)
@@ -88,9 +85,6 @@ def load_classifier(path: str | Path, clip: ClipNetwork, emotions: Sequence[str]
         path: of ``uniemo train-classifier``, or the published linear head.
         clip: whose features it gets.
         emotions: class names in the order of the metrics.
-
-    Raises:
-        UniEmoError: no such file, neither kind of head, one that was trained on another CLIP or on other emotions.
     """
     classifier = EmotionClassifier.load(path)
     classifier.check_clip(clip.clip)
@@ -115,11 +109,6 @@ def _check_emotions(own: Sequence[str], wanted: Sequence[str], source: str) -> N
         )
 
 
-def _views(data: EmotionDataModule) -> tuple[View, ...]:
-    """Return the views to learn: with a diffusion size that resolution too, as training's own metrics do."""
-    return ("image",) if data.diffusion_size is None else ("image", "target")
-
-
 def train_second_classifier(
     data: EmotionDataModule, source: str, emotions: Sequence[str], device: torch.device | str
 ) -> Classifier:
@@ -136,8 +125,8 @@ def train_second_classifier(
     first = is_first()
     if first:
         print(f"second classifier: a head on {network.name}, trained on {source} at first need", flush=True)
-    classifier, info = emotion_classifier(network, data, _views(data), progress=first)
-    features, labels = cached_features(network, data.evaluation_loader("test"), _views(data)[-1:])
+    classifier, info = emotion_classifier(network, data, views_of(data), progress=first)
+    features, labels = cached_features(network, data.evaluation_loader("test"), views_of(data)[-1:])
     right = (classifier(features.to(network.device)).argmax(dim=1).cpu() == labels).double()
     about = {
         "validation_accuracy": round(info.accuracy, 4),
@@ -147,17 +136,10 @@ def train_second_classifier(
 
 
 def train_classifier(clip: ClipNetwork, data: EmotionDataModule, source: str, emotions: Sequence[str]) -> Classifier:
-    """Train a classifier on a dataset's training split, or read it from the cache.
-
-    Args:
-        clip: whose features it learns from.
-        data: training split to train on, validation split to stop on.
-        source: how a result calls the data.
-        emotions: class names in the order of the metrics.
-    """
+    """Train a classifier on a dataset's training split, or read it from the cache."""
     _check_emotions(data.vocabulary.emotions, emotions, source)
     config = ClassifierConfig()
-    classifier, info = emotion_classifier(clip.clip, data, _views(data), config)
+    classifier, info = emotion_classifier(clip.clip, data, views_of(data), config)
     name = f"two-layer-{config.hidden}-seed{config.seed}"
     about = {"validation_accuracy": round(info.accuracy, 4)}
     return _as_part_of(clip, classifier, emotions, name, f"trained on {source}", about)

@@ -1,50 +1,44 @@
-"""One pass over the files of a comparison, all metrics of all protocols."""
+"""One pass over the files of a comparison, all metrics of all protocols, and what it takes to repeat them."""
 
 from __future__ import annotations
 
+import dataclasses
+import datetime
+import platform
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
 
 from torch import Tensor
 from tqdm import tqdm
 
+from uniemo import __version__
 from uniemo.distributed import broadcast, get_rank, get_world_size
+from uniemo.metrics.bootstrap import FOLDS, LEVEL, RESAMPLES
 from uniemo.metrics.comparison import Comparison, Settings
 from uniemo.metrics.emotion_classifiers import Classifier
+from uniemo.metrics.file_contents import Contents
 from uniemo.metrics.image_batches import read_batches
 from uniemo.metrics.image_sets import ImageSet
-from uniemo.metrics.network_sets import NetworkSet
-from uniemo.metrics.outputs import Output
+from uniemo.metrics.networks import NetworkSet
+from uniemo.metrics.outputs import EMOTION, Output
 from uniemo.metrics.protocols import EMOGEN
 from uniemo.metrics.real_statistics import StatisticsCache
-from uniemo.metrics.scores import ProtocolResult
 from uniemo.metrics.suite import MetricSuite
 
-
-@dataclass(frozen=True)
-class Evaluation:
-    """What an evaluation found.
-
-    Attributes:
-        comparison: what was compared with what.
-        settings: how.
-        outputs: network outputs by protocol and name.
-        classifiers: of Emo-A.
-        results: by protocol.
-        cached: whether the real set's statistics came from the cache.
-        seconds: spent on real and on generated images.
-        notes: what a reader of the result should know, the comparison's notes included.
-    """
-
-    comparison: Comparison
-    settings: Settings
-    outputs: dict[str, dict[str, Output]]
-    classifiers: tuple[Classifier, ...]
-    results: dict[str, ProtocolResult]
-    cached: bool
-    seconds: dict[str, float]
-    notes: tuple[str, ...]
+FORMAT = "uniemo evaluation 1"
+_PACKAGES = (
+    "torch",
+    "torchvision",
+    "torchmetrics",
+    "open_clip_torch",
+    "lpips",
+    "clean-fid",
+    "numpy",
+    "scipy",
+    "pillow",
+)
 
 
 def measure(
@@ -52,8 +46,8 @@ def measure(
     networks: NetworkSet,
     classifiers: Sequence[Classifier] = (),
     settings: Settings | None = None,
-) -> Evaluation:
-    """Compute the metrics of a comparison.
+) -> dict[str, Any]:
+    """Compute the metrics of a comparison; return plain values, fit for JSON.
 
     In a distributed run every rank calls this with the same arguments, looks at its part of the images and gets the
     same result.
@@ -64,8 +58,9 @@ def measure(
         classifiers: of Emo-A, the first of which counts; the emogen protocol has that one alone.
         settings: those of the comparison.
 
-    Raises:
-        UniEmoError: a file that cannot be decoded, or an output that is not finite; the image is named.
+    Returns:
+        The metrics of each protocol, see :meth:`uniemo.metrics.suite.MetricSuite.compute`, and everything that it takes
+        to repeat them; what could not be had is None.
     """
     settings = settings or Settings()
     heads = tuple(one.output for one in classifiers)
@@ -96,16 +91,35 @@ def measure(
         for size in sorted({statistics.total.shape[1] for statistics in real})
         if len(comparison.generated) <= size  # the covariance wants more images than features
     ]
-    return Evaluation(
-        comparison,
-        settings,
-        outputs,
-        tuple(classifiers),
-        results,
-        cached,
-        {name: round(value, 2) for name, value in seconds.items()},
-        (*comparison.notes, *networks.notes(settings.protocols), *biased),
-    )
+    return {
+        "format": FORMAT,
+        "created": datetime.datetime.now(datetime.timezone.utc).replace(microsecond=0).isoformat(),
+        "seed": settings.seed,
+        "real_size": settings.real_size,
+        "batch_size": settings.batch_size,
+        "emotions": list(comparison.emotions),
+        "real": {**_images(comparison.real, comparison.contents[0]), "statistics_from_cache": cached},
+        "generated": _images(comparison.generated, comparison.contents[1]),
+        "networks": _networks(outputs, results),
+        "classifiers": [one.about for one in classifiers],
+        "intervals": {"level": LEVEL, "bootstrap_resamples": RESAMPLES, "fid_jackknife_parts": FOLDS},
+        "protocols": {
+            protocol.name: {
+                "settings": dataclasses.asdict(protocol),
+                "preparation": _preparation(outputs[protocol.name]),
+                **results[protocol.name],
+                "confusion": [
+                    {"classifier": one.about["name"], "rows": "intended", "columns": "chosen", "counts": counts}
+                    for one, counts in zip(classifiers, results[protocol.name]["confusion"], strict=False)
+                ],
+            }
+            for protocol in settings.protocols
+        },
+        "seconds": {name: round(value, 2) for name, value in seconds.items()},
+        "notes": [*comparison.notes, *networks.notes(settings.protocols), *biased],
+        "warnings": list(comparison.warnings),
+        "versions": _versions(),
+    }
 
 
 def _load_real(suite: MetricSuite, cache: StatisticsCache) -> bool:
@@ -141,3 +155,53 @@ def _batches(
             yield batch, start
             start += len(batch)
             bar.update(len(batch))
+
+
+def _images(images: ImageSet, contents: Contents) -> dict[str, Any]:
+    """Return what was compared."""
+    return {
+        "source": images.source,
+        "layout": images.layout,
+        "dataset": images.dataset,
+        "split": images.split,
+        "images": len(images),
+        "by_emotion": images.counts(),
+        "sizes": contents.size_text(),
+        "transparent": sum(contents.alpha),
+        "other_files_ignored": images.ignored,
+        "content": contents.digest(images.emotions),
+    }
+
+
+def _preparation(outputs: dict[str, Output]) -> dict[str, str]:
+    """Return how each metric's images are prepared."""
+    needs = {
+        "FID": ("fid",),
+        "LPIPS": ("lpips",),
+        "Emo-A": EMOTION,
+        "Sem-C": ("objects", "scenes"),
+        "Sem-D": ("sem_d",),
+    }
+    texts = {
+        metric: dict.fromkeys(outputs[name].network.describe(outputs[name].view) for name in names if name in outputs)
+        for metric, names in needs.items()
+    }
+    return {metric: "; ".join(text) for metric, text in texts.items() if text}
+
+
+def _networks(outputs: Mapping[str, dict[str, Output]], results: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    """Return what is known of each network that some metric comes from."""
+    used = {key for result in results.values() for score in result["figures"].values() for key in score["networks"]}
+    infos = [info for named in outputs.values() for output in named.values() for info in output.infos]
+    return {info.key: dataclasses.asdict(info) for info in infos if info.key in used}
+
+
+def _versions() -> dict[str, str]:
+    """Return the versions of everything that a metric may depend on."""
+    found = {"uniemo": __version__, "python": platform.python_version(), "platform": platform.platform()}
+    for name in _PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "unknown"
+    return found

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from functools import partial
+from collections.abc import Callable, Iterator
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -20,6 +20,7 @@ from uniemo.data.transforms import denormalise
 from uniemo.errors import UniEmoError
 
 if TYPE_CHECKING:
+    from uniemo.data.datamodule import EmotionDataModule
     from uniemo.data.dataset import EmotionDataset
     from uniemo.metrics.classifier import Backbone
 
@@ -28,15 +29,17 @@ View = Literal["image", "target"]
 SHARD = 4096  # images in one file: at most so many are computed again after an interruption
 
 
+def views_of(data: EmotionDataModule) -> tuple[View, ...]:
+    """Return the views that a classifier learns: with a diffusion size that resolution too."""
+    return ("image",) if data.diffusion_size is None else ("image", "target")
+
+
 def view_of(batch: EmotionBatch, view: View) -> Tensor:
     """Return one view of a batch as images (B, 3, H, W) in [0, 1].
 
     Args:
         batch: from a loader.
         view: ``image`` is the encoder's, ``target`` the VAE's at the resolution that generated images have.
-
-    Raises:
-        UniEmoError: the target view asked for and the batch has none.
     """
     if view == "image":
         return denormalise(batch.images)
@@ -72,9 +75,6 @@ def cached_features(
     Returns:
         Features (V·N, E), not normalised, and labels (V·N,), both on the CPU. Images that the dataset skips since they
         cannot be read have no row.
-
-    Raises:
-        UniEmoError: a view that the data does not have, or features that are not finite.
     """
     dataset: EmotionDataset = loader.dataset  # type: ignore[assignment]
     if "target" in views and dataset.transform.diffusion_size is None:
@@ -87,10 +87,10 @@ def cached_features(
     with tqdm(total=len(dataset), desc=f"features of {network.name}", unit="image", disable=not progress) as bar:
         for number, start in enumerate(range(0, len(dataset), shard)):
             rows = range(start, min(start + shard, len(dataset)))
-            make = _Maker(network, loader, rows, views)
+            compute = lru_cache(partial(_compute, network, loader, rows, views))  # for all views that are missing
             for view in views:
                 name = f"{keys[view]}/{number:05d}.safetensors"
-                part = load_file(cache.get(kind, name, partial(make, view)))
+                part = load_file(cache.get(kind, name, partial(_write, compute, view)))
                 stop = count + len(part["emotion"])
                 features[view][count:stop], emotion[count:stop] = part["features"], part["emotion"]
             count = stop
@@ -108,26 +108,9 @@ def _key(network: Backbone, dataset: EmotionDataset, view: View, shard: int) -> 
     )
 
 
-class _Maker:
-    """Writes the file of one view of some rows; the first call runs the images in all views.
-
-    Args:
-        network: whose features are computed.
-        loader: of the dataset.
-        rows: which images.
-        views: of each image.
-    """
-
-    def __init__(
-        self, network: Backbone, loader: DataLoader[EmotionSample], rows: range, views: tuple[View, ...]
-    ) -> None:
-        self.arguments = network, loader, rows, views
-        self.made: dict[View, dict[str, Tensor]] = {}
-
-    def __call__(self, view: View, path: Path) -> None:
-        """Write a view's features and labels."""
-        self.made = self.made or _compute(*self.arguments)
-        path.write_bytes(save(self.made[view]))  # save_file's files are the writer's alone
+def _write(compute: Callable[[], dict[View, dict[str, Tensor]]], view: View, path: Path) -> None:
+    """Write a view's features and labels."""
+    path.write_bytes(save(compute()[view]))  # save_file's files are the writer's alone
 
 
 def _compute(

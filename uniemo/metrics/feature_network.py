@@ -29,6 +29,11 @@ class NetworkInfo:
     source: str
     hash: str
 
+    @property
+    def key(self) -> str:
+        """How results refer to it: name and hash of the weights."""
+        return f"{self.name} {self.hash}"
+
 
 def check_images(images: Tensor) -> None:
     """Raise UniEmoError unless images are floats (B, 3, H, W) in [0, 1] and finite."""

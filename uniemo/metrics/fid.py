@@ -149,9 +149,6 @@ class FID(SuiteMetric):
     taken as given: the interval says what other images of the same generator would give. It comes from leaving out each
     tenth of the (at most 1,000) features that are kept of each emotion.
 
-    Args:
-        num_emotions: C.
-
     Attributes:
         real: sums of the real images of all ranks, after :meth:`compute`.
 

@@ -67,9 +67,6 @@ def inspect_files(
             second time cannot be set back by a program.
         workers: threads.
         progress: show a bar where it takes more than a second.
-
-    Raises:
-        UnreadableImageError: the first file that is no image.
     """
     file = cache_dir() / "file_contents" / f"{digest(str(images.root.resolve()))}.json"
     file.parent.mkdir(exist_ok=True)

@@ -66,9 +66,6 @@ def read_batches(
         batch_size: pictures of a batch; the last may have fewer.
         threads: that decode.
         size: see :func:`read_bytes`.
-
-    Raises:
-        UniEmoError: a file that cannot be read; nothing stands in for it.
     """
     left = iter(paths)
     with ThreadPoolExecutor(threads) as pool:

@@ -89,9 +89,6 @@ def read_images(
             the tree lacks is cut as training cuts it (seed 0).
         option: named in errors.
         training: without a split, take the training split, of a dataset whose tree names none as training cuts it.
-
-    Raises:
-        UniEmoError: nothing there, no images, an unknown emotion in an index, a list that names missing images.
     """
     source, root = str(path), resolve(str(path))
     if not root.exists():
@@ -126,9 +123,6 @@ def label_space(*sets: ImageSet, preferred: Sequence[str] = ()) -> tuple[str, ..
     Args:
         sets: the images.
         preferred: class names, for example of the classifier's training data; taken where they hold all.
-
-    Raises:
-        UniEmoError: no label space holds them all.
     """
     present = {emotion for images in sets for emotion in images.emotions}
     for names in (tuple(preferred), *TAXONOMIES.values()):

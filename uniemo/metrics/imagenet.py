@@ -77,10 +77,6 @@ class EfficientNetLite(FeatureNetwork):
     It has no weight in common with any CLIP and never saw a caption, so that a classifier on its features is a second
     opinion beside one on CLIP's.
 
-    Args:
-        size: side of the squares that images are resized to; at 112 half of its training's, the network takes a
-            quarter of the time and, on painted pictures, loses nothing.
-
     Raises:
         UniEmoError: its package is not installed.
     """

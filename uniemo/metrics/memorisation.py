@@ -7,7 +7,6 @@ training images too. Nearness is the cosine of CLIP's image features. Memory doe
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,76 +29,6 @@ _SHOWN = 16  # pairs in the picture
 _SHARE = 0.95  # of real test images that are below the threshold
 
 
-@dataclass(frozen=True)
-class Nearest:
-    """A sample of images, the training image nearest to each, and the cosine of their features."""
-
-    names: tuple[str, ...]
-    training: tuple[str, ...]
-    similarity: tuple[float, ...]
-
-    def as_result(self, prefix: str) -> dict[str, Any]:
-        """Return plain values for the result, the pairs nearest first."""
-        rows = sorted(zip(self.names, self.training, self.similarity, strict=True), key=lambda row: -row[2])
-        return {
-            f"{prefix}_median": round(float(np.median(self.similarity)), 4),
-            f"{prefix}_max": round(max(self.similarity), 4),
-            f"{prefix}_pairs": [
-                {"image": image, "training": training, "similarity": round(similarity, 4)}
-                for image, training, similarity in rows
-            ],
-        }
-
-
-@dataclass(frozen=True)
-class Memorisation:
-    """The check's outcome.
-
-    Attributes:
-        generated: sample of generated images.
-        real: sample of real test images.
-        train: the training images.
-        network: name and hash of the CLIP.
-        seed: of the samples.
-    """
-
-    generated: Nearest
-    real: Nearest
-    train: ImageSet
-    network: str
-    seed: int
-
-    @property
-    def threshold(self) -> float:
-        """The similarity below which 95 % of real test images stay."""
-        return float(np.quantile(self.real.similarity, _SHARE))
-
-    @property
-    def beyond(self) -> float:
-        """Share of generated images above the threshold; about 5 % where nothing is repeated."""
-        return float(np.mean(np.array(self.generated.similarity) > self.threshold))
-
-    def line(self) -> str:
-        """Say it in a line."""
-        ours, theirs = (float(np.median(one.similarity)) for one in (self.generated, self.real))
-        return (
-            f"memorisation: nearest of {len(self.train)} training images, median cosine {ours:.3f} for generated, "
-            f"{theirs:.3f} for real test images; {self.beyond:.0%} of {len(self.generated.names)} generated images are "
-            f"nearer than 95 % of real ones"
-        )
-
-    def as_result(self) -> dict[str, Any]:
-        """Return plain values for the result."""
-        return {
-            "network": self.network,
-            "seed": self.seed,
-            "train": {"source": self.train.source, "split": self.train.split, "images": len(self.train)},
-            "beyond_95_percent_of_real": round(self.beyond, 4),
-            **self.generated.as_result("generated"),
-            **self.real.as_result("real"),
-        }
-
-
 def check_memorisation(
     generated: ImageSet,
     real: ImageSet,
@@ -110,8 +39,8 @@ def check_memorisation(
     batch_size: int = 32,
     workers: int = 2,
     progress: bool = True,
-) -> Memorisation:
-    """Find the training image nearest to each of a sample of generated and of real images.
+) -> dict[str, Any]:
+    """Find the training image nearest to each of a sample of generated and of real images; return it as results say it.
 
     Args:
         generated: to sample from, evenly over emotions.
@@ -123,9 +52,6 @@ def check_memorisation(
         batch_size: images at a time.
         workers: threads that decode.
         progress: show a bar.
-
-    Raises:
-        UniEmoError: ``train`` holds an image of the real sample, or a file cannot be read.
     """
     chosen = [_sample(images, sample, seed) for images in (generated, real)]
     files = [images.files(names) for images, names in zip((generated, real), chosen, strict=True)]
@@ -145,13 +71,39 @@ def check_memorisation(
             best = torch.where(nearer, value, best)
             nearest = torch.where(nearer, row + start, nearest)
             bar.update(len(features))
-    names = [train.names[row] for row in nearest.tolist()]
+    names, similarity = [train.names[row] for row in nearest.tolist()], best.tolist()
     cut = len(chosen[0])
-    parts = [
-        Nearest(tuple(group), tuple(names[rows]), tuple(best[rows].tolist()))
-        for group, rows in zip(chosen, (slice(0, cut), slice(cut, None)), strict=True)
-    ]
-    return Memorisation(parts[0], parts[1], train, f"{clip.info.name} {clip.info.hash}", seed)
+    beyond = np.array(similarity[:cut]) > np.quantile(similarity[cut:], _SHARE)  # about 5 % where nothing is repeated
+    return {
+        "network": f"{clip.info.name} {clip.info.hash}",
+        "seed": seed,
+        "train": {"source": train.source, "split": train.split, "images": len(train)},
+        "beyond_95_percent_of_real": round(float(beyond.mean()), 4),
+        **_nearest("generated", chosen[0], names[:cut], similarity[:cut]),
+        **_nearest("real", chosen[1], names[cut:], similarity[cut:]),
+    }
+
+
+def _nearest(prefix: str, images: list[str], training: list[str], similarity: list[float]) -> dict[str, Any]:
+    """Return the training image nearest to each image and the cosine of their features, the nearest pairs first."""
+    rows = sorted(zip(images, training, similarity, strict=True), key=lambda row: -row[2])
+    return {
+        f"{prefix}_median": round(float(np.median(similarity)), 4),
+        f"{prefix}_max": round(max(similarity), 4),
+        f"{prefix}_pairs": [
+            {"image": image, "training": name, "similarity": round(cosine, 4)} for image, name, cosine in rows
+        ],
+    }
+
+
+def memorisation_line(found: dict[str, Any]) -> str:
+    """Say the outcome in a line."""
+    return (
+        f"memorisation: nearest of {found['train']['images']} training images, median cosine "
+        f"{found['generated_median']:.3f} for generated, {found['real_median']:.3f} for real test images; "
+        f"{found['beyond_95_percent_of_real']:.0%} of {len(found['generated_pairs'])} generated images are nearer than "
+        "95 % of real ones"
+    )
 
 
 def _sample(images: ImageSet, count: int, seed: int) -> list[str]:
@@ -178,11 +130,11 @@ def _features(files: Sequence[Path], clip: ClipNetwork, batch_size: int, workers
         start += len(features)
 
 
-def plot_memorisation(found: Memorisation, generated: ImageSet, path: Path) -> None:
+def plot_memorisation(found: dict[str, Any], generated: ImageSet, train: ImageSet, path: Path) -> None:
     """Plot the nearest pairs, generated left and training right, and both kinds' similarities below, as a PNG file."""
     from matplotlib.figure import Figure
 
-    pairs = found.as_result()["generated_pairs"][:_SHOWN]
+    pairs = found["generated_pairs"][:_SHOWN]
     columns = min(4, len(pairs))
     rows = -(-len(pairs) // columns)
     picture = Figure(figsize=(2.6 * columns, 1.6 * rows + 2.6), layout="constrained")
@@ -194,14 +146,14 @@ def plot_memorisation(found: Memorisation, generated: ImageSet, path: Path) -> N
         row, column = divmod(number, columns)
         left, right = grid[row, 2 * column : 2 * column + 2]
         left.imshow(read_image(generated.root / pair["image"]))
-        right.imshow(read_image(found.train.root / pair["training"]))
+        right.imshow(read_image(train.root / pair["training"]))
         left.set_title(f"{pair['similarity']:.3f}", size=8, loc="left")
     top.suptitle("nearest pairs: generated, training", size=10)
     axes = bottom.subplots()
-    both = [found.generated.similarity, found.real.similarity]
+    both = [[pair["similarity"] for pair in found[f"{side}_pairs"]] for side in ("generated", "real")]
     axes.hist(both, bins=24, label=["generated", "real test"], density=True)
-    axes.axvline(found.threshold, color="k", linestyle=":", label="95 % of real test images are below")
-    axes.set(xlabel=f"cosine to the nearest of {len(found.train)} training images ({found.network})", yticks=[])
+    axes.axvline(np.quantile(both[1], _SHARE), color="k", linestyle=":", label="95 % of real test images are below")
+    axes.set(xlabel=f"cosine to the nearest of {len(train)} training images ({found['network']})", yticks=[])
     axes.legend(fontsize=8)
     with atomic_write(path) as temporary:
         picture.savefig(temporary, dpi=120, format="png")

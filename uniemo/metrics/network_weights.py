@@ -54,11 +54,7 @@ def torchvision_file(name: str) -> WeightFile:
 
 
 def find_weights(file: WeightFile, what: str) -> Path:
-    """Return a published file in torch hub's folder (``TORCH_HOME`` moves it), downloaded at first need.
-
-    Raises:
-        UniEmoError: it is not there and cannot be downloaded; the message names file, size, source and place.
-    """
+    """Return a published file in torch hub's folder (``TORCH_HOME`` moves it), downloaded at first need."""
     folder = Path(torch.hub.get_dir()) / "checkpoints"
     for name in (file.name, file.alias):
         if name and (folder / name).is_file():
@@ -98,9 +94,6 @@ def locate(role: str, name: str, files: Mapping[str, WeightFile], random: bool) 
         name: one of ``files``, or a path.
         files: published ones by name.
         random: seeded random weights are wanted, which are nowhere: None.
-
-    Raises:
-        UniEmoError: weights that are missing, no such file, or no name of a network with random weights.
     """
     what = f"{role} network"
     if random:
@@ -147,9 +140,6 @@ def read_weights(path: Path, what: str) -> State:
         path: ``.safetensors``, a TorchScript archive, of which nothing is run, or what ``torch.save`` wrote; nothing
             but tensors and plain values is unpickled.
         what: named in the error.
-
-    Raises:
-        UniEmoError: the file cannot be read, or holds no tensors.
     """
     try:
         if path.suffix == ".safetensors":

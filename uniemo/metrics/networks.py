@@ -1,17 +1,23 @@
-"""The table of networks behind the metrics, by role and name, or by path."""
+"""The networks behind the metrics: single ones by role and name or path, and sets for all metrics."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import cast
 
 import torch
 
 from uniemo.errors import UniEmoError
-from uniemo.metrics.clip_networks import load_clip_network
+from uniemo.metrics.clip_evaluation import clarity_outputs
+from uniemo.metrics.clip_networks import ClipNetwork, MiniatureNetwork, load_clip_network
 from uniemo.metrics.feature_network import FeatureNetwork
 from uniemo.metrics.imagenet import load_resnet
 from uniemo.metrics.inception import load_inception
+from uniemo.metrics.outputs import Output, protocol_outputs
 from uniemo.metrics.perceptual import load_lpips
+from uniemo.metrics.protocols import EMOGEN, Protocol
+from uniemo.vocabulary import Vocabulary
 
 NETWORKS: dict[str, tuple[str, Callable[[str, str, bool], FeatureNetwork]]] = {  # role: (default name, loader)
     "fid": ("inception", load_inception),
@@ -23,6 +29,9 @@ NETWORKS: dict[str, tuple[str, Callable[[str, str, bool], FeatureNetwork]]] = { 
 }
 ROLES = tuple(NETWORKS)
 DEFAULTS: dict[str, str] = {role: name for role, (name, _) in NETWORKS.items()}
+AUTO, PUBLISHED, MINIATURE, RANDOM, NONE = "auto", "published", "miniature", "random", "none"
+CLARITY = {"objects": "imagenet", "scenes": "places"}  # output of Sem-C: role
+_RANDOM_NAME = "random-"  # in front of a name: the same architecture with random weights
 
 
 def load_network(role: str, name: str | None = None, *, random: bool = False) -> FeatureNetwork:
@@ -46,13 +55,136 @@ def load_network(role: str, name: str | None = None, *, random: bool = False) ->
         name: of the table, or a path to a file or folder; None takes the default. Named weights are looked for in torch
             hub's folder (CLIP: in Hugging Face's cache) and downloaded at first need.
         random: the true architecture with seeded random weights, named ``random-…``: for tests and timing.
-
-    Raises:
-        UniEmoError: unknown role or name; weights that are missing (the message names file, source and place),
-            unreadable or another network's.
     """
     if role not in NETWORKS:
         raise UniEmoError(f"network role must be one of {', '.join(ROLES)}; got {role!r}")
     default, load = NETWORKS[role]
     with torch.random.fork_rng(devices=[]):  # layers draw weights when they are made
         return load(role, name or default, random)
+
+
+@dataclass
+class NetworkSet:
+    """The networks of all metrics but Emo-A's heads, on one device.
+
+    Attributes:
+        name: ``published``, ``miniature`` or ``random``.
+        fid: by protocol; a protocol without one has no FID.
+        lpips: for LPIPS.
+        clip: for Sem-D, Emo-A and the memorisation check.
+        clarity: for Sem-C, ``objects`` and ``scenes``.
+    """
+
+    name: str
+    fid: dict[str, FeatureNetwork]
+    lpips: FeatureNetwork | None
+    clip: ClipNetwork | None
+    clarity: dict[str, Output]
+
+    def notes(self, protocols: Iterable[Protocol]) -> list[str]:
+        """Say which habits of the emogen protocol these networks cannot have."""
+        used = [self.fid.get(EMOGEN.name), self.lpips, self.clip]
+        rigid = {
+            network.info.name: None for network in used if network is not None and EMOGEN.name not in network.views
+        }
+        if not rigid or EMOGEN.name not in [protocol.name for protocol in protocols]:
+            return []
+        return [
+            f"emogen: {', '.join(rigid)} prepares images in one way, as in strict; of the habits only the choice of "
+            "pairs remains there"
+        ]
+
+    def outputs(self, protocol: Protocol, emotion: Sequence[Output] = ()) -> dict[str, Output]:
+        """Return what the metrics of a protocol need, by name; ``emotion`` are the classifiers' outputs."""
+        return protocol_outputs(
+            protocol,
+            fid=self.fid.get(protocol.name),
+            lpips=self.lpips,
+            clip=self.clip,
+            emotion=emotion,
+            clarity=self.clarity,
+        )
+
+
+def load_clip(name: str, device: str | torch.device = "cpu") -> ClipNetwork:
+    """Load a CLIP by the name of :func:`load_network`; the miniature's by ``miniature:clip``."""
+    return cast(ClipNetwork, load_network("clip", name).to(device))
+
+
+def load_set(
+    wanted: str,
+    protocols: Sequence[Protocol],
+    vocabulary: Vocabulary,
+    overrides: Mapping[str, str] | None = None,
+    device: str | torch.device = "cpu",
+) -> NetworkSet:
+    """Load a set of networks.
+
+    Args:
+        wanted: ``published``, ``miniature`` (one small CLIP stands for all) or ``random`` (true architectures).
+        protocols: to be measured; each names its network for FID.
+        vocabulary: scene and object names for Sem-C by a CLIP; without any there is no Sem-C by it.
+        overrides: network by role instead of the set's: a name or path of :func:`load_network`, ``random-<name>``, or
+            ``none`` to leave its metrics out. ``fid`` counts for all protocols, ``fid.emogen`` for one.
+        device: where they go.
+    """
+    overrides = dict(overrides or {})
+    known = {*ROLES[:-1], *(f"fid.{protocol.name}" for protocol in protocols)}
+    unknown = [role for role in overrides if role not in known]
+    if unknown:
+        raise UniEmoError(f"network role must be one of {', '.join(sorted(known))}; got {unknown[0]!r}")
+    loader = _Loader(wanted, overrides, device)
+    fid = {protocol.name: loader.load(f"fid.{protocol.name}", protocol.fid_network) for protocol in protocols}
+    lpips, clip = (loader.load(role, DEFAULTS[role]) for role in ("lpips", "clip"))
+    if loader.small is not None and not overrides.keys() & set(CLARITY.values()):
+        clarity = clarity_outputs(loader.small, vocabulary)
+    else:
+        roles = {name: role for name, role in CLARITY.items() if loader.small is None or role in overrides}
+        found = {name: loader.load(role, DEFAULTS[role]) for name, role in roles.items()}
+        clarity = {name: Output(one, one.views[0], "probabilities") for name, one in found.items() if one is not None}
+    if loader.errors:  # someone without the files wants to know all of them at once, and a way to go on without
+        way_out = "; --networks miniature runs without any file, on the miniature's small CLIP"
+        raise UniEmoError(" | ".join(loader.errors) + (way_out if wanted == PUBLISHED else ""))
+    if clip is not None and not isinstance(clip, ClipNetwork):
+        raise UniEmoError(f"--clip must name a CLIP; got {clip.info.name}")
+    return NetworkSet(wanted, {name: one for name, one in fid.items() if one is not None}, lpips, clip, clarity)
+
+
+class _Loader:
+    """Loads each network once and collects what is wrong.
+
+    Args:
+        wanted: which set, see :func:`load_set`.
+        overrides: names by role.
+        device: where they go.
+
+    Attributes:
+        small: the miniature's CLIP, in its set.
+        errors: in order, without repetition.
+    """
+
+    def __init__(self, wanted: str, overrides: Mapping[str, str], device: str | torch.device) -> None:
+        self.wanted = wanted
+        self.overrides = overrides
+        self.device = device
+        self.small = MiniatureNetwork(DEFAULTS[MINIATURE]).to(device) if wanted == MINIATURE else None
+        self.errors: dict[str, None] = {}
+        self._loaded: dict[tuple[str, str], FeatureNetwork | None] = {}
+
+    def load(self, role: str, default: str) -> FeatureNetwork | None:
+        """Return the network of a role, ``fid.emogen`` or ``fid`` for example; None where there is none."""
+        role, _, protocol = role.partition(".")
+        name = self.overrides.get(f"{role}.{protocol}", self.overrides.get(role))
+        if name is None and self.small is not None:
+            return self.small
+        random = self.wanted == RANDOM if name is None else name.startswith(_RANDOM_NAME)
+        name = (name or default).removeprefix(_RANDOM_NAME)
+        if name == NONE:
+            return None
+        if (role, name) not in self._loaded:
+            try:
+                self._loaded[role, name] = load_network(role, name, random=random).to(self.device)
+            except UniEmoError as error:
+                self.errors[str(error)] = None
+                self._loaded[role, name] = None
+        return self._loaded[role, name]

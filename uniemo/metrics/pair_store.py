@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
-import numpy as np
-import torch
 from torch import Tensor
 
 from uniemo.distributed import broadcast, get_rank, get_world_size
 from uniemo.metrics.pairs import Indices
-
-# |a|² + |b|² - 2ab loses what a and b have in common, about 1e-6 of their squares in float32. Pairs closer than this
-# share of them, at which 1e-4 of the distance would be lost, are subtracted instead.
-_CLOSE = 0.01
 
 
 class NotFiniteError(ValueError):
@@ -37,9 +31,6 @@ def squared_distance(first: Tensor, second: Tensor) -> float:
 
 class PairStore:
     """Squared distances of planned pairs.
-
-    A batch is compared by one matrix product with itself and one with what was kept: with long vectors that is several
-    times faster than pair by pair.
 
     Args:
         first: (m,) numbers of images; see :class:`uniemo.metrics.pairs.PairPlan`.
@@ -69,41 +60,29 @@ class PairStore:
         Raises:
             NotFiniteError: a distance is not finite.
         """
-        row_of = {image: row for row, image in enumerate(index)}
-        ready: dict[int, tuple[int, int]] = {}  # pair: images, the first of them in this batch
+        here = {**self.kept, **dict(zip(index, vectors, strict=True))}
+        ready: dict[int, tuple[int, int]] = {}  # pair: its images
         for image in index:
             for pair, other in self._open.get(image, {}).items():
-                if other in row_of or other in self.kept:
+                if other in here:
                     ready[pair] = image, other
-        distances = self._compare(list(ready.values()), row_of, vectors) if ready else []
+        distances = [self._distance(here, *both) for both in ready.values()]
         for pair, both in ready.items():
             for image in both:
                 self._close(image, pair)
         for image in index:
             if self._open.get(image):
-                self.kept[image] = vectors[row_of[image]].clone()  # a view would hold the whole batch
+                self.kept[image] = here[image].clone()  # a view would hold the whole batch
         return list(ready), distances
 
-    def _compare(self, pairs: list[tuple[int, int]], row_of: dict[int, int], vectors: Tensor) -> list[float]:
-        """Return the distances of pairs both of whose vectors are here."""
-        before = sorted({other for _, other in pairs if other not in row_of})
-        column_of = row_of | {image: len(row_of) + k for k, image in enumerate(before)}
-        kept = torch.stack([self.kept[image] for image in before]) if before else vectors[:0]
-        with _whole_float32():
-            gram = torch.cat([vectors @ vectors.T, vectors @ kept.T], dim=1).double().cpu().numpy()  # (B, B + K)
-        square = np.concatenate([gram.diagonal(), kept.square().sum(dim=1).double().cpu().numpy()])
-        rows = np.array([row_of[image] for image, _ in pairs])
-        columns = np.array([column_of[other] for _, other in pairs])
-        size = square[rows] + square[columns]
-        distance = size - 2 * gram[rows, columns]
-        for k in np.flatnonzero(~(distance > _CLOSE * size)).tolist():
-            image, other = pairs[k]
-            both = vectors[row_of[image]], vectors[row_of[other]] if other in row_of else self.kept[other]
-            distance[k] = squared_distance(*both)
-            if not np.isfinite(distance[k]):
-                bad = [one for one, vector in zip(pairs[k], both, strict=True) if not vector.isfinite().all()]
-                raise NotFiniteError(bad or list(pairs[k]))
-        return distance.tolist()
+    @staticmethod
+    def _distance(here: dict[int, Tensor], image: int, other: int) -> float:
+        """Return the distance of two images whose vectors are here."""
+        distance = squared_distance(here[image], here[other])
+        if not math.isfinite(distance):
+            bad = [one for one in (image, other) if not here[one].isfinite().all()]
+            raise NotFiniteError(bad or [image, other])
+        return distance
 
     def _close(self, image: int, pair: int) -> None:
         """Take a pair off the list of an image, and drop the image's vector after its last pair."""
@@ -132,14 +111,3 @@ class PairStore:
                         distances.append(squared_distance(kept, vector.to(kept)))
                         size = len(kept)
         return pairs, distances, size
-
-
-@contextmanager
-def _whole_float32() -> Iterator[None]:
-    """Multiply in full float32, whatever a trainer has chosen."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)

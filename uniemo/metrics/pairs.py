@@ -100,12 +100,6 @@ def plan_evaluation(
 ) -> EvaluationPlan:
     """Decide order and pairs; the order of the names does not matter.
 
-    Args:
-        names_by_emotion: ids of the images, each different from all others, for example paths inside their folder.
-        emotions: class names in class order; those without images may be left out of the first argument.
-        protocols: whose pairs are wanted.
-        seed: of the order and of the pairs.
-
     Raises:
         UniEmoError: no images, one image of an emotion, an unknown emotion or an id that comes twice.
     """

@@ -20,7 +20,7 @@ def table(result: dict[str, Any]) -> str:
     out below.
 
     Args:
-        result: see :func:`uniemo.metrics.result.as_result`.
+        result: see :func:`uniemo.metrics.evaluation.measure`.
     """
     scores = {name: protocol["figures"] for name, protocol in result["protocols"].items()}
     every = list(dict.fromkeys(name for part in scores.values() for name in part))
@@ -85,7 +85,7 @@ def plot_confusion(result: dict[str, Any], path: Path) -> bool:
     """Plot the confusion matrix of each classifier, rows in percent, and return whether there was one.
 
     Args:
-        result: see :func:`uniemo.metrics.result.as_result`; of the protocol with most classifiers: a
+        result: see :func:`uniemo.metrics.evaluation.measure`; of the protocol with most classifiers: a
             classifier's matrix is the same in all.
         path: PNG to write.
     """

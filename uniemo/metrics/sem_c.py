@@ -70,10 +70,6 @@ def zero_shot(features: Tensor, text: Tensor, logit_scale: float) -> Tensor:
 class ZeroShotClarity:
     """Sem-C by one CLIP, from its zero-shot softmax over a vocabulary's scenes and over its objects.
 
-    Args:
-        clip: whose features are taken, on its device; its text tower runs once, here.
-        vocabulary: scene and object names; a set without names is left out.
-
     Attributes:
         heads: features (B, E) to probabilities (B, V), by the name of the set: ``objects``, ``scenes``.
 

@@ -7,10 +7,12 @@ A new metric is a subclass of :class:`uniemo.metrics.base.ImageMetric` in a file
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -26,7 +28,6 @@ from uniemo.metrics.lpips import LPIPS
 from uniemo.metrics.outputs import EMOTION, Output
 from uniemo.metrics.pair_store import NotFiniteError
 from uniemo.metrics.pairs import EvaluationPlan
-from uniemo.metrics.scores import ProtocolResult, Score
 from uniemo.metrics.sem_c import SemC
 from uniemo.metrics.sem_d import SemD
 
@@ -66,10 +67,25 @@ class _Entry:
                 "the image and at the network's weights"
             ) from error
 
-    def compute(self, emotions: Sequence[str]) -> dict[str, Score]:
+    def compute(self, emotions: Sequence[str]) -> dict[str, dict[str, Any]]:
         """Return what the metric computes, with the names of emotions and networks."""
-        infos = tuple(dict.fromkeys(info for output in self.outputs for info in output.infos))
-        return {name: Score.of(estimates, emotions, infos) for name, estimates in self.metric.compute().items()}
+        networks = list(dict.fromkeys(info.key for output in self.outputs for info in output.infos))
+        found = {}
+        for name, estimates in self.metric.compute().items():
+            whole, *parts = (_estimate(*row) for row in estimates.tolist())
+            by_emotion = {
+                emotion: part for emotion, part in zip(emotions, parts, strict=False) if part["value"] is not None
+            }
+            found[name] = {**whole, "networks": networks, "by_emotion": by_emotion}
+        return found
+
+
+def _estimate(value: float, low: float, high: float) -> dict[str, float | None]:
+    """Return a value and its 95 % interval, None for what cannot be had."""
+    return {
+        name: number if math.isfinite(number) else None
+        for name, number in (("value", value), ("low", low), ("high", high))
+    }
 
 
 class MetricSuite:
@@ -99,7 +115,7 @@ class MetricSuite:
                 suite.update_real(images, emotion)
             for names, images in batches(plan.names):
                 suite.update(images, names)
-            fid = suite.compute()["strict"].scores["FID"].value
+            fid = suite.compute()["strict"]["figures"]["FID"]["value"]
     """
 
     def __init__(
@@ -260,8 +276,14 @@ class MetricSuite:
             if metric.real is not None
         ]
 
-    def compute(self) -> dict[str, ProtocolResult]:
+    def compute(self) -> dict[str, dict[str, Any]]:
         """Return the metrics by protocol, the same on every rank; every rank calls it, after its last image.
+
+        Returns:
+            For each protocol, under the keys of result files: ``images``, ``real_images`` and ``pairs`` of each
+            emotion; ``figures``, metrics by name, each with ``value``, the ends of its interval ``low`` and ``high``,
+            the ``networks`` that saw the images, and ``by_emotion``; ``confusion`` of each classifier, (C, C) counts,
+            rows intended, columns predicted. LPIPS and Sem-D are means over emotions, the others over all images.
 
         Raises:
             UniEmoError: an image of the plan never came.
@@ -278,24 +300,23 @@ class MetricSuite:
             with entry.naming(self.plan.names):
                 computed[entry] = entry.compute(self.plan.emotions)
         return {
-            protocol: self._result(protocol, entries, [computed[entry] for entry in entries])
+            protocol: {
+                "images": self.plan.counts,
+                "real_images": self._real_images(entries),
+                "pairs": self.plan.count(self.plan.pairs[protocol].emotion),
+                "figures": {name: score for entry in entries for name, score in computed[entry].items()},
+                "confusion": [entry.metric.confusion.tolist() for entry in entries if isinstance(entry.metric, EmoA)],
+            }
             for protocol, entries in self._protocols.items()
         }
 
-    def _result(
-        self, protocol: str, entries: Sequence[_Entry], scores: Sequence[Mapping[str, Score]]
-    ) -> ProtocolResult:
-        """Put together what one protocol says."""
-        metrics = [entry.metric for entry in entries]
-        real = [metric.real for metric in metrics if isinstance(metric, FID) and metric.real is not None]
-        counts = real[0].count.long().tolist() if real else []
-        return ProtocolResult(
-            {name: score for part in scores for name, score in part.items()},
-            [metric.confusion.numpy() for metric in metrics if isinstance(metric, EmoA)],
-            self.plan.counts,
-            {name: count for name, count in zip(self.plan.emotions, counts, strict=False) if count},
-            self.plan.count(self.plan.pairs[protocol].emotion),
-        )
+    def _real_images(self, entries: Sequence[_Entry]) -> dict[str, int]:
+        """Return the real images of each emotion in a protocol's FID."""
+        for entry in entries:
+            if isinstance(entry.metric, FID) and entry.metric.real is not None:
+                counts = entry.metric.real.count.long().tolist()
+                return {name: count for name, count in zip(self.plan.emotions, counts, strict=False) if count}
+        return {}
 
 
 def _rows(values: Tensor, wanted: Sequence[int], present: Sequence[int]) -> Tensor:
