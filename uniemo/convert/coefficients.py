@@ -32,7 +32,7 @@ def read_coefficients(
         kind: what a map without kinds is about; of a file with kinds only this one is returned. None keeps all.
 
     Returns:
-        Rows by ``scene`` and ``object``, or under ``attributes`` where the file does not tell them apart.
+        Rows by ``scene`` and ``object``, or under ``attributes`` where the file does not distinguish them.
 
     Raises:
         UniEmoError: no such file, a pickle that asks for anything else, rows of another length or no finite numbers

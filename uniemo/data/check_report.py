@@ -56,7 +56,7 @@ KINDS: dict[str, Kind] = {
     "other_label": Kind("spoils", "annotation and list differ in the emotion", "correct one; training takes the list"),
     "missing_mask": Kind("spoils", "missing masks", "restore them; attention is measured without these images"),
     "mask_shape": Kind("spoils", "masks of another shape than their image", "export them again in the image's shape"),
-    "duplicate": Kind("note", "same picture twice", "remove copies; a split drawn here keeps them on one side"),
+    "duplicate": Kind("note", "same picture twice", "remove copies; a split made here keeps them on one side"),
     "empty_class": Kind("note", "emotions without an image in a split", "accuracy per emotion will have gaps"),
     "counts": Kind("note", "counts that differ from the published ones", "copies differ; state yours with results"),
     "label_case": Kind("note", "labels in another letter case", "nothing: names are compared in lower case"),
@@ -199,7 +199,7 @@ class Report:
             "tree": "splits as the tree gives them",
             "split file": "splits of the split file",
             "folds": f"{max(map(len, self.folds.values()), default=0)} folds given",
-            "none": "no split given: one is drawn with a seed and saved beside the run",
+            "none": "no split given: a seeded one is made and saved beside the run",
         }
         return words[self.splits]
 

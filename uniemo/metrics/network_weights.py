@@ -107,7 +107,7 @@ def locate(role: str, name: str, files: Mapping[str, WeightFile], random: bool) 
 
 
 def fill(module: nn.Module, path: Path | None, what: str, rename: Callable[[State, Path], State] | None = None) -> str:
-    """Load weights, or draw seeded random ones where there is no path; return where they come from."""
+    """Load weights, or initialise seeded random ones where there is no path; return where they come from."""
     if path is None:
         randomise(module)
         return "random weights, seed 0"

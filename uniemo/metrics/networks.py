@@ -59,7 +59,7 @@ def load_network(role: str, name: str | None = None, *, random: bool = False) ->
     if role not in NETWORKS:
         raise UniEmoError(f"network role must be one of {', '.join(ROLES)}; got {role!r}")
     default, load = NETWORKS[role]
-    with torch.random.fork_rng(devices=[]):  # layers draw weights when they are made
+    with torch.random.fork_rng(devices=[]):  # layers initialise their weights when they are made
         return load(role, name or default, random)
 
 
