@@ -72,6 +72,40 @@ def tiny_clip(folder: str | Path, image_size: int = 32, seed: int = 0) -> Path:
     return folder
 
 
+VAE = {
+    "down_block_types": ("DownEncoderBlock2D",) * 3,
+    "up_block_types": ("UpDecoderBlock2D",) * 3,
+    "block_out_channels": (8, 8, 16),
+    "norm_num_groups": 4,
+    "latent_channels": 4,
+    "sample_size": 32,
+    "mid_block_add_attention": False,
+}
+UNET = {
+    "sample_size": 8,
+    "in_channels": 4,
+    "out_channels": 4,
+    "layers_per_block": 1,
+    "block_out_channels": (16, 16),
+    "norm_num_groups": 4,
+}
+
+
+def text_config(tokenizer: CLIPTokenizer, width: int, layers: int, **options: object) -> CLIPTextConfig:
+    """Return the configuration of a tiny text encoder."""
+    ids = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    return CLIPTextConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=width,
+        intermediate_size=2 * width,
+        num_hidden_layers=layers,
+        num_attention_heads=2,
+        max_position_embeddings=CONTEXT,
+        **ids,
+        **options,
+    )
+
+
 def tiny_diffusion(folder: str | Path, prediction_type: str = "v_prediction", seed: int = 0) -> Path:
     """Write a Stable Diffusion folder: 32 px images, 4-fold VAE with 4 channels, 8x8 latents, text width 32."""
     from diffusers import AutoencoderKL, DDPMScheduler, StableDiffusionPipeline, UNet2DConditionModel
@@ -80,40 +114,15 @@ def tiny_diffusion(folder: str | Path, prediction_type: str = "v_prediction", se
     tokenizer = tiny_tokenizer()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        vae = AutoencoderKL(
-            down_block_types=("DownEncoderBlock2D",) * 3,
-            up_block_types=("UpDecoderBlock2D",) * 3,
-            block_out_channels=(8, 8, 16),
-            norm_num_groups=4,
-            latent_channels=4,
-            sample_size=32,
-            mid_block_add_attention=False,
-        )
+        vae = AutoencoderKL(**VAE)
         unet = UNet2DConditionModel(
-            sample_size=8,
-            in_channels=4,
-            out_channels=4,
-            layers_per_block=1,
-            block_out_channels=(16, 16),
+            **UNET,
             down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
             up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
             cross_attention_dim=32,
             attention_head_dim=8,
-            norm_num_groups=4,
         )
-        text_encoder = CLIPTextModel(
-            CLIPTextConfig(
-                vocab_size=len(tokenizer),
-                hidden_size=32,
-                intermediate_size=64,
-                num_hidden_layers=1,
-                num_attention_heads=2,
-                max_position_embeddings=CONTEXT,
-                bos_token_id=tokenizer.bos_token_id,
-                eos_token_id=tokenizer.eos_token_id,
-                pad_token_id=tokenizer.pad_token_id,
-            )
-        )
+        text_encoder = CLIPTextModel(text_config(tokenizer, 32, 1))
     pipeline = StableDiffusionPipeline(
         vae=vae,
         text_encoder=text_encoder,

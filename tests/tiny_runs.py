@@ -7,6 +7,7 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
+import pytest
 import yaml
 
 from tests.tiny import tiny_clip, tiny_diffusion
@@ -39,7 +40,7 @@ def assets() -> Path:
 
 
 def recipe(stage: str) -> list[str]:
-    """Words of a tiny fit, without a run folder."""
+    """Arguments of a tiny fit, without a run folder."""
     overlay = "stage1.yaml" if stage == "understanding" else "stage2.yaml"
     return ["fit", "--config", f"{stage}.yaml", "--config", str(assets() / overlay)]
 
@@ -48,9 +49,16 @@ def recipe(stage: str) -> list[str]:
 def trained(stage: str) -> Path:
     """Run folder of a stage, each trained from the one before."""
     folder = assets() / "runs" / stage
-    words = [*recipe(stage), "--run_dir", str(folder)]
+    args = [*recipe(stage), "--run_dir", str(folder)]
     before = {"joint": "understanding", "feedback": "joint"}.get(stage)
     if before is not None:
-        words += ["--model.init_from", str(trained(before) / "best.ckpt")]
-    assert main(words) == 0
+        args += ["--model.init_from", str(trained(before) / "best.ckpt")]
+    assert main(args) == 0
     return folder
+
+
+@pytest.fixture(autouse=True)
+def run_folder(tmp_path, monkeypatch):
+    """Run in an empty folder, with the cache that all tiny runs share."""
+    monkeypatch.setenv("UNIEMO_CACHE", str(assets() / "cache"))
+    monkeypatch.chdir(tmp_path)

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import torch
-from tiny import CONTEXT, tiny_tokenizer
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+from tiny import UNET, VAE, text_config, tiny_tokenizer
+from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
 WIDTHS, POOLED = (32, 24), 16  # of the text encoders, of the pooled embedding
 TIME_WIDTH = 8  # of each of the six time ids
@@ -19,23 +19,9 @@ def tiny_sdxl(folder: str | Path, prediction_type: str = "epsilon", seed: int = 
     tokenizer_2.pad_token = "."  # XL's second tokenizer pads with an ordinary token too
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        vae = AutoencoderKL(
-            down_block_types=("DownEncoderBlock2D",) * 3,
-            up_block_types=("UpDecoderBlock2D",) * 3,
-            block_out_channels=(8, 8, 16),
-            norm_num_groups=4,
-            latent_channels=4,
-            sample_size=32,
-            mid_block_add_attention=False,
-            scaling_factor=0.13025,
-            force_upcast=True,
-        )
+        vae = AutoencoderKL(**VAE, scaling_factor=0.13025, force_upcast=True)
         unet = UNet2DConditionModel(
-            sample_size=8,
-            in_channels=4,
-            out_channels=4,
-            layers_per_block=1,
-            block_out_channels=(16, 16),
+            **UNET,
             down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
             up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
             transformer_layers_per_block=(1, 2),
@@ -45,28 +31,11 @@ def tiny_sdxl(folder: str | Path, prediction_type: str = "epsilon", seed: int = 
             addition_embed_type="text_time",
             addition_time_embed_dim=TIME_WIDTH,
             projection_class_embeddings_input_dim=POOLED + 6 * TIME_WIDTH,
-            norm_num_groups=4,
         )
+        kinds = zip((CLIPTextModel, CLIPTextModelWithProjection), WIDTHS, ("quick_gelu", "gelu"), strict=True)
         encoders = [
-            kind(
-                CLIPTextConfig(
-                    vocab_size=len(tokenizer),
-                    hidden_size=width,
-                    intermediate_size=2 * width,
-                    num_hidden_layers=2,
-                    num_attention_heads=2,
-                    max_position_embeddings=CONTEXT,
-                    projection_dim=POOLED,
-                    hidden_act=activation,
-                    bos_token_id=tokenizer.bos_token_id,
-                    eos_token_id=tokenizer.eos_token_id,
-                    pad_token_id=tokenizer.pad_token_id,
-                )
-            )
-            for kind, width, activation in (
-                (CLIPTextModel, WIDTHS[0], "quick_gelu"),
-                (CLIPTextModelWithProjection, WIDTHS[1], "gelu"),
-            )
+            kind(text_config(tokenizer, width, 2, projection_dim=POOLED, hidden_act=activation))
+            for kind, width, activation in kinds
         ]
         for encoder in encoders:  # fresh ones are so even that no prompt would matter
             for parameter in encoder.parameters():

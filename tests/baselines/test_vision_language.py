@@ -8,6 +8,7 @@ from PIL import Image
 
 from tests.baselines.baseline_runs import folder, recipe, trained
 from tests.baselines.tiny_llava import tiny_llava
+from tests.refusals import refused
 from uniemo import UniEmoError
 from uniemo.baselines.vision_language import QUESTION, QuestionModel, VisionLanguage, named
 from uniemo.checkpoint import read_checkpoint
@@ -49,7 +50,7 @@ def test_scores_are_likelihoods_of_the_names(images):
     assert model.prompt.endswith("ASSISTANT :")
 
 
-def test_answers_are_read(images, monkeypatch):
+def test_answers_are_parsed(images, monkeypatch):
     model = asked("generate")
     said = iter(["It is Amusing.", "I feel sad", "no idea"])
     monkeypatch.setattr(type(model.processor.tokenizer), "batch_decode", lambda *_, **__: list(said))
@@ -95,5 +96,6 @@ def test_mistakes_are_named(capsys):
         VisionLanguage(path="x", question="What?")
     with pytest.raises(UniEmoError, match=r"model\.path must be a vision-language model .*'/nowhere' could not be"):
         QuestionModel("/nowhere", MIKELS_8, QUESTION, "likelihood", "auto")
-    assert main([*recipe("vision_language"), "--weights", "random", "--run_dir", "x"]) == 2
-    assert "--weights random is for methods with a CLIP or a diffusion model" in capsys.readouterr().err
+    assert "--weights random is for methods with a CLIP or a diffusion model" in refused(
+        capsys, *recipe("vision_language"), "--weights", "random", "--run_dir", "x"
+    )

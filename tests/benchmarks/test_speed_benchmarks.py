@@ -1,7 +1,6 @@
 """Ways and arithmetic of the speed benchmarks, on tiny networks."""
 
 import json
-import math
 
 import lightning as L
 import numpy as np
@@ -9,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from benchmarks import generation, stage2, start_command
+from benchmarks import generation, stage2
 from benchmarks.released_stage2 import PlainPictures, Released, Shapes
 from benchmarks.timing import Rounds
 from tests.tiny_runs import assets, trained
@@ -42,7 +41,7 @@ def test_stage_2_ways_take_turns_and_the_others_leave_the_weights_alone(tmp_path
     assert turns.encoded > 0
 
 
-def test_both_readings_of_the_released_step_give_the_same_gradients(tmp_path, monkeypatch, shapes):
+def test_both_forms_of_the_released_step_give_the_same_gradients(tmp_path, monkeypatch, shapes):
     monkeypatch.setenv("UNIEMO_CACHE", str(tmp_path / "cache"))
     setting = stage2.prepare(tmp_path, shapes, gpu=False, workers=0)
     released = Released(setting)
@@ -87,29 +86,12 @@ def test_plain_pictures_are_those_of_the_annotations(tmp_path, shapes):
         assert int(objects.sum()) == len(known.get("object", []))
 
 
-def test_generation_ways_draw_and_save(tmp_path):
+def test_ways_generate_and_save(tmp_path):
     model, _ = load_model(trained("joint") / "best.ckpt", generation=True)
     assert generation.released(model, tmp_path, 2, steps=2) == 2
     released = np.asarray(Image.open(tmp_path / "00001.png"))
-    drawn = model.generate({generation.EMOTION: 1.0}, [1], steps=2, kind="gaussian")[0]
-    ours = (drawn * 255).round().byte().permute(1, 2, 0).numpy()
-    assert np.abs(released.astype(int) - ours).max() <= 1  # the same image, drawn by the pipeline
+    generated = model.generate({generation.EMOTION: 1.0}, [1], steps=2, kind="gaussian")[0]
+    ours = (generated * 255).round().byte().permute(1, 2, 0).numpy()
+    assert np.abs(released.astype(int) - ours).max() <= 1  # the pipeline's own image
     assert generation.ours(model, tmp_path, 3, steps=2, batch=2) == 3
     assert generation.Floor(model, 3, steps=2, batch=2)() == 4
-
-
-def test_lowest_psnr(tmp_path):
-    for number, level in enumerate((100, 105)):
-        (tmp_path / str(number) / "awe").mkdir(parents=True)
-        for name, value in (("0.png", level), ("1.png", 7)):
-            Image.new("RGB", (4, 4), (value,) * 3).save(tmp_path / str(number) / "awe" / name)
-    assert generation.lowest_psnr(tmp_path / "0", tmp_path / "1") == pytest.approx(20 * math.log10(255 / 5))
-    assert generation.lowest_psnr(tmp_path / "0", tmp_path / "0") == math.inf
-
-
-def test_import_profile_adds_up_packages():
-    profile = start_command.import_profile(["--version"], modules=1000)
-    own, whole = profile["package, its own modules"], profile["module, with what it imports"]
-    assert own["uniemo"] > 0
-    assert whole["uniemo"] >= whole["uniemo.errors"] > 0
-    assert "torch" not in own

@@ -1,13 +1,11 @@
 """The helper that every speed benchmark shares."""
 
-import json
 import sys
-import time
 
 import pytest
 
 from benchmarks.tables import fill
-from benchmarks.timing import Child, Times, Turn, interleave, markdown, plain, report, spread
+from benchmarks.timing import Child, Times, Turn, interleave, report, spread
 
 
 def test_ways_take_turns_and_warm_up_does_not_count():
@@ -21,15 +19,6 @@ def test_ways_take_turns_and_warm_up_does_not_count():
     assert order == ["a", "b"] * 3
     assert times.seconds == {"a": [6 / 4, 10 / 4], "b": [8 / 2, 12 / 2]}
     assert times.samples == {"a": 4, "b": 2}
-
-
-def test_clock_runs_around_a_way_that_brings_none():
-    def slow():
-        time.sleep(0.05)
-        return 5
-
-    (seconds,) = interleave({"slow": slow}, repeats=1, warmup=0, say=False).seconds["slow"]
-    assert 0.01 <= seconds < 0.1
 
 
 def test_ratio_is_taken_round_by_round():
@@ -53,25 +42,6 @@ def test_child_does_its_turns_in_another_process():
     assert child.process.returncode == 0
 
 
-def test_child_that_dies_is_an_error():
-    with pytest.raises(RuntimeError, match="code 3"):
-        Child([sys.executable, "-c", "raise SystemExit(3)"])()
-
-
-def test_report_writes_json_and_both_tables(tmp_path, capsys):
-    where = {"cores": 2, "processor": "x", "memory GiB": 1, "threads": 2, "python": "3", "commit": "c", "date": "d"}
-    where |= {"versions": {"torch": "2", "lightning": "2"}, "load at start": 0.0}
-    extra = {"ours": {"peak MiB": 12.0}}
-    times = Times({"ours": [0.5, 0.25], "floor": [0.25, 0.25]}, {"ours": 8, "floor": 8}, {}, where, extra)
-    path = tmp_path / "times.json"
-    written = report("title", times, [("ours", "floor")], path, {"batch": 8})
-    assert json.loads(path.read_text()) == written
-    assert written["times as fast"]["ours : floor"]["median"] == 0.75
-    shown = capsys.readouterr().out
-    assert "| ours : floor | 0.750 (0.500 to 1.000) |  |" in shown
-    assert "2 cores of x" in shown
-
-
 def test_page_takes_the_tables_of_the_files_beside_it(tmp_path):
     where = {"cores": 2, "processor": "x", "memory GiB": 1, "threads": 2, "python": "3", "commit": "c", "date": "d"}
     where |= {"versions": {"torch": "2", "lightning": "2"}, "load at start": 0.0}
@@ -87,9 +57,3 @@ def test_page_takes_the_tables_of_the_files_beside_it(tmp_path):
     assert "old" not in text
     assert text.startswith("before\n<!-- speed:start -->\n**speed**")
     assert text.endswith(rest)
-
-
-def test_tables():
-    table = [["", "a"], ["long name", "1"]]
-    assert plain(table) == "           a\nlong name  1"
-    assert markdown(table) == "|  | a |\n|---|---|\n| long name | 1 |"

@@ -16,19 +16,13 @@ from uniemo.vocabulary import Vocabulary
 
 
 def test_coverage_by_hand():
-    masks = torch.zeros(2, 1, 4, 4)
+    masks = torch.zeros(3, 1, 4, 4)
     masks[0, :, :2, :2] = 1  # the upper left patch of a 2 x 2 grid
     masks[1, :, :, :1] = 1  # half of both left patches
-    attention = torch.tensor([[0.7, 0.1, 0.1, 0.1], [0.4, 0.3, 0.2, 0.1]]).view(2, 2, 2)
-    assert coverage(attention, masks).tolist() == pytest.approx([0.7, 0.5 * 0.4 + 0.5 * 0.2])
-
-
-def test_grey_masks_weigh():
-    masks = torch.zeros(1, 1, 4, 4)
-    masks[..., :2, :2] = 0.5  # as many people looked there as not
-    masks[..., 2:, 2:] = 1
-    attention = torch.tensor([0.6, 0.1, 0.1, 0.2]).view(1, 2, 2)
-    assert coverage(attention, masks).item() == pytest.approx(0.5 * 0.6 + 0.2)
+    masks[2, :, :2, :2] = 0.5  # a grey mask weighs: as many people looked there as not
+    masks[2, :, 2:, 2:] = 1
+    attention = torch.tensor([[0.7, 0.1, 0.1, 0.1], [0.4, 0.3, 0.2, 0.1], [0.6, 0.1, 0.1, 0.2]]).view(3, 2, 2)
+    assert coverage(attention, masks).tolist() == pytest.approx([0.7, 0.5 * 0.4 + 0.5 * 0.2, 0.5 * 0.6 + 0.2])
 
 
 class Looks(L.LightningModule):
@@ -72,7 +66,7 @@ def test_images_without_a_mask_take_no_part(tmp_path):
     assert module.logged["test/coverage/area"] == pytest.approx((0.25 + 0.5) / 2)
 
 
-def test_single_pictures_of_each_emotion(tmp_path):
+def test_single_images_of_each_emotion(tmp_path):
     colours = torch.rand(5, 3, generator=torch.Generator().manual_seed(0))
     images = colours[:, :, None, None].expand(-1, -1, 4, 4)
     emotion, none = torch.tensor([1, 1, 1, 0, 1]), torch.zeros(5, dtype=torch.bool)

@@ -22,24 +22,22 @@ def choices(checkpoint, metrics, images=400):
     return kept
 
 
-def test_without_standard_errors_only_a_better_figure_counts():
-    assert choices(BestCheckpoint(), [0.90, 0.89, 0.90, 0.91]) == [0, 3]
+@pytest.mark.parametrize(
+    ("standard_errors", "metrics", "images", "kept"),
+    [
+        (None, [0.90, 0.89, 0.90, 0.91], 400, [0, 3]),  # only a better value counts
+        # sqrt(0.9 * 0.1 / 400) = 0.015: 0.89 is as good as 0.90, 0.87 is not, and 0.886 is still measured against 0.90
+        (1.0, [0.90, 0.89, 0.87, 0.886, 0.884], 400, [0, 1, 3]),
+        (1.0, [0.90, 0.89], 40_000, [0]),  # more validation images make the rule stricter
+        (1.0, [0.5, float("nan"), 0.5], 400, [0, 2]),
+    ],
+)
+def test_an_epoch_within_standard_errors_of_the_best_replaces_it(standard_errors, metrics, images, kept):
+    options = {} if standard_errors is None else {"standard_errors": standard_errors}
+    assert choices(BestCheckpoint(**options), metrics, images) == kept
 
 
-def test_an_epoch_within_one_standard_error_of_the_best_replaces_it():
-    # sqrt(0.9 * 0.1 / 400) = 0.015: 0.89 is as good as 0.90, 0.87 is not, and 0.886 is still measured against 0.90
-    assert choices(BestCheckpoint(standard_errors=1.0), [0.90, 0.89, 0.87, 0.886, 0.884]) == [0, 1, 3]
-
-
-def test_more_validation_images_make_the_rule_stricter():
-    assert choices(BestCheckpoint(standard_errors=1.0), [0.90, 0.89], images=40_000) == [0]
-
-
-def test_a_figure_that_is_not_a_number_never_replaces_one():
-    assert choices(BestCheckpoint(standard_errors=1.0), [0.5, float("nan"), 0.5]) == [0, 2]
-
-
-def test_a_resumed_run_remembers_the_best_figure():
+def test_a_resumed_run_remembers_the_best_value():
     first = BestCheckpoint(standard_errors=1.0)
     choices(first, [0.90, 0.89])
     second = BestCheckpoint(standard_errors=1.0)

@@ -110,7 +110,7 @@ def test_saving_changes_nothing(understanding, tmp_path):
     assert len({accuracy for _, accuracy in once.validations}) == 2  # or best.ckpt would have nothing to choose
 
 
-@pytest.mark.parametrize("batch", [1, 6, 10])
+@pytest.mark.parametrize("batch", [1, 6])
 def test_stage_1_goes_on_from_any_step(understanding, batch):
     assert resumed_from(understanding, batch) == batch
 

@@ -22,21 +22,21 @@ def events():
     return accumulator.Tags()
 
 
-def test_losses_and_figures_reach_tensorboard(events):
+def test_losses_and_metrics_reach_tensorboard(events):
     wanted = {f"loss/{name}" for name in ("scene", "object", "emotion", "condition", "diffusion", "total")}
     wanted |= {f"val/{name}" for name in METRICS} | {"val/accuracy", "val/coverage/object", "val/coverage/scene"}
     assert wanted <= set(events["scalars"])
     assert {"val_generated", "val_attention"} <= set(events["images"])
 
 
-def test_pictures_are_in_the_run_folder():
+def test_images_are_in_the_run_folder():
     names = {path.name for path in (trained("joint") / "images").iterdir()}
     assert {"val_generated_epoch000.png", "val_attention_epoch000.png"} <= names
     for name in names:
         assert Image.open(trained("joint") / "images" / name).mode == "RGB"
 
 
-def test_test_writes_figures_of_generated_and_real_images(tmp_path, capsys):
+def test_test_writes_metrics_of_generated_and_real_images(tmp_path, capsys):
     assert main(["test", "--ckpt", str(trained("joint") / "best.ckpt"), "--run_dir", "run"]) == 0
     metrics = json.loads((tmp_path / "run/test.json").read_text())
     assert {f"test/{name}" for name in METRICS} <= set(metrics)

@@ -46,7 +46,7 @@ def grid(folder):
 
 
 @needs_two_cores
-def test_figures_of_two_ranks_are_those_of_one(generated_counts):
+def test_metrics_of_two_ranks_are_those_of_one(generated_counts):
     args = ["test", "--ckpt", str(trained("joint") / "best.ckpt"), "--generation_metrics.test_images", "3"]
     args += ["--generation_metrics.batch_size", "7", "--generation_metrics.grid_images", "2"]
     assert main([*args, "--run_dir", "one"]) == 0

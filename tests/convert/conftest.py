@@ -2,9 +2,7 @@
 
 import pytest
 import torch
-from convert.released_files import classifier_state, released_state, whole_file
-
-from uniemo.cli import main
+from convert.released_files import classifier_state, convert, released_state, whole_file
 
 
 @pytest.fixture(scope="session")
@@ -19,5 +17,5 @@ def best(tmp_path_factory):
 @pytest.fixture(scope="session")
 def converted(best):
     output = best[0].with_name("x.ckpt")
-    assert main(["convert", "--from", "released", str(best[0]), "--output", str(output)]) == 0
+    assert convert(best[0], output) == 0
     return output

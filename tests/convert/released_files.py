@@ -8,6 +8,7 @@ import argparse
 import torch
 import torch.nn.functional as F
 
+from uniemo.cli import main
 from uniemo.convert.released import read_released
 from uniemo.convert.released_model import build_model
 
@@ -105,6 +106,11 @@ def whole_file(state, classifier):
 
 def load_released(path, **names):
     return build_model(read_released(path), **names)
+
+
+def convert(source, output, *args):
+    """Run ``uniemo convert --from released`` and return its exit status."""
+    return main(["convert", "--from", "released", str(source), "--output", str(output), *map(str, args)])
 
 
 def save(path, content, **options):

@@ -6,22 +6,16 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from convert.released_files import classifier_state
+from convert.released_files import classifier_state, convert
 from PIL import Image
 
+from tests.refusals import refused
 from uniemo.checkpoint import load_model, read_checkpoint
 from uniemo.cli import main
 from uniemo.configurations import CONFIGURATIONS as PACKAGED
 from uniemo.models.encoder import EncoderConfig
 from uniemo.models.head import HeadConfig
 from uniemo.taxonomy import MIKELS_8
-
-
-def test_summary(best, tmp_path, capsys):
-    assert main(["convert", "--from", "released", str(best[0]), "--output", str(tmp_path / "x.ckpt")]) == 0
-    out = capsys.readouterr().out
-    assert "3 layers of width 64 with 1 heads, patches of 8 in 64 pixels" in out
-    assert "best accuracy 71.5" in out
 
 
 def test_classify(converted, tmp_path, capsys):
@@ -53,9 +47,7 @@ def test_fit_starts_from_it(converted, best, data, tmp_path, monkeypatch, capsys
     monkeypatch.chdir(tmp_path)
     words = ["fit", "--config", "understanding.yaml", "--data.root", data, "--model.init_from", str(converted)]
     words += ["--trainer.accelerator", "cpu", "--trainer.max_epochs", "1", "--attention_maps.every_n_epochs", "0"]
-    assert main([*words, "--run_dir", "out"]) == 2
-    error = capsys.readouterr().err
-    assert error.count("\n") == 1
+    error = refused(capsys, *words, "--run_dir", "out")
     assert not Path("out").exists()
     more = error.partition(": add ")[2].split()
     assert more[:2] == ["--model.encoder.clip", "random:vit-w64-l3-p8-r64-e32"]
@@ -98,12 +90,14 @@ def test_released_recipes_fit_the_published_sizes():
 def test_existing_output(best, tmp_path, capsys):
     output = tmp_path / "x.ckpt"
     output.write_text("mine")
-    words = ["convert", "--from", "released", str(best[0]), "--output", str(output)]
-    assert main(words) == 2
+    assert convert(best[0], output) == 2
     assert "add --overwrite" in capsys.readouterr().err
     assert output.read_text() == "mine"
-    assert main([*words, "--overwrite"]) == 0
+    assert convert(best[0], output, "--overwrite") == 0
     read_checkpoint(output)
+    out = capsys.readouterr().out
+    assert "3 layers of width 64 with 1 heads, patches of 8 in 64 pixels" in out
+    assert "best accuracy 71.5" in out
 
 
 @pytest.mark.parametrize(
@@ -130,21 +124,18 @@ def test_existing_output(best, tmp_path, capsys):
 def test_mistakes_are_one_line(best, tmp_path, monkeypatch, capsys, words, message):
     (tmp_path / "best.pth").symlink_to(best[0])
     monkeypatch.chdir(tmp_path)
-    assert main(["convert", *words]) == 2
-    error = capsys.readouterr().err
-    assert message in error
-    assert error.count("\n") == 1
+    assert message in refused(capsys, "convert", *words)
     assert [path.name for path in Path().iterdir()] == ["best.pth"]
 
 
 def test_classes_without_names(best, tmp_path, capsys):
-    source, words = tmp_path / "six.pth", ["convert", "--output", str(tmp_path / "x.ckpt"), "--from", "released"]
+    source, output = tmp_path / "six.pth", tmp_path / "x.ckpt"
     torch.save({"model": best[1], "Emo_classifier": classifier_state(64, 48, emotions=6)}, source)
-    assert main([*words, str(source)]) == 0
+    assert convert(source, output) == 0
     assert "classes are called emotion 0 and on: name all 6 with --emotions" in capsys.readouterr().out
-    assert main([*words, str(source), "--overwrite", "--emotions", "a,b,c,d,e,f"]) == 0
+    assert convert(source, output, "--overwrite", "--emotions", "a,b,c,d,e,f") == 0
     assert "note" not in capsys.readouterr().out
-    assert read_checkpoint(tmp_path / "x.ckpt")[1].vocabulary.emotions == tuple("abcdef")
+    assert read_checkpoint(output)[1].vocabulary.emotions == tuple("abcdef")
 
 
 def test_help(capsys):

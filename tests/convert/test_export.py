@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from tiny import VOCABULARY
 from tiny_sdxl import WIDTHS, tiny_sdxl
 
+from tests.refusals import refused
 from uniemo.checkpoint import load_model, read_checkpoint
 from uniemo.cli import main
 from uniemo.convert.export import export_diffusers
@@ -61,15 +62,14 @@ def exported(request):
     return request.getfixturevalue(request.param)
 
 
-def plain(folder, word, prompt, seed, scheduler=None, change=(), **options):
-    """What a script with diffusers alone generates, (3, H, W) in [0, 1]; ``change`` negates embeddings of XL."""
+def plain(folder, word, prompt, seed, scheduler=None, **options):
+    """What a script with diffusers alone generates, (3, H, W) in [0, 1]."""
     file = folder / f"conditions/{word[1:-1]}.safetensors"
     if "XL" in json.loads((folder / "model_index.json").read_text())["_class_name"]:
         pipeline = diffusers.StableDiffusionXLPipeline.from_pretrained(folder, add_watermarker=False)
         parts = ((pipeline.text_encoder, pipeline.tokenizer), (pipeline.text_encoder_2, pipeline.tokenizer_2))
         for key, (encoder, tokenizer) in zip(KEYS, parts, strict=True):
-            value = load_file(file)[key] * (-1 if key in change else 1)
-            pipeline.load_textual_inversion(value, token=word, text_encoder=encoder, tokenizer=tokenizer)
+            pipeline.load_textual_inversion(load_file(file)[key], token=word, text_encoder=encoder, tokenizer=tokenizer)
     else:
         pipeline = diffusers.StableDiffusionPipeline.from_pretrained(folder)
         pipeline.load_textual_inversion(str(file))
@@ -106,7 +106,7 @@ def test_safetensors(small, tmp_path, capsys):
 
 @pytest.mark.parametrize(
     ("prompt", "scheduler"),
-    [("{}", None), ("a {} room", "EulerDiscreteScheduler"), ("{} , beach", "UniPCMultistepScheduler")],
+    [("{}", None), ("a {} room", "EulerDiscreteScheduler")],
 )
 def test_plain_diffusers_generates_the_same_image(exported, prompt, scheduler):
     """A sampled condition's word, with its seed, is ``uniemo generate --seed``; adapters are in the UNet."""
@@ -116,13 +116,6 @@ def test_plain_diffusers_generates_the_same_image(exported, prompt, scheduler):
     assert psnr(ours, theirs) > 60
     other = plain(exported.folder, "<fear-0>", prompt.replace("{}", "<fear-0>"), 1, scheduler)
     assert psnr(ours, other) < 50
-
-
-@pytest.mark.parametrize("change", KEYS)
-def test_both_embeddings_of_xl_matter(large, change):
-    model, _ = load_model(large.checkpoint, generation=True)
-    ours = model.generate({1: 1.0}, [1])[0]
-    assert psnr(ours, plain(large.folder, "<fear-1>", "<fear-1>", 1, change=(change,))) < 50
 
 
 def test_negative_prompt_and_mean(exported):
@@ -135,7 +128,7 @@ def test_negative_prompt_and_mean(exported):
     assert psnr(ours, plain(exported.folder, "<awe>", "a <awe> room", 5, negative_prompt="dark sewer")) > 60
 
 
-def test_words(exported, large):
+def test_tokens(exported, large):
     names = {path.stem for path in (exported.folder / "conditions").iterdir()}
     assert names == {f"{name}{end}" for name in VOCABULARY.emotions for end in ("", "-0", "-1")}
     state = load_file(large.folder / "conditions/awe.safetensors")
@@ -204,7 +197,7 @@ def test_half_precision_generates_nearly_the_same(sdxl, tmp_path, monkeypatch):
     assert psnr(ours, runpy.run_path("script.py")["image"].float()) > 40
 
 
-def test_words_that_meet(tmp_path):
+def test_tokens_that_meet(tmp_path):
     checkpoint = write(tmp_path / "best.ckpt", vocabulary=Vocabulary(("joy", "joy 0"), (), ()))
     with pytest.raises(UniEmoError, match="two give <joy-0>: take --draws 0"):
         export_diffusers(checkpoint, tmp_path / "out", samples=1)
@@ -213,13 +206,11 @@ def test_words_that_meet(tmp_path):
 
 def test_overwrite(small, tmp_path, capsys):
     words = ["convert", "--to", "diffusers", str(small.checkpoint), "--draws", "0", "--output"]
-    assert main([*words, str(small.folder)]) == 2
-    assert "add --overwrite" in capsys.readouterr().err
+    assert "add --overwrite" in refused(capsys, *words, str(small.folder))
     mine = tmp_path / "mine"
     mine.mkdir()
     (mine / "thesis.txt").write_text("years of work")
-    assert main([*words, str(mine), "--overwrite"]) == 2
-    assert "earlier export" in capsys.readouterr().err
+    assert "earlier export" in refused(capsys, *words, str(mine), "--overwrite")
     assert (mine / "thesis.txt").is_file()
     first = tmp_path / "first"
     assert main([*words, str(first)]) == 0
@@ -229,7 +220,7 @@ def test_overwrite(small, tmp_path, capsys):
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 
-def test_an_understanding_checkpoint_has_no_words(tmp_path, capsys):
+def test_an_understanding_checkpoint_has_no_conditions(tmp_path, capsys):
     checkpoint = write(tmp_path / "best.ckpt", stage="understanding")
     assert main(["convert", "--to", "diffusers", str(checkpoint), "--output", str(tmp_path / "x")]) == 2
     error = capsys.readouterr().err

@@ -7,9 +7,8 @@ import pytest
 import torch
 from convert.released_files import classifier_state, load_released, reference, released_state, save, whole_file
 
-from uniemo.convert.released import ReleasedSizes, read_released
+from uniemo.convert.released import read_released
 from uniemo.errors import UniEmoError
-from uniemo.models.clip_shapes import ClipShape
 
 SIZES = [  # width, layers, patch, image, queries, embed, hidden, emotions
     (64, 3, 8, 32, 4, 32, 48, 8),
@@ -55,23 +54,6 @@ def test_equals_the_plain_reference(tmp_path, width, layers, patch, image, queri
     assert (sizes.text_width, sizes.vocab_size) == (128, 61)
 
 
-def test_every_tensor_of_the_computation_matters(file):
-    """A reference that ignores a tensor would agree with a model that ignores it."""
-    state = released_state()
-    images = torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(2))
-    before = reference(state, images)
-    generator = torch.Generator().manual_seed(3)
-    for name, value in state.items():
-        if name.startswith("visual.") and not name.endswith(("query_alpha", "visual.proj")):
-            changed = reference({**state, name: value + 0.1 * torch.randn(value.shape, generator=generator)}, images)
-            assert any(not torch.equal(before[key], changed[key]) for key in ("cls", "scene", "object")), name
-
-
-def test_stages_are_whole_divisions():
-    sizes = [ReleasedSizes(ClipShape(64, layers, 8, 32, 16), 4, 8, 8, None, None) for layers in (3, 4, 5, 6, 12, 24)]
-    assert [own.stages for own in sizes] == [(1, 2), (1, 2), (1, 3), (2, 4), (4, 8), (8, 16)]
-
-
 def test_other_depths_are_noted(tmp_path):
     path = save(tmp_path / "x.pth", {"model": released_state(layers=4), "Emo_classifier": classifier_state()})
     (note,) = read_released(path).notes()
@@ -103,13 +85,6 @@ def test_old_format_of_torch(tmp_path, file):
     assert torch.equal(load_released(old).encoder.scene_query, load_released(file).encoder.scene_query)
 
 
-def test_about(file):
-    about = read_released(file).about
-    assert about["epoch"] == 9
-    assert about["max_accuracy"] == 71.5
-    assert about["config"]["query_len"] == 32
-
-
 def test_plain_values_of_other_kinds(tmp_path):
     content = whole_file(released_state(), classifier_state()) | {"max_accuracy": np.float64(71.5)}
     content |= {
@@ -120,7 +95,7 @@ def test_plain_values_of_other_kinds(tmp_path):
     }
     content["config"].output_dir = Path("runs/vit")
     about = read_released(save(tmp_path / "x.pth", content)).about
-    assert about["max_accuracy"] == 71.5
+    assert (about["epoch"], about["max_accuracy"], about["config"]["query_len"]) == (9, 71.5, 32)
     assert str(about["config"]["output_dir"]) == "runs/vit"
 
 
@@ -150,14 +125,6 @@ def test_extra_tensors_are_reported(tmp_path):
     file = read_released(path)
     assert "1 tensors that are not used, first 'visual.something.weight'" in file.notes()[0]
     assert file.unknown == ("visual.something.weight",)
-
-
-def test_random_numbers_of_the_caller_stay(file):
-    torch.manual_seed(5)
-    wanted = torch.rand(3)
-    torch.manual_seed(5)
-    load_released(file)
-    assert torch.equal(torch.rand(3), wanted)
 
 
 def test_emotion_names(tmp_path, file):

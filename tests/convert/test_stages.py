@@ -3,20 +3,17 @@
 import json
 import pickle
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from convert.released_files import classifier_state, reference, released_state, whole_file
+from convert.released_files import classifier_state, convert, reference, released_state, whole_file
 
-from uniemo.checkpoint import load_model, read_checkpoint
+from uniemo.checkpoint import load_model
 from uniemo.cli import main
 from uniemo.convert.stages import convert_released
 from uniemo.data.transforms import CLIP_MEAN, CLIP_STD
 from uniemo.errors import UniEmoError
 from uniemo.models.clip import load_clip
-from uniemo.models.encoder import EncoderConfig
-from uniemo.models.head import HeadConfig
 from uniemo.taxonomy import MIKELS_8
 
 TOKEN_WIDTH = 128  # of the miniature's text encoder
@@ -34,22 +31,6 @@ def test_the_checkpoint_computes_the_same_and_names_no_download(best, converted)
         features = model.encoder(images)
         assert torch.allclose(model.head(features.cls), wanted["logits"], rtol=0, atol=1e-5)
     assert torch.allclose(features.object, wanted["object"], rtol=0, atol=1e-5)
-
-
-def test_a_later_stage_starts_from_it(converted, best):
-    """Its parts fit a model of the same sizes that has names and another CLIP."""
-    from uniemo.models.uniemo import UniEmoModel
-    from uniemo.modules.transfer import transfer
-    from uniemo.vocabulary import Vocabulary
-
-    content, info = read_checkpoint(converted)
-    names = Vocabulary(MIKELS_8, ("beach",), ("cake",))
-    encoder = EncoderConfig(**{**info.model["encoder"], "stages": (1, 2)})
-    model = UniEmoModel.build(names, encoder, HeadConfig(hidden=48))
-    state = {name.removeprefix("model."): value for name, value in content["state_dict"].items()}
-    fitted = transfer(state, model.trained_state_dict(), info.vocabulary, names)
-    model.load_trained_state_dict(fitted.state, shared_only=True)
-    assert torch.equal(model.encoder.scene_query, best[1]["visual.visual_query_scene.weight"])
 
 
 @pytest.mark.parametrize(("pixels", "mean", "std"), [
@@ -116,9 +97,8 @@ def folder(best, tmp_path):
     return folder
 
 
-def convert(folder, output, *more):
-    words = ["convert", "--from", "released", str(folder), "--output", str(output)]
-    return main([*words, "--diffusion", "miniature:diffusion", *map(str, more)])
+def convert_stage2(folder, output, *args):
+    return convert(folder, output, "--diffusion", "miniature:diffusion", *args)
 
 
 def mapped(path, x):
@@ -134,7 +114,7 @@ def test_stage_2_conditions_are_the_mappers_sum(best, folder, tmp_path):
     for path, part, row in zip(tables.values(), names, (rows[:2], rows[2:]), strict=True):
         path.write_bytes(pickle.dumps(dict(zip(part, row, strict=True))))
     output = tmp_path / "joint.ckpt"
-    assert convert(folder, output, "--scenes", tables["scenes"], "--objects", tables["objects"]) == 0
+    assert convert_stage2(folder, output, "--scenes", tables["scenes"], "--objects", tables["objects"]) == 0
     model, info = load_model(output, ("joint",), generation=True)
     assert (info.vocabulary.scenes, info.vocabulary.objects) == names
     images = torch.randn(4, 3, 64, 64)
@@ -153,9 +133,9 @@ def test_stage_2_conditions_are_the_mappers_sum(best, folder, tmp_path):
     assert torch.allclose(condition[0], total, rtol=0, atol=1e-5)
 
 
-def test_stage_2_space_draws_from_means_and_deviations(folder, tmp_path):
+def test_stage_2_space_has_the_means_and_deviations(folder, tmp_path):
     output = tmp_path / "joint.ckpt"
-    assert convert(folder, output) == 0
+    assert convert_stage2(folder, output) == 0
     model, info = load_model(output, generation=True)
     assert info.model["space"]["kind"] == "gaussian"
     space = model.space
@@ -164,16 +144,14 @@ def test_stage_2_space_draws_from_means_and_deviations(folder, tmp_path):
         mean = torch.load(folder / "UniEmo_space" / f"awe_{theirs}_mean.pt", weights_only=True)
         std = torch.load(folder / "UniEmo_space" / f"awe_{theirs}_std.pt", weights_only=True)
         assert torch.equal(getattr(space, f"mean_{ours}")[awe], mean)
-        drawn = space.sample(awe, [torch.Generator().manual_seed(i) for i in range(400)], "gaussian")[ours]
-        assert torch.allclose(drawn.mean(dim=0), mean, atol=0.25)
-        assert torch.allclose(drawn.std(dim=0), std, atol=0.2)
+        assert torch.equal(getattr(space, f"std_{ours}")[awe], std)
     with pytest.raises(UniEmoError, match="gaussian, not as bank"):
         space.sample(awe, [torch.Generator()], "bank")
 
 
 def test_stage_2_generates_and_classifies(folder, tmp_path):
     output = tmp_path / "joint.ckpt"
-    assert convert(folder, output) == 0
+    assert convert_stage2(folder, output) == 0
     words = ["generate", "--ckpt", str(output), "--emotion", "fear", "--num", "1", "--steps", "2"]
     assert main([*words, "--out", str(tmp_path / "images"), "--device", "cpu"]) == 0
     assert len(list((tmp_path / "images").glob("*/*.png"))) == 1
@@ -182,16 +160,16 @@ def test_stage_2_generates_and_classifies(folder, tmp_path):
 
 def test_stage_2_space_elsewhere_or_nowhere(folder, tmp_path, capsys):
     (folder / "UniEmo_space").rename(tmp_path / "space")
-    assert convert(folder, tmp_path / "a.ckpt", "--space", tmp_path / "space") == 0
+    assert convert_stage2(folder, tmp_path / "a.ckpt", "--space", tmp_path / "space") == 0
     assert load_model(tmp_path / "a.ckpt", generation=True)[0].space.fitted
-    assert convert(folder, tmp_path / "b.ckpt") == 0
+    assert convert_stage2(folder, tmp_path / "b.ckpt") == 0
     assert not load_model(tmp_path / "b.ckpt", generation=True)[0].space.fitted
     assert "no UniEmo_space" in capsys.readouterr().out
 
 
 def test_triplet_head_is_the_classifiers_last_layer_where_widths_agree(best, folder, tmp_path):
     torch.save({"model": best[1], "Emo_classifier": classifier_state(64, TOKEN_WIDTH)}, folder / "VIT_query.pth")
-    assert convert(folder, tmp_path / "a.ckpt") == 0
+    assert convert_stage2(folder, tmp_path / "a.ckpt") == 0
     loss = load_model(tmp_path / "a.ckpt", generation=True)[0].condition_loss
     assert torch.equal(loss.heads[0].weight, classifier_state(64, TOKEN_WIDTH)["fc1.weight"])
 
@@ -222,7 +200,7 @@ def spoil(folder, name, change):
 )
 def test_stage_2_refused(folder, tmp_path, capsys, name, change, message):
     spoil(folder, name, change)
-    assert convert(folder, tmp_path / "joint.ckpt") == 2
+    assert convert_stage2(folder, tmp_path / "joint.ckpt") == 2
     assert not (tmp_path / "joint.ckpt").exists()
     error = capsys.readouterr().err
     assert message in error
@@ -237,20 +215,10 @@ def test_module_from_checkpoint(converted, best):
     assert torch.equal(module.model.encoder.scene_query, best[1]["visual.visual_query_scene.weight"])
 
 
-def test_numpy_rows_in_tables_are_floats(best, tmp_path):
+def test_tables_give_names_and_coefficients(best, tmp_path):
     table = tmp_path / "x.json"
-    table.write_text(json.dumps({"beach": np.full(8, 0.125).tolist()}))
-    words = [
-        "convert",
-        "--from",
-        "released",
-        str(best[0]),
-        "--scenes",
-        str(table),
-        "--output",
-        str(tmp_path / "x.ckpt"),
-    ]
-    assert main(words) == 0
+    table.write_text(json.dumps({"beach": [0.125] * 8}))
+    assert convert(best[0], tmp_path / "x.ckpt", "--scenes", table) == 0
     model, info = load_model(tmp_path / "x.ckpt")
     assert info.vocabulary.scenes == ("beach",)
     assert model.bank.scene_table.tolist() == [[0.125] * 8]
@@ -269,8 +237,7 @@ def test_true_size(tmp_path, width, layers, patch, image, embed, name):
     state = released_state(width, layers, patch, image, 32, embed, text=embed, vocab=49408, context=77)
     classifier = classifier_state(width, 768)
     torch.save(whole_file(state, classifier), tmp_path / "best.pth")
-    words = ["convert", "--from", "released", str(tmp_path / "best.pth"), "--output", str(tmp_path / "x.ckpt")]
-    assert main(words) == 0
+    assert convert(tmp_path / "best.pth", tmp_path / "x.ckpt") == 0
     model, info = load_model(tmp_path / "x.ckpt")
     assert info.model["encoder"]["clip"] == f"random:{name}"
     assert info.model["encoder"]["stages"] == [layers // 3, 2 * layers // 3]

@@ -1,37 +1,8 @@
-"""Small image sets and a small network that counts what it sees."""
+"""Small image sets."""
 
-import torch
 from PIL import Image
 
-from uniemo.metrics.feature_network import FeatureNetwork, NetworkInfo
-
 EIGHT = ("amusement", "awe", "contentment", "excitement", "anger", "disgust", "fear", "sadness")
-
-
-class Counting(FeatureNetwork):
-    """Channel means and a coarse picture; counts what it sees."""
-
-    views = ("strict", "emogen")
-
-    def __init__(self, name="tiny"):
-        super().__init__()
-        self.info = NetworkInfo("fid", name, "nowhere", f"{name:0>12}")
-        self.seen = {view: 0 for view in self.views}
-        self.spoil = False
-
-    def describe(self, view="strict"):
-        return view
-
-    def prepare(self, images, view):
-        self.seen[view] += len(images)
-        small = torch.nn.functional.interpolate(images, (2, 2), mode="area")
-        return small / 2 if view == "emogen" else small
-
-    def read(self, inputs):
-        features = inputs.flatten(1)
-        if self.spoil:
-            features = features.where(features != features.max(), torch.nan)
-        return {"features": features, "maps": features}
 
 
 def paint(root, emotions=("awe", "fear"), count=4, size=16, start=0):

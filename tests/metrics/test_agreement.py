@@ -6,36 +6,16 @@ import numpy as np
 import pytest
 import torch
 from cleanfid.fid import frechet_distance as clean_fid
-from PIL import Image
 from small import SmallNetwork, evaluate, names_of, pictures
 
-from uniemo.errors import UniEmoError
 from uniemo.metrics import EMOGEN, STRICT, MetricSuite, Protocol, plan_evaluation
 from uniemo.metrics.clip_networks import ClipNetwork
-from uniemo.metrics.image_batches import read_batches
 from uniemo.metrics.networks import load_network
 from uniemo.metrics.outputs import protocol_outputs
 from uniemo.metrics.protocols import PROTOCOLS
 from uniemo.taxonomy import MIKELS_8
 
 COUNTS = (20, 26)
-
-
-def test_lpips_is_lpips_on_the_same_pairs():
-    network = load_network("lpips", "alex@64", random=True)
-    names, every = names_of((5, 4))
-    images = dict(zip(every, torch.rand(9, 3, 64, 64, generator=torch.Generator().manual_seed(0)), strict=True))
-    plan = plan_evaluation(names, MIKELS_8, [STRICT])
-    suite = MetricSuite(plan, {"strict": protocol_outputs(STRICT, lpips=network)}, batch_size=4)
-    suite.update([images[name] for name in plan.names], plan.names)
-    score = suite.compute()["strict"]["figures"]["LPIPS"]
-    pairs = plan.pairs["strict"]
-    first, second = (torch.stack([images[plan.names[k]] for k in side]) for side in (pairs.first, pairs.second))
-    with torch.no_grad():
-        theirs = network.model(first, second, normalize=True).flatten()
-    by_emotion = [float(theirs[torch.from_numpy(pairs.emotion == label)].double().mean()) for label in range(2)]
-    assert score["value"] == pytest.approx(np.mean(by_emotion), rel=1e-5)
-    assert [part["value"] for part in score["by_emotion"].values()] == pytest.approx(by_emotion, rel=1e-5)
 
 
 def test_every_metric_equals_plain_numpy():
@@ -81,20 +61,6 @@ def test_every_metric_equals_plain_numpy():
     first = features[labels == 0]
     by_hand = clean_fid(*(f(x) for x in (other[::2], first) for f in (lambda x: x.mean(0), lambda x: np.cov(x.T))))
     assert scores["FID"]["by_emotion"]["amusement"]["value"] == pytest.approx(float(by_hand), rel=1e-4)
-
-
-def test_files_are_read_in_batches(tmp_path):
-    for k in range(3):
-        Image.new(["RGBA", "L", "P"][k], (12, 8), 9).save(tmp_path / f"{k}.png")
-    files = [tmp_path / f"{k}.png" for k in range(3)]
-    whole, cut = (list(read_batches(files, batch_size=2, size=size)) for size in (None, 8))
-    assert [[tuple(image.shape) for image in batch] for batch in whole] == [[(3, 8, 12)] * 2, [(3, 8, 12)]]
-    assert [len(batch) for batch in cut] == [2, 1]
-    assert cut[0][0].shape == (3, 8, 8)
-    assert cut[0][0].dtype == torch.uint8
-    (tmp_path / "broken.png").write_bytes(b"no picture")
-    with pytest.raises(UniEmoError, match=r"broken\.png"):
-        list(read_batches([tmp_path / "broken.png"]))
 
 
 # EmoGen's habits, one at a time on top of strict. The numbers are what they do on the stated example.

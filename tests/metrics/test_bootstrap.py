@@ -7,13 +7,6 @@ from uniemo.metrics.fid import frechet_distance, frechet_distance_of_parts
 from uniemo.metrics.pairs import ring_pairs
 
 
-def test_counts_are_resamples():
-    counts = resampled_counts(7, 50, np.random.default_rng(0))
-    assert counts.shape == (50, 7)
-    assert (counts.sum(axis=1) == 7).all()
-    assert (counts == 0).any()
-
-
 def mean_of(values, **options):
     """Return value, low and high end of the mean over one group."""
     values = np.asarray(values)[:, None]

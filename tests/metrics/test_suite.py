@@ -1,11 +1,11 @@
 import collections
-import itertools
 
 import numpy as np
 import pytest
 import torch
 from small import SmallNetwork, evaluate, names_of, outputs_of, pictures, values
 
+from tests.forked import needs_two_cores, two_ranks
 from uniemo.errors import UniEmoError
 from uniemo.metrics import EMOGEN, STRICT, FeatureStatistics, ImageMetric, MetricSuite, Protocol, plan_evaluation
 from uniemo.metrics.outputs import emotion_output, protocol_outputs
@@ -48,22 +48,6 @@ def test_each_image_goes_through_each_network_and_view_once(network, data):
     pairs = suite.plan.pairs["emogen"]
     paired = {suite.plan.names[k] for side in (pairs.first, pairs.second) for k in side}
     assert collections.Counter(network.seen) == {("emogen", every.index(name)): 1 for name in paired}
-
-
-def test_vectors_are_kept_no_longer_than_needed(network):
-    for count in (60, 240):
-        names, _ = names_of((count, count))
-        plan = plan_evaluation(names, MIKELS_8, [Protocol("strict", pairs=3 * count)])
-        suite = MetricSuite(plan, outputs_of(network, protocols=[STRICT]), 8)
-        stores = [entry.metric.store for entry in suite._entries if hasattr(entry.metric, "store")]
-        assert len(stores) == 2
-        kept = []
-        for start in range(0, len(plan.names), 8):
-            part = plan.names[start : start + 8]
-            suite.update([pictures(1)[0]] * len(part), part)
-            kept.append(max(len(store.kept) for store in stores))
-        assert max(kept) <= 6  # the last three, and the first three of the ring
-        assert kept[-1] == 0
 
 
 def test_order_batches_and_mixed_sizes_do_not_matter(network, data):
@@ -163,22 +147,6 @@ def test_real_statistics_come_back_from_a_cache(network, data):
         second.load_real([other])
 
 
-def test_identical_and_swapped_sides(network):
-    """FID of a set and itself is 0, and cannot tell which side is real; the other metrics are of the generated side."""
-    names, every = names_of((30, 30))
-    sides = [dict(zip(every, pictures(60, seed=seed) ** (1 + seed), strict=True)) for seed in (0, 1)]
-    labels = torch.arange(60) // 30
-
-    def scores(ours, theirs):
-        return evaluate(network, names, ours, (torch.stack(list(theirs.values())), labels))["strict"]["figures"]
-
-    same = scores(sides[0], sides[0])["FID"]
-    assert [same["value"], *(part["value"] for part in same["by_emotion"].values())] == pytest.approx([0] * 3, abs=1e-8)
-    first, second = scores(*sides), scores(*sides[::-1])
-    assert first["FID"]["value"] == pytest.approx(second["FID"]["value"], rel=1e-6)
-    assert first["Sem-D"]["value"] != pytest.approx(second["Sem-D"]["value"], rel=1e-3)
-
-
 @pytest.mark.parametrize("shuffled", [False, True])
 def test_shuffled_labels_give_chance(shuffled):
     truth = np.repeat(np.arange(8), 100)
@@ -240,45 +208,30 @@ def test_refusals(network, data):
         suite_of(names, emotion=[three]).update([images[every[0]]], every[:1])
 
 
-def _rank(rank, ranks, path):
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group("gloo", f"file://{path}/rendezvous", rank=rank, world_size=ranks)
-    names, every = names_of(COUNTS)
-    images = dict(zip(every, pictures(sum(COUNTS)), strict=True))
-    real = pictures(60, seed=1), torch.arange(60) % 3
+def _rank(rank, folder, data):
+    names, every, images, real = data
     plan = plan_evaluation(names, MIKELS_8, SHORT)
     network = SmallNetwork()
     suite = MetricSuite(plan, outputs_of(network, protocols=SHORT), 5)
     if rank == 0:  # a rank may have no real image
         suite.update_real(*real)
-    part = list(plan.part(rank, ranks))
+    part = list(plan.part(rank, 2))
     mine = [plan.names[k] for k in (*part, *part[:3], (part[-1] + 1) % len(every))]  # repeats, and another rank's
     network.seen.clear()
     suite.update([images[name] for name in mine], mine)
     passes = len([view for view, _ in network.seen if view == "strict"])
     found = values(suite.compute())
     count = int(suite.real_statistics()[0].count.sum())
-    np.savez(f"{path}/{rank}.npz", values=found, passes=passes, real=count)
-    torch.distributed.destroy_process_group()
+    np.savez(folder / f"{rank}.npz", values=found, passes=passes, real=count)
 
 
-@pytest.mark.skipif("fork" not in torch.multiprocessing.get_all_start_methods(), reason="needs fork")
+@needs_two_cores
 def test_two_ranks_equal_one(network, data, tmp_path):
     names, _, images, real = data
     expected = values(evaluate(network, names, images, real, protocols=SHORT))
-    # as a data loader starts its workers: fork, one thread each
-    torch.multiprocessing.start_processes(_rank, (2, str(tmp_path)), nprocs=2, start_method="fork")
+    two_ranks(_rank, tmp_path, tmp_path, data)
     parts = [np.load(tmp_path / f"{rank}.npz") for rank in range(2)]
     assert sum(int(part["passes"]) for part in parts) == sum(COUNTS)  # no image twice
     for part in parts:
         np.testing.assert_allclose(part["values"], expected, rtol=1e-5, atol=1e-9)
         assert int(part["real"]) == 60
-
-
-def test_plan_covers_every_image_once():
-    names, every = names_of(COUNTS)
-    plan = plan_evaluation(names, MIKELS_8, [STRICT, EMOGEN])
-    assert sorted(plan.names) == sorted(every)
-    for ranks in (1, 2, 3, 5):
-        parts = [plan.part(rank, ranks) for rank in range(ranks)]
-        assert list(itertools.chain(*parts)) == list(range(len(every)))

@@ -4,6 +4,7 @@ import lpips
 import numpy as np
 import torch
 from PIL import Image
+from scripted import save_archive
 from torch import nn
 
 from uniemo.metrics.inception import fid_inception, torchvision_names
@@ -45,28 +46,10 @@ def inception_state():
     return network.state_dict()
 
 
-class Part(nn.Module):
-    """A part of a TorchScript file whose code must not be run."""
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        assert x is None, "code was run"
-        return x
-
-
 def inception_script(folder, state):
     """Write ``inception-2015-12-05.pt`` with these weights: a TorchScript archive with TensorFlow's names."""
     tensors = {"output.weight": state["fc.weight"], "output.bias": state["fc.bias"]}
     parts = {"weight": "conv.weight", "beta": "bn.bias", "mean": "bn.running_mean", "var": "bn.running_var"}
     for theirs, ours in torchvision_names().items():
         tensors |= {f"{theirs}.{part}": state[f"{ours}.{name}"] for part, name in parts.items()}
-    root = Part()
-    for name, value in tensors.items():
-        *path, last = name.split(".")
-        part = root
-        for step in path:
-            if step not in part._modules:
-                part.add_module(step, Part())
-            part = part._modules[step]
-        part.register_buffer(last, value)
-    torch.jit.script(root).save(folder / "inception-2015-12-05.pt")
-    return folder / "inception-2015-12-05.pt"
+    return save_archive(tensors, folder / "inception-2015-12-05.pt")

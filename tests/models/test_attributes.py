@@ -40,16 +40,6 @@ def test_soft_retrieval_weighs_all_and_has_a_gradient(bank):
     assert projected.grad.abs().sum() > 0
 
 
-def test_hard_retrieval_is_data(bank):
-    assert not bank.retrieve("scene", torch.randn(2, 4, requires_grad=True), torch.tensor([0, 1])).requires_grad
-
-
-def test_soft_becomes_hard_as_the_temperature_falls(bank):
-    projected, emotion = torch.randn(5, 4), torch.arange(5) % 3
-    soft = bank.retrieve("scene", projected, emotion, "soft", temperature=1e-4)
-    assert torch.allclose(soft, bank.retrieve("scene", projected, emotion), atol=1e-4)
-
-
 def test_weights_over_emotions_mix_their_coefficients(bank):
     projected = torch.randn(1, 4)
     single = [bank.retrieve("scene", projected, torch.tensor([y])) for y in range(3)]

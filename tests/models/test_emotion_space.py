@@ -20,7 +20,7 @@ def space(data):
     return space
 
 
-def draws(space, emotion, seeds, kind="bank", noise=0.1):
+def sampled(space, emotion, seeds, kind="bank", noise=0.1):
     return space.sample(emotion, [seeded(seed, emotion) for seed in seeds], kind, noise)
 
 
@@ -36,28 +36,28 @@ def test_statistics_use_all_images_and_the_bank_is_bounded(space, data):
     assert not EmotionSpace(3, 4, ("cls",)).fitted
 
 
-def test_bank_draws_whole_sets_of_one_image(space, data):
+def test_bank_samples_whole_sets_of_one_image(space, data):
     features, emotion = data
-    drawn = draws(space, 1, range(30), noise=0.0)
-    for cls, scene in zip(drawn["cls"], drawn["scene"], strict=True):
+    found = sampled(space, 1, range(30), noise=0.0)
+    for cls, scene in zip(found["cls"], found["scene"], strict=True):
         same = (features["cls"] == cls).all(1)
         assert same.sum() == 1
         assert emotion[same] == 1
         assert torch.equal(features["scene"][same][0], scene)
-    noisy = draws(space, 1, range(30), noise=0.1)
-    shift = (noisy["cls"] - drawn["cls"]) / space.std_cls[1]
+    noisy = sampled(space, 1, range(30), noise=0.1)
+    shift = (noisy["cls"] - found["cls"]) / space.std_cls[1]
     assert 0.07 < float(shift.std()) < 0.13
 
 
 def test_gaussian_has_the_emotions_mean_and_deviation(space):
-    drawn = draws(space, 0, range(3000), "gaussian")["cls"]
-    assert torch.allclose(drawn.mean(0), space.mean_cls[0], atol=0.1)
-    assert torch.allclose(drawn.std(0), space.std_cls[0], atol=0.1)
+    found = sampled(space, 0, range(3000), "gaussian")["cls"]
+    assert torch.allclose(found.mean(0), space.mean_cls[0], atol=0.1)
+    assert torch.allclose(found.std(0), space.std_cls[0], atol=0.1)
 
 
 @pytest.mark.parametrize("kind", ["bank", "gaussian"])
-def test_a_draw_depends_on_its_seed_only(space, kind):
-    whole, alone = draws(space, 0, [5, 6, 7], kind), draws(space, 0, [6], kind)
+def test_a_sample_depends_on_its_seed_only(space, kind):
+    whole, alone = sampled(space, 0, [5, 6, 7], kind), sampled(space, 0, [6], kind)
     for name in whole:
         assert torch.equal(whole[name][1:2], alone[name])
         assert not torch.equal(whole[name][0], whole[name][1])
@@ -66,7 +66,7 @@ def test_a_draw_depends_on_its_seed_only(space, kind):
 def test_loads_into_an_empty_space_whatever_the_bank_size(space, data):
     other = EmotionSpace(3, 4, ("cls", "scene"))
     other.load_state_dict(space.state_dict())
-    assert torch.equal(draws(other, 0, [1])["scene"], draws(space, 0, [1])["scene"])
+    assert torch.equal(sampled(other, 0, [1])["scene"], sampled(space, 0, [1])["scene"])
     other.fit(*data, bank_size=20)
     other.load_state_dict(space.state_dict())
     assert len(other.bank_cls) == 16
@@ -82,7 +82,7 @@ def test_refitting_is_reproducible(space, data):
 
 def test_unseen_emotion_is_named(space):
     with pytest.raises(UniEmoError, match="images of emotion 2"):
-        draws(space, 2, [0])
+        sampled(space, 2, [0])
 
 
 def test_seeds_do_not_share_the_image_noise_stream():

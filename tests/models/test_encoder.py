@@ -3,7 +3,7 @@ import torch
 
 from uniemo.errors import UniEmoError
 from uniemo.models.clip import load_clip
-from uniemo.models.encoder import EncoderConfig, ExpertQueryEncoder
+from uniemo.models.encoder import EncoderConfig, ExpertQueryEncoder, _stages
 
 
 @pytest.fixture
@@ -95,13 +95,6 @@ def test_one_image_does_not_depend_on_the_others(make, images):
         assert torch.allclose(getattr(whole, name).flip(0), getattr(shuffled, name), atol=1e-5)
 
 
-def test_leaving_patches_out_changes_nothing_else(make, images):
-    encoder = make()
-    with_patches, without = encoder(images), encoder(images, patches=False)
-    assert without.patches is None
-    assert torch.allclose(with_patches.cls, without.cls, atol=1e-5)
-
-
 def test_checkpointing_changes_memory_only(make, images):
     """Features and gradients are the same; less is kept for the backward pass."""
     kept, found = [], []
@@ -140,8 +133,6 @@ def test_stages_and_query_length(make, images):
 
 
 def test_default_stages_are_the_rounded_thirds():
-    from uniemo.models.encoder import _stages
-
     assert [_stages(None, layers) for layers in (3, 6, 12, 24)] == [(1, 2), (2, 4), (4, 8), (8, 16)]
 
 

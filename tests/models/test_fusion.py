@@ -67,8 +67,3 @@ def test_without_normalisation_it_is_the_plain_mapper():
 def test_bad_tokens(tokens):
     with pytest.raises(UniEmoError, match=r"fusion\.tokens"):
         ConditionFusion(FusionConfig(tokens=tokens), 8, (4,))
-
-
-def test_missing_feature_is_named():
-    with pytest.raises(UniEmoError, match="'scene'"):
-        ConditionFusion(FusionConfig(), 8, (4,))(cls=torch.randn(1, 8))

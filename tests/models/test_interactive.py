@@ -1,7 +1,7 @@
 import numpy as np
 import torch
 
-from uniemo.models.interactive import CrossAttention, InteractiveBlock, ReleasedInteractiveBlock
+from uniemo.models.interactive import InteractiveBlock, ReleasedInteractiveBlock
 
 WIDTH, HEADS = 8, 2
 
@@ -81,20 +81,3 @@ def test_released_block_is_the_released_arithmetic():
         assert np.allclose(result[sample].detach().numpy(), q, atol=1e-5)
         without_cls = shown[:, 1:] / shown[:, 1:].sum(axis=1, keepdims=True)
         assert np.allclose(maps[sample].detach().numpy(), without_cls, atol=1e-6)
-
-
-def test_asking_for_the_map_changes_nothing():
-    attention = shaken(CrossAttention(WIDTH, HEADS))
-    queries, tokens = random_tokens()
-    plain, none = attention(queries, tokens)
-    explicit, shown = attention(queries, tokens, attention=True)
-    assert none is None
-    assert torch.allclose(plain, explicit, atol=1e-6)
-    assert torch.allclose(shown.sum(-1), torch.ones(2, 3))
-
-
-def test_beta_is_one_learnable_number_per_channel():
-    block = InteractiveBlock(WIDTH, HEADS, beta_init=0.25)
-    assert block.beta.shape == (WIDTH,)
-    assert block.beta.requires_grad
-    assert torch.all(block.beta == 0.25)

@@ -1,9 +1,10 @@
-"""Stable Diffusion XL at tiny size: what its UNet is told, and diffusers' own pipeline as the reference."""
+"""Stable Diffusion XL at tiny size: what its UNet sees, and diffusers' own pipeline as the reference."""
 
 import pytest
 import torch
 from diffusers import DDIMScheduler, StableDiffusionXLPipeline, UniPCMultistepScheduler
-from tiny_sdxl import POOLED, WIDTHS
+from tiny_sdxl import WIDTHS
+from training_steps import condition_of, training_batch
 
 from uniemo.cli import main
 from uniemo.models.diffusion import DiffusionConfig, load_diffusion
@@ -32,29 +33,10 @@ def reference(sdxl_folder):
     return pipeline, learn
 
 
-def condition_of(batch, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    return tuple(torch.randn(batch, width, generator=generator) for width in WIDTHS)
-
-
-def training_batch(batch=4):
-    latents, noise = torch.randn(2, batch, 4, 8, 8, generator=torch.Generator().manual_seed(1))
-    return latents, noise, torch.tensor([3, 40, 77, 99])[:batch]
-
-
-def test_facts(backbone):
-    assert backbone.image_size == 32
-    assert backbone.token_widths == WIDTHS
-    assert [len(backbone.token_embedding("dark forest")[index]) for index in range(2)] == list(WIDTHS)
-    text = backbone.embed(["{}", "a {} room"], condition_of(2))
-    assert text.states.shape == (2, 16, sum(WIDTHS))
-    assert text.pooled.shape == (2, POOLED)
-
-
 def test_conditioning_is_the_pipelines_own(backbone, reference):
     """Both hidden states and the pooled embedding equal those of encoders whose tables hold the condition."""
     pipeline, learn = reference
-    condition = condition_of(2)
+    condition = condition_of(backbone, 2)
     prompts = ["a dark {} forest", "{}"]
     ours = backbone.embed(prompts, condition)
     for row, prompt in enumerate(prompts):
@@ -65,14 +47,15 @@ def test_conditioning_is_the_pipelines_own(backbone, reference):
     assert not torch.allclose(ours.pooled[0], ours.pooled[1], atol=1e-2)
 
 
-@pytest.mark.parametrize("guidance", [1.0, 5.0])
-@pytest.mark.parametrize("negative", ["", "dark sewer"])
-@pytest.mark.parametrize("scheduler", [UniPCMultistepScheduler, DDIMScheduler])
+@pytest.mark.parametrize(
+    ("guidance", "negative", "scheduler"),
+    [(1.0, "", DDIMScheduler), (5.0, "", UniPCMultistepScheduler), (5.0, "dark sewer", UniPCMultistepScheduler)],
+)
 def test_same_image_as_the_pipeline(backbone, reference, guidance, negative, scheduler):
     """The same token embeddings, noise, scheduler and guidance give diffusers' own image."""
     pipeline, learn = reference
     pipeline.scheduler = scheduler.from_config(pipeline.scheduler.config)
-    condition = condition_of(2, seed=3)
+    condition = condition_of(backbone, 2, seed=3)
     ours = backbone.generate(
         condition,
         ["a {} room", "{}"],
@@ -96,19 +79,10 @@ def test_same_image_as_the_pipeline(backbone, reference, guidance, negative, sch
     assert not torch.allclose(ours[0], ours[1], atol=1e-2)
 
 
-def test_every_part_of_the_condition_matters(backbone):
-    prompts, seeds = ["a {} room"], [5]
-    known = backbone.generate(condition_of(1), prompts, seeds, guidance=1.0)
-    for index in range(2):
-        other = list(condition_of(1))
-        other[index] = other[index] * -3
-        assert not torch.allclose(known, backbone.generate(tuple(other), prompts, seeds, guidance=1.0), atol=1e-3)
-
-
 def test_loss_by_hand(backbone, reference):
     pipeline, learn = reference
     latents, noise, timesteps = training_batch(1)
-    condition = condition_of(1)
+    condition = condition_of(backbone, 1)
     learn(condition)
     states, _, pooled, _ = pipeline.encode_prompt("*", do_classifier_free_guidance=False)
     share = torch.cumprod(1 - torch.linspace(0.0001**0.5, 0.02**0.5, 100, dtype=torch.float64) ** 2, 0)[timesteps]
@@ -124,7 +98,7 @@ def test_dropped_samples_see_zeros(backbone):
     seen = []
     handle = backbone.unet.register_forward_pre_hook(lambda module, args, kwargs: seen.append(kwargs), with_kwargs=True)
     latents, noise, timesteps = training_batch(2)
-    backbone.loss(latents, condition_of(2), noise, timesteps, drop=torch.tensor([True, False]))
+    backbone.loss(latents, condition_of(backbone, 2), noise, timesteps, drop=torch.tensor([True, False]))
     handle.remove()
     pooled, states = seen[0]["added_cond_kwargs"]["text_embeds"], seen[0]["encoder_hidden_states"]
     assert not pooled[0].any()
@@ -151,6 +125,6 @@ def test_train_and_generate_from_the_checkpoint(sdxl_folder, tmp_path, monkeypat
     monkeypatch.chdir(tmp_path)
     words = ["--model.diffusion.path", sdxl_folder, "--trainer.limit_train_batches", "1"]
     assert main([*recipe("joint"), *words, "--run_dir", "run", "--generation_metrics.every_n_epochs", "0"]) == 0
-    drawn = ["generate", "--ckpt", "run/best.ckpt", "--emotion", "awe", "--num", "2", "--steps", "2"]
-    assert main([*drawn, "--prompt", "a {} room", "--out", "out"]) == 0
+    args = ["generate", "--ckpt", "run/best.ckpt", "--emotion", "awe", "--num", "2", "--steps", "2"]
+    assert main([*args, "--prompt", "a {} room", "--out", "out"]) == 0
     assert len(list((tmp_path / "out/awe").glob("*.png"))) == 2

@@ -29,15 +29,6 @@ def test_stage_1_has_no_generation(build, images):
         model.generate({0: 1.0}, [0])
 
 
-def test_stage_1_trains_all_its_parameters(build, images, emotion):
-    model = build(generation=False).train()
-    features = model.features(images)
-    loss = model.logits(features)[range(6), emotion].sum()
-    loss = loss + model.project("scene", features.scene).sum() + model.project("object", features.object).sum()
-    loss.backward()
-    assert [name for name, p in model.named_parameters() if p.grad is None] == []
-
-
 def test_diffusion_loss_reaches_queries_and_fusion_and_nothing_frozen(model, images, emotion):
     model.train()
     condition = model.condition(model.features(images), emotion)
@@ -177,20 +168,6 @@ def test_a_stage_starts_from_the_one_before(build, model, images):
     misfit = {**first.trained_state_dict(), "head.fc1.bias": torch.zeros(9)}
     with pytest.raises(UniEmoError, match="other shapes"):
         first.load_trained_state_dict(misfit)
-
-
-def test_encoding_names_can_be_left_to_the_checkpoint(build, clip_folder, images):
-    from uniemo.models.encoder import EncoderConfig
-    from uniemo.models.head import HeadConfig
-    from uniemo.models.uniemo import UniEmoModel
-
-    full = build(generation=False)
-    empty = UniEmoModel.build(
-        VOCABULARY, EncoderConfig(clip=clip_folder, query_length=4), HeadConfig(hidden=8), encode_names=False
-    ).eval()
-    assert not empty.bank.scene_text.any()
-    empty.load_trained_state_dict(full.trained_state_dict())
-    assert torch.equal(empty.bank.scene_text, full.bank.scene_text)
 
 
 @pytest.mark.parametrize("weights", [{}, {0: 0.0}, {0: -1.0, 1: 2.0}, {0: float("nan")}, {0: float("inf")}, {7: 1.0}])

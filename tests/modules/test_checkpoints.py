@@ -106,10 +106,15 @@ def test_what_is_no_checkpoint(tmp_path, make, message):
 
 def test_other_weights_behind_a_name_are_noticed(tmp_path):
     shutil.copytree(assets() / "clip", tmp_path / "clip")
-    assert main([*recipe("understanding"), "--model.encoder.clip", str(tmp_path / "clip"), "--run_dir", "run"]) == 0
+    content, _ = read_checkpoint(trained("understanding") / "best.ckpt")
+    content["uniemo"]["model"]["encoder"]["clip"] = content["uniemo"]["backbones"]["clip"]["name"] = str(
+        tmp_path / "clip"
+    )
+    torch.save(content, tmp_path / "best.ckpt")
+    load_model(tmp_path / "best.ckpt")
     file = tmp_path / "clip/open_clip_model.safetensors"
     content = bytearray(file.read_bytes())
     content[-1] ^= 1
     file.write_bytes(content)
     with pytest.warns(UserWarning, match="other weights"):
-        load_model(tmp_path / "run/best.ckpt")
+        load_model(tmp_path / "best.ckpt")

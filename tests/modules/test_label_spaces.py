@@ -7,14 +7,16 @@ import pytest
 import torch
 
 from tests.other_trees import painted
+from tests.refusals import refused
 from tests.tiny_runs import assets, recipe, trained
 from uniemo import UniEmoError
 from uniemo.checkpoint import load_model, read_checkpoint
 from uniemo.cli import main
 from uniemo.data import FI, EmotionROI
+from uniemo.models.diffusion import DiffusionConfig
 from uniemo.models.encoder import EncoderConfig
 from uniemo.models.head import HeadConfig
-from uniemo.modules import UnderstandingModule
+from uniemo.modules import FeedbackModule, UnderstandingModule
 from uniemo.taxonomy import MIKELS_8
 
 
@@ -39,7 +41,6 @@ def lines(file):
     [
         ("FI", None),
         ("EmotionROI", "eight to six (our convention): anger → anger"),
-        ("TwitterI", "eight to two"),
         ("TwitterII", "amusement, awe, contentment, excitement → positive"),
     ],
 )
@@ -106,7 +107,7 @@ def test_predictions_in_both_label_spaces(tmp_path):
     assert not any("mapped" in row for row in lines(tmp_path / "fi/predictions.jsonl"))
 
 
-def test_figures_of_other_data_stand_apart():
+def test_results_on_other_data_have_a_folder_of_their_own():
     before = sorted(path.name for path in trained("understanding").iterdir())
     assert main(["test", "--ckpt", best(), *on("TwitterII")]) == 0
     folder = trained("understanding") / "TwitterII"
@@ -118,7 +119,7 @@ def test_figures_of_other_data_stand_apart():
 # Generation on other data.
 
 
-def test_generation_figures_need_the_same_emotions(tmp_path, capsys):
+def test_generation_metrics_need_the_same_emotions(tmp_path, capsys):
     assert main(["test", "--ckpt", best("joint"), *on("EmotionROI"), "--run_dir", "run"]) == 0
     metrics = json.loads((tmp_path / "run/test.json").read_text())
     assert not any("FID" in name for name in metrics)
@@ -126,7 +127,7 @@ def test_generation_figures_need_the_same_emotions(tmp_path, capsys):
     assert out.count("generation figures are left out") == 1
 
 
-def test_generation_figures_on_fi(tmp_path):
+def test_generation_metrics_on_fi(tmp_path):
     assert main(["test", "--ckpt", best("joint"), *on("FI"), "--run_dir", "run"]) == 0
     metrics = json.loads((tmp_path / "run/test.json").read_text())
     assert {f"test/{name}[clip]" for name in ("FID", "Emo-A", "Sem-C")} <= set(metrics)  # names are EmoSet's
@@ -148,10 +149,7 @@ def test_stage_1_on_two_classes(tmp_path, capsys):
     assert main(["test", "--ckpt", "run/best.ckpt"]) == 0
     capsys.readouterr()
     # two cannot become eight
-    assert main(["test", "--ckpt", "run/best.ckpt", *on("FI"), "--run_dir", "none"]) == 2
-    error = capsys.readouterr().err
-    assert error.count("\n") == 1
-    assert "cannot be mapped" in error
+    assert "cannot be mapped" in refused(capsys, "test", "--ckpt", "run/best.ckpt", *on("FI"), "--run_dir", "none")
     assert not (tmp_path / "none").exists()
     assert main(["predict", "--ckpt", "run/best.ckpt", *on("FI"), "--run_dir", "two"]) == 0
     assert set(lines(tmp_path / "two/predictions.jsonl")[0]["probabilities"]) == {"positive", "negative"}
@@ -203,18 +201,18 @@ def test_stage_3_on_fi_keeps_what_the_checkpoint_knows(tmp_path, capsys):
     assert main([*args, "--trainer.max_epochs", "2"]) == 0
 
 
-def test_stage_3_on_six_emotions(tmp_path, capsys):
-    args = [*recipe("feedback"), *on("EmotionROI"), "--model.init_from", best("joint"), "--run_dir", "run"]
-    assert main([*args, "--generation_metrics.every_n_epochs", "0", "--explicit_feedback.num_per_emotion", "3"]) == 0
+def test_a_later_stage_on_six_emotions(capsys):
+    data = EmotionROI(painted("EmotionROI"), image_size=32, diffusion_size=32)
+    diffusion = DiffusionConfig(path=str(assets() / "diffusion"))
+    module = FeedbackModule(*parts(), diffusion=diffusion, init_from=best("joint"))
+    module.prepare(data, initialise=True)
     assert "emotion head and condition loss start anew" in capsys.readouterr().out
-    content, _ = read_checkpoint(tmp_path / "run/best.ckpt")
-    assert content["state_dict"]["model.space.mean_cls"].shape[0] == 6
+    assert module.model.space.mean_cls.shape[0] == 6
 
 
 def test_clarity_needs_names(capsys):
     args = [*recipe("feedback"), *on("FI"), "--explicit_feedback.start_epoch", "1", "--run_dir", "run"]
-    assert main(args) == 2
-    assert "explicit_feedback.criteria emo_a" in capsys.readouterr().err
+    assert "explicit_feedback.criteria emo_a" in refused(capsys, *args)
 
 
 # The command line.
@@ -230,11 +228,8 @@ def test_clarity_needs_names(capsys):
         (["--trainer.devices", "1000", "--trainer.accelerator", "cpu"], "trainer.devices"),
     ],
 )
-def test_bad_words(capsys, args, said):
-    assert main(["test", "--ckpt", best(), *args]) == 2
-    error = capsys.readouterr().err
-    assert error.count("\n") == 1
-    assert said in error
+def test_bad_arguments(capsys, args, said):
+    assert said in refused(capsys, "test", "--ckpt", best(), *args)
 
 
 def test_stored_arguments_of_another_dataset_are_left_behind(tmp_path):
@@ -250,8 +245,7 @@ def test_stored_arguments_of_another_dataset_are_left_behind(tmp_path):
 
 def test_training_does_not_go_on_with_other_emotions(capsys):
     args = ["fit", "--ckpt", str(trained("understanding") / "last.ckpt"), *on("EmotionROI"), "--run_dir", "run"]
-    assert main(args) == 2
-    assert "--model.init_from" in capsys.readouterr().err
+    assert "--model.init_from" in refused(capsys, *args)
 
 
 def test_python_keeps_the_checkpoints_names():

@@ -37,7 +37,7 @@ def test_noise_is_standard_normal_and_timesteps_uniform():
     assert counts.min() > 140
 
 
-def test_mixed_seed_tells_orders_apart():
+def test_mixed_seed_depends_on_the_order():
     assert mixed_seed(1, 2) != mixed_seed(2, 1)
     assert 0 <= mixed_seed(0) < 2**63
     assert generator(1, 2).initial_seed() == mixed_seed(1, 2)
@@ -48,13 +48,3 @@ def test_uniform_numbers_are_those_of_splitmix64(monkeypatch):
     monkeypatch.setattr(randoms, "mixed_seed", lambda *numbers: 0)
     expected = [0xE220A8397B1DCDAF, 0x6E789E6AA1B965F4, 0x06C45D188009454F]
     assert sample_uniform(torch.arange(3), 0, 0).tolist() == [(number >> 11) / 2**53 for number in expected]
-
-
-def test_uniform_numbers_are_uniform():
-    numbers = torch.stack([sample_uniform(torch.arange(500), 0, step) for step in range(20)])  # (steps, samples)
-    assert (numbers >= 0).all()
-    assert (numbers < 1).all()
-    counts = torch.histc(numbers.float(), bins=10, min=0, max=1)
-    assert counts.min() > 900
-    assert abs(float(torch.corrcoef(numbers[:, :2].T)[0, 1])) < 0.7  # two samples over 20 steps
-    assert abs(float(torch.corrcoef(numbers[:2])[0, 1])) < 0.15  # two steps over 500 samples

@@ -102,9 +102,3 @@ def test_training_goes_on_with_its_own_names():
             check_names(EIGHT, data)
     with pytest.raises(UniEmoError, match="2 scenes"):
         check_names(Vocabulary(MIKELS_8), EIGHT)
-
-
-def test_model_without_names_loads_from_its_checkpoint(build):
-    model = build(Vocabulary(EMOTION_ROI_6))
-    assert model.bank.scene_text.shape == (0, 16)  # what AttributeBank.empty makes, as uniemo classify does
-    assert build(EIGHT).bank.scene_text.shape == (2, 16)

@@ -6,61 +6,54 @@ python -m pytest tests/paper -m slow -s
 import json
 import math
 import os
+import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
+from tests.trees import painted_emoset
+
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
-ROOT = Path(__file__).parent.parent.parent
 MOST = 24  # GiB, of a machine that is to be enough
-
-
-def dry_run(name):
-    """Run one in a process of its own, so that peak memory is its own; print and return what it found."""
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)}
-    words = [sys.executable, "-m", "tests.paper.dry_run", name]
-    done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
-    found = json.loads(done.stdout.strip().splitlines()[-1])
-    print(f"\n{json.dumps(found)}")
-    assert found["peak_gib"] < MOST
-    return found
+LOSSES = {"scene", "object", "emotion", "total"}
+STEP = {
+    "data.num_workers": 0,
+    "data.eval_batch_size": 4,
+    "trainer.accelerator": "cpu",
+    "trainer.precision": "32-true",
+    "trainer.max_steps": 1,
+    "trainer.limit_val_batches": 1,
+    "attention_maps.every_n_epochs": 0,
+    "generation_metrics.every_n_epochs": 0,
+}
 
 
 @pytest.mark.parametrize(
-    ("name", "groups", "frozen"),
+    ("recipes", "batch", "losses"),
     [
-        ("stage1", {"clip", "query", "head", "head_vectors"}, 0),
-        ("stage2", {"clip", "query", "head", "head_vectors", "fusion"}, 1000),
-        ("sdxl", {"query", "fusion"}, 3400),
+        (("understanding", "vit_l14"), 4, LOSSES),
+        (("joint", "vit_l14", "sd15"), 2, LOSSES | {"condition", "diffusion"}),
+        (("joint", "vit_l14", "sdxl", "released", "released_joint"), 1, LOSSES | {"condition", "diffusion"}),
     ],
 )
-def test_one_step_at_true_shapes(name, groups, frozen):
-    """Forward, backward and optimiser reach every group; the loss is a number."""
-    found = dry_run(name)
-    assert math.isfinite(found["loss"])
-    assert all(math.isfinite(value) for value in found["terms"].values())
-    assert set(found["groups"]) == groups
-    assert found["without_gradient"] == []
-    assert set(found["changed"]) == groups
-    assert found["all_millions"] - found["trained_millions"] >= frozen
-    assert ("diffusion" in found["terms"]) == (name != "stage1")
-
-
-def test_sdxl_on_the_meta_device():
-    """Stage 2 with XL fits from the images to the loss and back to both conditions, without a byte of its UNet."""
-    found = dry_run("sdxl_meta")
-    assert found["terms"] == ["condition", "diffusion", "emotion", "object", "scene"]
-    assert found["unet"] == {
-        "latents": [[2, 4, 128, 128], "torch.bfloat16"],
-        "states": [[2, 77, 768 + 1280], "torch.bfloat16"],  # both text encoders side by side
-        "text_embeds": [[2, 1280], "torch.bfloat16"],  # the second one's pooled embedding
-        "time_ids": [[2, 6], "torch.bfloat16"],
-    }
-    assert found["condition_gradients"] == [[2, 768], [2, 1280]]
-    assert set(found["groups"]) == {"clip", "query", "head", "head_vectors", "fusion"}
-    assert found["without_gradient"] == []
-    assert found["vae"] == "torch.float32"
-    assert found["unet_millions"] == pytest.approx(2567.5, abs=0.1)
+def test_one_step_at_true_shapes(tmp_path, recipes, batch, losses):
+    """``uniemo fit --weights random`` in a process of its own, so that peak memory is its own."""
+    root = painted_emoset(tmp_path / "tree", train=8, val=4, test=4)
+    options = STEP | {"data.root": root, "data.batch_size": batch}
+    if "joint" in recipes:
+        options["model.diffusion.checkpointing"] = "true"
+    else:
+        del options["generation_metrics.every_n_epochs"]
+    args = [word for recipe in recipes for word in ("--config", f"paper/{recipe}.yaml")]
+    args += [str(word) for name, value in options.items() for word in (f"--{name}", value)]
+    command = [sys.executable, "-m", "uniemo", "fit", *args, "--weights", "random", "--run_dir", str(tmp_path / "run")]
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "UNIEMO_CACHE": str(tmp_path / "cache")}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = {name: float(value) for name, value in re.findall(r"loss/(\w+) +(\S+)", done.stdout)}
+    facts = json.loads((tmp_path / "run/fit_environment.json").read_text())
+    print(f"\n{recipes}: {found}, {facts['peak memory']}, {facts['seconds']} s")
+    assert set(found) == losses
+    assert all(math.isfinite(value) for value in found.values())
+    assert float(facts["peak memory"].removesuffix(" GiB")) < MOST
