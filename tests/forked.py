@@ -8,6 +8,7 @@ from uniemo.launch import cpu_cores
 needs_two_cores = pytest.mark.skipif(
     cpu_cores() < 2 or "fork" not in torch.multiprocessing.get_all_start_methods(), reason="needs fork and two cores"
 )
+TWO = ["--trainer.accelerator", "cpu", "--trainer.devices", "2", "--trainer.strategy", "ddp_fork"]
 
 
 def _rank(rank, work, folder, arguments):

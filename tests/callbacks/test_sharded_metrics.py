@@ -9,13 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.forked import needs_two_cores
+from tests.forked import TWO, needs_two_cores
 from tests.tiny_runs import recipe, trained
 from uniemo.cli import main
 from uniemo.data.generated import read_index
 from uniemo.models.uniemo import UniEmoModel
-
-TWO = ["--trainer.accelerator", "cpu", "--trainer.devices", "2", "--trainer.strategy", "ddp_fork"]
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL import Image
 
 from uniemo.metrics.feature_network import FeatureNetwork, NetworkInfo
 from uniemo.metrics.outputs import Output, emotion_output, protocol_outputs
@@ -77,19 +78,7 @@ def outputs_of(network, second=None, protocols=(STRICT, EMOGEN)):
 
 
 def evaluate(network, names, images, real=None, order=None, batch=7, protocols=(STRICT, EMOGEN), second=None, seed=0):
-    """Return the result of an evaluation.
-
-    Args:
-        network: see above.
-        names: by emotion.
-        images: by name.
-        real: images and class indices.
-        order: names in the order they are handed in; None takes the plan's.
-        batch: images at a time.
-        protocols: to follow.
-        second: another network with its classifier.
-        seed: of pairs and intervals.
-    """
+    """Return the result of an evaluation of ``images`` by name, given in ``order`` or the plan's."""
     plan = plan_evaluation(names, MIKELS_8, protocols, seed)
     suite = MetricSuite(plan, outputs_of(network, second, protocols), batch, seed=seed)
     if real is not None:
@@ -108,3 +97,14 @@ def values(result):
         for score in protocol["figures"].values():
             rows += [(part["value"], part["low"], part["high"]) for part in (score, *score["by_emotion"].values())]
     return np.array(rows)
+
+
+def paint(root, emotions=("awe", "fear"), count=4, size=16, start=0):
+    """Write plain images of different colours in a folder for each emotion; return the root."""
+    for label, emotion in enumerate(emotions):
+        (root / emotion).mkdir(parents=True, exist_ok=True)
+        for number in range(count):
+            k = start + 31 * label + 7 * number
+            colour = (k * 5 % 256, k * 11 % 256, k * 17 % 256)
+            Image.new("RGB", (size, size), colour).save(root / emotion / f"{number}.png")
+    return root

@@ -92,22 +92,6 @@ def test_pool_never_reset_mixes_emotions():
     assert mixed["value"] / apart == pytest.approx(20 / 39 / 2, rel=0.1)
 
 
-def test_independent_pairs_repeat_some():
-    """Ten pictures have 45 pairs: a ring takes each once; 45 sampled anew are about 1 - 1/e of them, the mean moves."""
-    network = SmallNetwork()
-    images = {"awe": pictures(10)}
-    plan = plan_evaluation(
-        {"awe": [str(k) for k in range(10)]}, MIKELS_8, [replace(STRICT, draw="independent", pairs=45)]
-    )
-    pairs = plan.pairs["strict"]
-    different = {frozenset(pair) for pair in zip(pairs.first.tolist(), pairs.second.tolist(), strict=True)}
-    assert 22 <= len(different) <= 36  # 28.6 expected
-    ring = _score("Sem-D", replace(STRICT, pairs=45), images, clip=network)
-    anew = _score("Sem-D", replace(STRICT, pairs=45, draw="independent"), images, clip=network)
-    assert anew["value"] != pytest.approx(ring["value"], rel=1e-3)
-    assert anew["value"] == pytest.approx(ring["value"], rel=0.3)
-
-
 def test_missing_rescale_lowers_lpips():
     """Noise at 64 px, AlexNet with random weights: in [0, 1] instead of [-1, 1] LPIPS falls to 0.30 of itself."""
     network = load_network("lpips", "alex@64", random=True)
@@ -124,20 +108,6 @@ def test_double_rescale_shrinks_sem_d(clip_folder):
     strict = _score("Sem-D", STRICT, images, clip=network)
     habit = _score("Sem-D", replace(STRICT, sem_d_rescale="twice"), images, clip=network)
     assert habit["value"] / strict["value"] == pytest.approx(4.2e-6, rel=0.1)
-
-
-def test_fid_recipe_is_another_view():
-    """The tiny network's second view is half as bright: features and their FID shrink by a half and a quarter."""
-    network = SmallNetwork()
-    names, every = names_of((20, 20))
-    images = dict(zip(every, pictures(40) ** 2, strict=True))
-    real = pictures(40, seed=1), torch.arange(40) % 2
-    protocols = [STRICT, replace(STRICT, name="habit", fid_recipe="torchmetrics")]
-    result = evaluate(network, names, images, real, protocols=protocols)
-    assert result["habit"]["figures"]["FID"]["value"] == pytest.approx(
-        result["strict"]["figures"]["FID"]["value"] / 4, rel=1e-4
-    )
-    assert result["habit"]["figures"]["LPIPS"]["value"] == result["strict"]["figures"]["LPIPS"]["value"]
 
 
 def test_protocols_differ_in_what_the_page_says():

@@ -5,12 +5,13 @@ import json
 import pytest
 import torch
 from PIL import Image
-from small_sets import EIGHT, paint
+from small import paint
 
 from tests.refusals import refused
 from uniemo.cli import main
 from uniemo.metrics.classifier import ClassifierOrigin, EmotionClassifier
 from uniemo.metrics.networks import load_clip
+from uniemo.taxonomy import MIKELS_8
 
 
 def strict_json(path):
@@ -42,7 +43,7 @@ def test_the_documented_line(first):
         score = strict[name]
         assert score["low"] <= score["value"] <= score["high"], name
         assert ("efficientnet" if "second" in name else "miniature-clip") in score["networks"][0], name
-    assert set(strict["Emo-A"]["by_emotion"]) == set(EIGHT)
+    assert set(strict["Emo-A"]["by_emotion"]) == set(MIKELS_8)
     assert strict["Emo-A"]["networks"] != strict["Emo-A (second)"]["networks"]
     assert 0 <= result["classifiers"][1]["test_accuracy"] <= 1
     assert [one["classifier"] for one in result["protocols"]["strict"]["confusion"]] == [
@@ -73,7 +74,7 @@ def test_a_classifier_from_a_file(first, emoset_root, generated_root, tmp_path, 
     networks = strict_json(first)["networks"]
     digest = next(info["hash"] for info in networks.values() if info["role"] == "miniature")
     width = load_clip("miniature:clip").clip.embed_dim
-    origin = ClassifierOrigin(EIGHT[::-1], "miniature-clip", digest, {"test": {"accuracy": 0.5}})
+    origin = ClassifierOrigin(MIKELS_8[::-1], "miniature-clip", digest, {"test": {"accuracy": 0.5}})
     made = EmotionClassifier(width, 8, hidden=4, origin=origin)
     made.save(tmp_path / "mine.safetensors")
     words = ["--real", str(emoset_root), "--generated", str(generated_root), "--protocol", "strict"]
@@ -89,7 +90,7 @@ def test_a_classifier_from_a_file(first, emoset_root, generated_root, tmp_path, 
     assert result["classifiers"][0]["own_figures"] == {"test": {"accuracy": 0.5}}
     scores = result["protocols"]["strict"]["figures"]
     assert scores["Emo-A"]["value"] == scores["Emo-A (second)"]["value"]
-    made.origin = ClassifierOrigin(EIGHT, "another", "0" * 12)
+    made.origin = ClassifierOrigin(MIKELS_8, "another", "0" * 12)
     made.save(tmp_path / "other.safetensors")
     files = ["--classifier", str(tmp_path / "other.safetensors"), "--output", str(tmp_path / "s.json")]
     assert "trained on, another" in refused(capsys, "evaluate", *words, *files)
@@ -132,7 +133,7 @@ def test_missing_networks_are_named_with_a_way_out(generated_root, tmp_path, cap
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "hub"))
     monkeypatch.setattr(torch.hub, "_hub_dir", None)
-    photos = paint(tmp_path / "photos", EIGHT)
+    photos = paint(tmp_path / "photos", MIKELS_8)
     error = failed(capsys, "--real", photos, "--generated", generated_root, "--output", tmp_path / "r.json")
     assert "inception-2015-12-05.pt" in error
     assert "alexnet" in error

@@ -6,8 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 from PIL import Image
-from small import SmallNetwork
-from small_sets import EIGHT, paint
+from small import SmallNetwork, paint
 from trees import drawn_index
 
 from uniemo.data.images import read_image
@@ -21,6 +20,7 @@ from uniemo.metrics.networks import NetworkSet
 from uniemo.metrics.outputs import emotion_output
 from uniemo.metrics.protocols import EMOGEN, STRICT
 from uniemo.metrics.result_table import plot_confusion, table
+from uniemo.taxonomy import MIKELS_8
 
 QUIET = Settings(progress=False, cache=False)
 
@@ -48,7 +48,7 @@ def sides(tmp_path):
 
 def run(real, generated, settings=QUIET, nets=None):
     nets = nets or networks()
-    return measure(prepare(real, generated, EIGHT, settings), nets, classifiers(nets.clip), settings)
+    return measure(prepare(real, generated, MIKELS_8, settings), nets, classifiers(nets.clip), settings)
 
 
 def seen(network):
@@ -105,16 +105,16 @@ def test_copies_are_noticed(sides):
     real, generated = sides
     generated.files()[0].write_bytes(real.files()[0].read_bytes())
     generated.files()[1].write_bytes(generated.files()[2].read_bytes())
-    found = prepare(real, generated, EIGHT, QUIET)
+    found = prepare(real, generated, MIKELS_8, QUIET)
     assert "1 generated images are byte for byte real ones, first awe/0.png = awe/0.png" in found.warnings[0]
     assert any("copies of others" in note for note in found.notes)
 
 
 def test_swapped_sides_are_noticed(tmp_path, emoset_root):
-    drawn_index(tmp_path, EIGHT, per_emotion=2)
-    found = prepare(read_images(tmp_path), read_images(emoset_root), EIGHT, QUIET)
+    drawn_index(tmp_path, MIKELS_8, per_emotion=2)
+    found = prepare(read_images(tmp_path), read_images(emoset_root), MIKELS_8, QUIET)
     assert sum("swapped" in warning for warning in found.warnings) == 2
-    assert not prepare(read_images(emoset_root), read_images(tmp_path), EIGHT, QUIET).warnings
+    assert not prepare(read_images(emoset_root), read_images(tmp_path), MIKELS_8, QUIET).warnings
 
 
 def test_missing_emotions(tmp_path):
@@ -128,7 +128,7 @@ def test_missing_emotions(tmp_path):
     assert "generated has no anger: 4 images of" in text
     assert "neither side has amusement, contentment, excitement, disgust:" in text
     with pytest.raises(UniEmoError, match="emotions in common"):
-        prepare(real, generated.only(["sadness"]), EIGHT, QUIET)
+        prepare(real, generated.only(["sadness"]), MIKELS_8, QUIET)
 
 
 def test_one_image_of_an_emotion(tmp_path):
@@ -136,7 +136,7 @@ def test_one_image_of_an_emotion(tmp_path):
     (paint(tmp_path / "one", count=1, start=9) / "awe").joinpath("more.png").write_bytes(two.files()[0].read_bytes())
     one = read_images(tmp_path / "one")
     with pytest.raises(UniEmoError, match=r"at least 2 images of each emotion.*1 of fear"):
-        prepare(two, one, EIGHT, QUIET)
+        prepare(two, one, MIKELS_8, QUIET)
     found = run(one, two)
     assert any("one image of fear: no FID of its own" in note for note in found["notes"])
     assert set(found["protocols"]["strict"]["figures"]["FID"]["by_emotion"]) == {"awe"}
@@ -157,9 +157,9 @@ def test_mixed_sizes_alpha_and_other_files(sides):
 def test_small_generated_images_are_said(tmp_path):
     real = read_images(paint(tmp_path / "real", size=64))
     generated = read_images(paint(tmp_path / "generated", size=32, start=2))
-    assert any("--real_size 32" in note for note in prepare(real, generated, EIGHT, QUIET).notes)
+    assert any("--real_size 32" in note for note in prepare(real, generated, MIKELS_8, QUIET).notes)
     cut = replace(QUIET, real_size=32)
-    assert not any("--real_size" in note for note in prepare(real, generated, EIGHT, cut).notes)
+    assert not any("--real_size" in note for note in prepare(real, generated, MIKELS_8, cut).notes)
 
 
 def test_a_file_that_breaks_in_the_middle_is_named(sides):
@@ -175,7 +175,7 @@ def test_result_and_table(sides, tmp_path):
     net, other = SmallNetwork(12), SmallNetwork(12, seed=5, name="other")
     nets = NetworkSet("tiny", {"strict": net, "emogen": other}, net, net, {})
     settings = replace(QUIET, protocols=(replace(STRICT, pairs=3), EMOGEN))
-    result = measure(prepare(*sides, EIGHT, settings), nets, classifiers(net), settings)
+    result = measure(prepare(*sides, MIKELS_8, settings), nets, classifiers(net), settings)
     assert json.loads(json.dumps(result, allow_nan=False)) == result
     assert result["protocols"]["strict"]["settings"]["pairs"] == 3
     assert result["protocols"]["strict"]["pairs"] == {"awe": 3, "fear": 3}

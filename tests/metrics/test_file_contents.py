@@ -3,7 +3,7 @@ import os
 import pytest
 import torch
 from PIL import Image
-from small_sets import paint
+from small import paint
 
 from uniemo.data.images import UnreadableImageError
 from uniemo.metrics import file_contents

@@ -1,11 +1,12 @@
 import json
 
 import pytest
-from small_sets import EIGHT, paint
+from small import paint
 from trees import drawn_index
 
 from uniemo.errors import UniEmoError
 from uniemo.metrics.image_sets import label_space, read_images
+from uniemo.taxonomy import MIKELS_8
 
 
 def test_class_folders_in_any_case(tmp_path):
@@ -32,17 +33,17 @@ def test_a_dataset_is_read_by_its_splits(emoset_root):
     assert not set(test.names) & set(val.names)
     assert set(test.names) | set(val.names) < set(every.names)
     assert len(read_images(emoset_root, training=True)) == 32
-    assert label_space(test, preferred=test.classes) == EIGHT
+    assert label_space(test, preferred=test.classes) == MIKELS_8
 
 
 def test_a_dataset_without_splits(tmp_path):
-    root = paint(tmp_path / "emotion_dataset", EIGHT, count=10).parent
+    root = paint(tmp_path / "emotion_dataset", MIKELS_8, count=10).parent
     every = read_images(root)
     assert (every.dataset, every.split, len(every)) == ("FI", "all", 80)
     assert any("names no splits" in note for note in every.notes)
     parts = [read_images(root, split) for split in ("train", "val", "test")]
     assert sum(map(len, parts)) == 80
-    assert set(parts[2].by_emotion()) == set(EIGHT)
+    assert set(parts[2].by_emotion()) == set(MIKELS_8)
     assert read_images(root, training=True).names == parts[0].names
 
 
@@ -78,6 +79,6 @@ def test_label_spaces(tmp_path):
     six = read_images(paint(tmp_path / "six", ("joy", "fear")))
     eight = read_images(paint(tmp_path / "eight", ("awe", "fear")))
     assert len(label_space(six)) == 6
-    assert label_space(eight) == EIGHT
+    assert label_space(eight) == MIKELS_8
     with pytest.raises(UniEmoError, match="one label space"):
         label_space(six, eight)

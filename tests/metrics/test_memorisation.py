@@ -1,11 +1,11 @@
 import pytest
 from PIL import Image
-from small_sets import EIGHT
 
 from uniemo.errors import UniEmoError
 from uniemo.metrics.image_sets import read_images
 from uniemo.metrics.memorisation import check_memorisation, memorisation_line, plot_memorisation
 from uniemo.metrics.networks import load_clip
+from uniemo.taxonomy import MIKELS_8
 
 
 @pytest.fixture(scope="module")
@@ -16,7 +16,7 @@ def clip():
 def test_a_copied_image_is_found(emoset_root, clip, tmp_path):
     train, real = read_images(emoset_root, "train"), read_images(emoset_root)
     copied = dict(zip(train.emotions, train.names, strict=True))
-    for emotion in EIGHT:
+    for emotion in MIKELS_8:
         (tmp_path / emotion).mkdir()
         Image.open(emoset_root / copied[emotion]).convert("RGB").save(tmp_path / emotion / "0.png")
     generated = read_images(tmp_path)

@@ -7,7 +7,7 @@ from small import SmallNetwork, evaluate, names_of, outputs_of, pictures, values
 
 from tests.forked import needs_two_cores, two_ranks
 from uniemo.errors import UniEmoError
-from uniemo.metrics import EMOGEN, STRICT, FeatureStatistics, ImageMetric, MetricSuite, Protocol, plan_evaluation
+from uniemo.metrics import EMOGEN, STRICT, ImageMetric, MetricSuite, Protocol, plan_evaluation
 from uniemo.metrics.outputs import emotion_output, protocol_outputs
 from uniemo.taxonomy import MIKELS_8
 
@@ -129,24 +129,6 @@ def test_an_extra_metric(network, data):
         suite_of(names, extra=[lost], clip=network)
 
 
-def test_real_statistics_come_back_from_a_cache(network, data):
-    names, every, images, real = data
-    plan = plan_evaluation(names, MIKELS_8, [STRICT])
-    first, second = (MetricSuite(plan, outputs_of(network, protocols=[STRICT])) for _ in range(2))
-    first.update_real(*real)
-    first.update([images[name] for name in every], every)
-    expected = values(first.compute())
-    (saved,) = first.real_statistics()
-    assert saved.network in first.real_identities()
-    assert int(saved.count.sum()) == 60
-    second.load_real([saved])
-    second.update([images[name] for name in every], every)
-    np.testing.assert_array_equal(values(second.compute()), expected)
-    other = FeatureStatistics(saved.network.replace("strict", "emogen"), **saved.state())
-    with pytest.raises(UniEmoError, match="same network"):
-        second.load_real([other])
-
-
 @pytest.mark.parametrize("shuffled", [False, True])
 def test_shuffled_labels_give_chance(shuffled):
     truth = np.repeat(np.arange(8), 100)
@@ -164,13 +146,6 @@ def test_shuffled_labels_give_chance(shuffled):
         assert 0.42 < scores["Emo-A two-class"]["value"] < 0.58
     else:
         assert scores["Emo-A"]["value"] == scores["Emo-A two-class"]["value"] == 1
-
-
-def test_a_metric_without_its_network_is_left_out(network, data):
-    names, every, images, _ = data
-    suite = suite_of(names, clip=network, fid=network)
-    suite.update([images[name] for name in every], every)
-    assert list(suite.compute()["strict"]["figures"]) == ["Sem-D"]  # and no FID without real images
 
 
 @pytest.mark.parametrize("networks", [{"fid": 1}, {"lpips": 1}])

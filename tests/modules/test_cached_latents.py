@@ -3,10 +3,10 @@
 import pytest
 import torch
 
+from tests.forked import TWO, needs_two_cores
 from tests.refusals import refused
 from tests.tiny_runs import assets, recipe
 from uniemo.cli import main
-from uniemo.launch import cpu_cores
 from uniemo.models.diffusion import DiffusionBackbone, DiffusionConfig, load_diffusion
 from uniemo.modules import JointModule
 from uniemo.modules.generator import vae_key
@@ -100,10 +100,9 @@ def test_generated_images_join_during_a_run(steps, encoded, capsys):
     assert all(batch.latents is not None for batch, _ in steps)
 
 
-@pytest.mark.skipif(cpu_cores() < 2, reason="two processes need two cores")
+@needs_two_cores
 def test_two_processes_share_the_work(capfd, tmp_path):
-    two = ["--trainer.accelerator", "cpu", "--trainer.devices", "2", "--trainer.strategy", "ddp_fork"]
-    fit("joint", "--config", "cached_latents.yaml", *two, "--trainer.max_steps", "1", "--run_dir", "run")
+    fit("joint", "--config", "cached_latents.yaml", *TWO, "--trainer.max_steps", "1", "--run_dir", "run")
     assert capfd.readouterr().out.count("48 to encode") == 1
     assert len(list((tmp_path / "cache/latents").rglob("*.npz"))) == 48
 

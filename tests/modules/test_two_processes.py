@@ -6,16 +6,14 @@ import numpy as np
 import pytest
 import torch
 
+from tests.forked import TWO, needs_two_cores
 from tests.tiny_runs import assets, trained
 from tests.trees import painted_emoset
 from uniemo.checkpoint import read_checkpoint
 from uniemo.cli import main
 from uniemo.data import EmoSet
-from uniemo.launch import cpu_cores
 
-pytestmark = pytest.mark.skipif(cpu_cores() < 2, reason="two processes need two cores")
-
-TWO = ["--trainer.accelerator", "cpu", "--trainer.devices", "2", "--trainer.strategy", "ddp_fork"]
+pytestmark = needs_two_cores
 
 
 def metrics(folder, command):
