@@ -124,7 +124,7 @@ def test_generation_metrics_need_the_same_emotions(tmp_path, capsys):
     metrics = json.loads((tmp_path / "run/test.json").read_text())
     assert not any("FID" in name for name in metrics)
     out = capsys.readouterr().out
-    assert out.count("generation figures are left out") == 1
+    assert out.count("generation metrics are left out") == 1
 
 
 def test_generation_metrics_on_fi(tmp_path):
