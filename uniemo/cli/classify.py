@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from uniemo.cli import collecting_later
-from uniemo.cli.parsing import Parser, add_device, add_trust, check_new_file, pick_device, positive
+from uniemo.cli.parsing import Parser, check_new_file, pick_device, positive
 from uniemo.errors import UniEmoError
 
 if TYPE_CHECKING:
@@ -33,8 +33,7 @@ def run(args: list[str]) -> int:
     parser.add_argument("--ckpt", required=True, type=Path, help="checkpoint of any stage or baseline")
     parser.add_argument("--output", type=Path, help="JSON Lines file to write")
     parser.add_argument("--batch_size", type=positive, default=32, help="photos at a time (32)")
-    add_device(parser)
-    add_trust(parser)
+    parser.add_shared("device", "trust")
     options = parser.parse_args(args[1:])
     if options.output is not None:
         check_new_file(options.output, "--output")

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from uniemo.cli.parsing import Parser, add_trust, check_new_file, natural
+from uniemo.cli.parsing import Parser, check_new_file, natural
 from uniemo.errors import UniEmoError
 
 _DESCRIPTION = """Turn published checkpoints into ones that uniemo reads, and uniemo's into what other programs read.
@@ -79,7 +79,7 @@ def run(words: list[str]) -> int:
     parser.add_argument("--overwrite", action="store_true", help="replace an existing output")
     for name, (_, settings) in _OPTIONS.items():
         parser.add_argument(f"--{name}", **settings)
-    add_trust(parser)
+    parser.add_shared("trust")
     options = parser.parse_args(words[1:])
     _check(options)
     convert = {"released": _released, "coefficients": _coefficients, "safetensors": _safetensors}

@@ -8,19 +8,9 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from uniemo.cli.parsing import (
-    Parser,
-    add_device,
-    add_devices,
-    add_trust,
-    check_new_file,
-    natural,
-    pick_device,
-    positive,
-    processes_to_start,
-)
+from uniemo.cli.parsing import Parser, check_new_file, natural, pick_device, positive, run_in_processes
 from uniemo.errors import UniEmoError
-from uniemo.launch import launch, launched_rank, process_group
+from uniemo.launch import launched_rank, process_group
 
 if TYPE_CHECKING:
     from uniemo.cli.evaluation_inputs import CheckpointFacts
@@ -92,9 +82,7 @@ def _parser() -> Parser:
     add("--batch_size", type=positive, default=32, help="images at a time (32)")
     add("--workers", type=positive, default=min(8, os.cpu_count() or 1), help="threads that decode (cores, at most 8)")
     add("--no_cache", action="store_true", help="neither read nor keep statistics of the real images")
-    add_device(parser)
-    add_devices(parser)
-    add_trust(parser)
+    parser.add_shared("device", "devices", "trust")
     return parser
 
 
@@ -106,11 +94,7 @@ def run(words: list[str]) -> int:
         raise UniEmoError(
             "--real must name the images to compare with; got none: give a folder, or --ckpt for its data"
         )
-    processes = processes_to_start(options.devices, options.device)
-    if processes > 1:
-        launch(_evaluate, (options, words), processes)
-    else:
-        _evaluate(options, words)
+    run_in_processes(options, _evaluate, options, words)
     return 0
 
 

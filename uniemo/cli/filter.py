@@ -6,19 +6,9 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from uniemo.cli.parsing import (
-    Parser,
-    add_device,
-    add_devices,
-    add_trust,
-    check_new_folder,
-    natural,
-    pick_device,
-    positive,
-    processes_to_start,
-)
+from uniemo.cli.parsing import Parser, check_new_folder, natural, pick_device, positive, run_in_processes
 from uniemo.errors import UniEmoError
-from uniemo.launch import launch, launched_rank, process_group
+from uniemo.launch import launched_rank, process_group
 
 _DESCRIPTION = """Keep generated images whose scores lie in the middle band (Algorithm 1 of the paper).
 
@@ -55,9 +45,7 @@ def _parser() -> Parser:
     parser.add_argument("--data.root", dest="root", help="EmoSet folder to train it on instead (miniature:emoset)")
     parser.add_argument("--clip", help="frozen CLIP that scores the images (the checkpoint's, else miniature:clip)")
     parser.add_argument("--batch_size", type=positive, default=64, help="images at a time (64)")
-    add_device(parser)
-    add_devices(parser)
-    add_trust(parser)
+    parser.add_shared("device", "devices", "trust")
     return parser
 
 
@@ -78,11 +66,7 @@ def run(args: list[str]) -> int:
             f"--num must not exceed the images in the band, at most {min(most, len(rows))} of {len(rows)}; "
             f"got {options.num}: widen --low and --high or generate more"
         )
-    processes = processes_to_start(options.devices, options.device)
-    if processes > 1:
-        launch(_score, (options,), processes)
-    else:
-        _score(options)
+    run_in_processes(options, _score, options)
     if launched_rank() == 0:
         _keep(options, len(rows))
     return 0

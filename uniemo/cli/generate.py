@@ -10,18 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 from uniemo.cli.parsing import (
     Parser,
-    add_device,
-    add_devices,
-    add_trust,
     check_new_folder,
     natural,
     near,
     pick_device,
     positive,
     processes_to_start,
+    run_in_processes,
 )
 from uniemo.errors import UniEmoError
-from uniemo.launch import launch, launched_rank, process_group
+from uniemo.launch import launched_rank, process_group
 from uniemo.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -76,9 +74,7 @@ def _parser() -> Parser:
         help="keep what is generated when the run is stopped or fails, and go on from there when it is started again; "
         "also what a killed run has left",
     )
-    add_device(parser)
-    add_devices(parser)
-    add_trust(parser)
+    parser.add_shared("device", "devices", "trust")
     return parser
 
 
@@ -117,7 +113,7 @@ def run(args: list[str]) -> int:
     """Generate; ``args`` begin with the command."""
     options = _parser().parse_args(args[1:])
     _check(options)
-    processes = processes_to_start(options.devices, options.device)
+    processes_to_start(options.devices, options.device)  # or say what is wrong with them before any work
     rows = _plan(options)
 
     from uniemo.generation.partial import partial_folder
@@ -126,10 +122,7 @@ def run(args: list[str]) -> int:
         _generate(options, rows)
         return 0
     with partial_folder(options.out, rows, options.resume):
-        if processes > 1:
-            launch(_generate, (options, rows), processes)
-        else:
-            _generate(options, rows)
+        run_in_processes(options, _generate, options, rows)
     print(f"wrote {len(rows)} images, index.jsonl and grid.png to {options.out}")
     return 0
 

@@ -3,13 +3,46 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 from uniemo.cli.messages import near
 from uniemo.errors import UniEmoError
-from uniemo.launch import cpu_cores, launched_world_size
+from uniemo.launch import cpu_cores, launch, launched_world_size
+
+
+def at_least(low: int, text: str) -> int:
+    """Read a whole number that is not below ``low``."""
+    try:
+        value = int(text)
+    except ValueError:
+        value = low - 1
+    if value < low:
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least {low}; got {text!r}")
+    return value
+
+
+def positive(text: str) -> int:
+    """Read a whole number of at least 1 (an argparse type)."""
+    return at_least(1, text)
+
+
+def natural(text: str) -> int:
+    """Read a whole number of at least 0 (an argparse type)."""
+    return at_least(0, text)
+
+
+_SHARED: dict[str, dict[str, Any]] = {
+    "device": {"default": "auto", "help": "cpu, cuda, cuda:1, mps …; auto takes a GPU if there is one"},
+    "devices": {
+        "type": positive,
+        "default": 1,
+        "metavar": "N",
+        "help": "processes that share the work: one for each GPU, or on a CPU at most one for each core (1)",
+    },
+    "trust": {"action": "store_true", "help": "import classes that the checkpoint names and that are not uniemo's"},
+}
 
 
 class Parser(argparse.ArgumentParser):
@@ -23,6 +56,11 @@ class Parser(argparse.ArgumentParser):
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
+
+    def add_shared(self, *names: str) -> None:
+        """Add options that several commands have: ``device``, ``devices``, ``trust``."""
+        for name in names:
+            self.add_argument(f"--{name}", **_SHARED[name])
 
     def error(self, message: str) -> NoReturn:
         """Raise the mistake as UniEmoError."""
@@ -50,50 +88,6 @@ def check_new_file(path: Path, option: str) -> None:
     """Raise unless a file can be written at ``path``: not a folder."""
     if path.is_dir():
         raise UniEmoError(f"{option} must be a file; {path} is a folder: give a file name in it")
-
-
-def at_least(low: int, text: str) -> int:
-    """Read a whole number that is not below ``low``."""
-    try:
-        value = int(text)
-    except ValueError:
-        value = low - 1
-    if value < low:
-        raise argparse.ArgumentTypeError(f"must be a whole number of at least {low}; got {text!r}")
-    return value
-
-
-def positive(text: str) -> int:
-    """Read a whole number of at least 1 (an argparse type)."""
-    return at_least(1, text)
-
-
-def natural(text: str) -> int:
-    """Read a whole number of at least 0 (an argparse type)."""
-    return at_least(0, text)
-
-
-def add_device(parser: argparse.ArgumentParser) -> None:
-    """Add ``--device``."""
-    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, mps …; auto takes a GPU if there is one")
-
-
-def add_devices(parser: argparse.ArgumentParser) -> None:
-    """Add ``--devices``."""
-    parser.add_argument(
-        "--devices",
-        type=positive,
-        default=1,
-        metavar="N",
-        help="processes that share the work: one for each GPU, or on a CPU at most one for each core (1)",
-    )
-
-
-def add_trust(parser: argparse.ArgumentParser) -> None:
-    """Add ``--trust``."""
-    parser.add_argument(
-        "--trust", action="store_true", help="import classes that the checkpoint names and that are not uniemo's"
-    )
 
 
 def pick_device(name: str) -> str:
@@ -124,6 +118,15 @@ def processes_to_start(devices: int, device: str) -> int:
     elif devices > (count := torch.cuda.device_count()):
         raise UniEmoError(f"--devices must not exceed the {count} GPUs here; got {devices}: set {count} or less")
     return devices
+
+
+def run_in_processes(options: argparse.Namespace, work: Callable[..., None], *arguments: Any) -> None:  # noqa: ANN401
+    """Do work in as many processes as ``--devices`` and ``--device`` ask for, or in this one."""
+    processes = processes_to_start(options.devices, options.device)
+    if processes > 1:
+        launch(work, arguments, processes)
+    else:
+        work(*arguments)
 
 
 def check_cores(processes: int, option: str) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from uniemo.cache import write_json
 from uniemo.cli.classifier_report import measure, origin, summary
-from uniemo.cli.parsing import Parser, add_device, check_new_file, natural, pick_device, positive
+from uniemo.cli.parsing import Parser, check_new_file, natural, pick_device, positive
 from uniemo.data import DATASETS
 from uniemo.data.manifest import SPLITS
 from uniemo.errors import UniEmoError
@@ -69,7 +69,7 @@ def _parser() -> Parser:
     parser.add_argument("--features_cache", type=Path, help="folder for features (one in uniemo's cache)")
     parser.add_argument("--batch_size", type=positive, default=64, help="images at a time through the CLIP (64)")
     parser.add_argument("--num_workers", type=natural, default=0, help="processes that decode images (0)")
-    add_device(parser)
+    parser.add_shared("device")
     return parser
 
 

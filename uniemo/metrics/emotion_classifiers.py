@@ -60,7 +60,9 @@ def choose_classifiers(
     ]
     notes: list[str] = []
     if random and made[0] is None:
-        made[0] = random_classifier(clips[0], len(emotions))
+        head = random_head(clips[0].clip.embed_dim, len(emotions)).to(clips[0].device)
+        about = {"name": head.info.name, "source": head.info.source, "hash": head.info.hash}
+        made[0] = Classifier(emotion_output(clips[0], head), about)
     elif None in made and (found := training()) is not None:
         data, source = found
         if made[0] is None:
@@ -91,13 +93,6 @@ def load_classifier(path: str | Path, clip: ClipNetwork, emotions: Sequence[str]
     _check_emotions(classifier.origin.emotions, emotions, str(path))
     about = {"temperature": float(classifier.temperature), "own_figures": classifier.origin.figures}
     return _as_part_of(clip, classifier, emotions, Path(path).stem, str(path), about)
-
-
-def random_classifier(clip: ClipNetwork, num_emotions: int) -> Classifier:
-    """Return a linear head with random weights, for timing."""
-    head = random_head(clip.clip.embed_dim, num_emotions).to(clip.device)
-    about = {"name": head.info.name, "source": head.info.source, "hash": head.info.hash}
-    return Classifier(emotion_output(clip, head), about)
 
 
 def _check_emotions(own: Sequence[str], wanted: Sequence[str], source: str) -> None:

@@ -22,7 +22,7 @@ from uniemo.metrics.file_contents import Contents
 from uniemo.metrics.image_batches import read_batches
 from uniemo.metrics.image_sets import ImageSet
 from uniemo.metrics.networks import NetworkSet
-from uniemo.metrics.outputs import EMOTION, Output
+from uniemo.metrics.outputs import EMOTION, Output, protocol_outputs
 from uniemo.metrics.protocols import EMOGEN
 from uniemo.metrics.real_statistics import StatisticsCache
 from uniemo.metrics.suite import MetricSuite
@@ -65,7 +65,14 @@ def measure(
     settings = settings or Settings()
     heads = tuple(one.output for one in classifiers)
     outputs = {
-        protocol.name: networks.outputs(protocol, heads[:1] if protocol.name == EMOGEN.name else heads)
+        protocol.name: protocol_outputs(
+            protocol,
+            fid=networks.fid.get(protocol.name),
+            lpips=networks.lpips,
+            clip=networks.clip,
+            emotion=heads[:1] if protocol.name == EMOGEN.name else heads,
+            clarity=networks.clarity,
+        )
         for protocol in settings.protocols
     }
     suite = MetricSuite(comparison.plan, outputs, settings.batch_size, seed=settings.seed)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -118,17 +117,9 @@ class FeatureNetwork(nn.Module, ABC):
         if view not in self.views:
             raise UniEmoError(f"view of {self.info.name} must be one of {', '.join(self.views)}; got {view!r}")
         check_images(images)
-        with _no_autocast(self.device):
+        # a metric must not depend on the precision that a trainer happens to run in
+        known = torch.amp.is_autocast_available(self.device.type)
+        with torch.autocast(self.device.type, enabled=False) if known else nullcontext():
             inputs = self.prepare(images.to(self.device, torch.float32), view)
             output = self.read(inputs.to(self.weight_dtype))
         return {name: value.float() for name, value in output.items()}
-
-
-@contextlib.contextmanager
-def _no_autocast(device: torch.device) -> Iterator[None]:
-    """Switch autocast off: a metric must not depend on the precision that a trainer happens to run in."""
-    if not torch.amp.is_autocast_available(device.type):
-        yield
-        return
-    with torch.autocast(device.type, enabled=False):
-        yield

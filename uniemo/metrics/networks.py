@@ -14,7 +14,7 @@ from uniemo.metrics.clip_networks import ClipNetwork, MiniatureNetwork, load_cli
 from uniemo.metrics.feature_network import FeatureNetwork
 from uniemo.metrics.imagenet import load_resnet
 from uniemo.metrics.inception import load_inception
-from uniemo.metrics.outputs import Output, protocol_outputs
+from uniemo.metrics.outputs import Output
 from uniemo.metrics.perceptual import load_lpips
 from uniemo.metrics.protocols import EMOGEN, Protocol
 from uniemo.vocabulary import Vocabulary
@@ -94,17 +94,6 @@ class NetworkSet:
             "pairs remains there"
         ]
 
-    def outputs(self, protocol: Protocol, emotion: Sequence[Output] = ()) -> dict[str, Output]:
-        """Return what the metrics of a protocol need, by name; ``emotion`` are the classifiers' outputs."""
-        return protocol_outputs(
-            protocol,
-            fid=self.fid.get(protocol.name),
-            lpips=self.lpips,
-            clip=self.clip,
-            emotion=emotion,
-            clarity=self.clarity,
-        )
-
 
 def load_clip(name: str, device: str | torch.device = "cpu") -> ClipNetwork:
     """Load a CLIP by the name of :func:`load_network`; the miniature's by ``miniature:clip``."""
@@ -133,58 +122,39 @@ def load_set(
     unknown = [role for role in overrides if role not in known]
     if unknown:
         raise UniEmoError(f"network role must be one of {', '.join(sorted(known))}; got {unknown[0]!r}")
-    loader = _Loader(wanted, overrides, device)
-    fid = {protocol.name: loader.load(f"fid.{protocol.name}", protocol.fid_network) for protocol in protocols}
-    lpips, clip = (loader.load(role, DEFAULTS[role]) for role in ("lpips", "clip"))
-    if loader.small is not None and not overrides.keys() & set(CLARITY.values()):
-        clarity = clarity_outputs(loader.small, vocabulary)
-    else:
-        roles = {name: role for name, role in CLARITY.items() if loader.small is None or role in overrides}
-        found = {name: loader.load(role, DEFAULTS[role]) for name, role in roles.items()}
-        clarity = {name: Output(one, one.views[0], "probabilities") for name, one in found.items() if one is not None}
-    if loader.errors:  # someone without the files wants to know all of them at once, and a way to go on without
-        way_out = "; --networks miniature runs without any file, on the miniature's small CLIP"
-        raise UniEmoError(" | ".join(loader.errors) + (way_out if wanted == PUBLISHED else ""))
-    if clip is not None and not isinstance(clip, ClipNetwork):
-        raise UniEmoError(f"--clip must name a CLIP; got {clip.info.name}")
-    return NetworkSet(wanted, {name: one for name, one in fid.items() if one is not None}, lpips, clip, clarity)
+    small = MiniatureNetwork(DEFAULTS[MINIATURE]).to(device) if wanted == MINIATURE else None
+    errors: dict[str, None] = {}  # in order, without repetition
+    loaded: dict[tuple[str, str], FeatureNetwork | None] = {}
 
-
-class _Loader:
-    """Loads each network once and collects what is wrong.
-
-    Args:
-        wanted: which set, see :func:`load_set`.
-        overrides: names by role.
-        device: where they go.
-
-    Attributes:
-        small: the miniature's CLIP, in its set.
-        errors: in order, without repetition.
-    """
-
-    def __init__(self, wanted: str, overrides: Mapping[str, str], device: str | torch.device) -> None:
-        self.wanted = wanted
-        self.overrides = overrides
-        self.device = device
-        self.small = MiniatureNetwork(DEFAULTS[MINIATURE]).to(device) if wanted == MINIATURE else None
-        self.errors: dict[str, None] = {}
-        self._loaded: dict[tuple[str, str], FeatureNetwork | None] = {}
-
-    def load(self, role: str, default: str) -> FeatureNetwork | None:
-        """Return the network of a role, ``fid.emogen`` or ``fid`` for example; None where there is none."""
+    def load(role: str, default: str) -> FeatureNetwork | None:
+        """Return the network of a role, such as ``fid.emogen``, loaded once; None where there is none."""
         role, _, protocol = role.partition(".")
-        name = self.overrides.get(f"{role}.{protocol}", self.overrides.get(role))
-        if name is None and self.small is not None:
-            return self.small
-        random = self.wanted == RANDOM if name is None else name.startswith(_RANDOM_NAME)
+        name = overrides.get(f"{role}.{protocol}", overrides.get(role))
+        if name is None and small is not None:
+            return small
+        random = wanted == RANDOM if name is None else name.startswith(_RANDOM_NAME)
         name = (name or default).removeprefix(_RANDOM_NAME)
         if name == NONE:
             return None
-        if (role, name) not in self._loaded:
+        if (role, name) not in loaded:
             try:
-                self._loaded[role, name] = load_network(role, name, random=random).to(self.device)
+                loaded[role, name] = load_network(role, name, random=random).to(device)
             except UniEmoError as error:
-                self.errors[str(error)] = None
-                self._loaded[role, name] = None
-        return self._loaded[role, name]
+                errors[str(error)] = None
+                loaded[role, name] = None
+        return loaded[role, name]
+
+    fid = {protocol.name: load(f"fid.{protocol.name}", protocol.fid_network) for protocol in protocols}
+    lpips, clip = (load(role, DEFAULTS[role]) for role in ("lpips", "clip"))
+    if small is not None and not overrides.keys() & set(CLARITY.values()):
+        clarity = clarity_outputs(small, vocabulary)
+    else:
+        roles = {name: role for name, role in CLARITY.items() if small is None or role in overrides}
+        found = {name: load(role, DEFAULTS[role]) for name, role in roles.items()}
+        clarity = {name: Output(one, one.views[0], "probabilities") for name, one in found.items() if one is not None}
+    if errors:  # someone without the files wants to know all of them at once, and a way to go on without
+        way_out = "; --networks miniature runs without any file, on the miniature's small CLIP"
+        raise UniEmoError(" | ".join(errors) + (way_out if wanted == PUBLISHED else ""))
+    if clip is not None and not isinstance(clip, ClipNetwork):
+        raise UniEmoError(f"--clip must name a CLIP; got {clip.info.name}")
+    return NetworkSet(wanted, {name: one for name, one in fid.items() if one is not None}, lpips, clip, clarity)

@@ -16,7 +16,7 @@ from torch import Tensor
 from uniemo.metrics.feature_network import FeatureNetwork, NetworkInfo
 from uniemo.metrics.protocols import Protocol
 
-Head = Callable[[Tensor], "Tensor | dict[str, Tensor]"]  # a classifier on features: a network or any function
+Head = Callable[[Tensor], Tensor]  # a classifier on features: a network or any function
 EMOTION = ("emotion", "emotion (second)")  # names of the classifiers' outputs
 
 
@@ -28,7 +28,7 @@ class Output:
         network: takes the images.
         view: how they are prepared.
         key: which of the network's outputs.
-        head: (B, F) to (B, K); of a dictionary, its ``probabilities`` are taken.
+        head: (B, F) to (B, K).
     """
 
     network: FeatureNetwork
@@ -39,10 +39,7 @@ class Output:
     def read(self, outputs: Mapping[str, Tensor]) -> Tensor:
         """Return this output (B, K) among those of the network."""
         value = outputs[self.key]
-        if self.head is None:
-            return value
-        scores = self.head(value)
-        return scores["probabilities"] if isinstance(scores, dict) else scores
+        return value if self.head is None else self.head(value)
 
     @property
     def infos(self) -> tuple[NetworkInfo, ...]:
