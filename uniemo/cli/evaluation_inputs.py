@@ -66,18 +66,13 @@ def read_facts(path: str | Path, way_out: str, root: str | None = None, trust: b
 
 
 def choose_set(wanted: str, real: ImageSet, checkpoint: CheckpointFacts | None = None) -> str:
-    """Return the set that ``--networks`` means.
-
-    Args:
-        wanted: ``auto`` takes the miniature's networks for what the miniature painted or drew, else the published ones.
-        real: images to compare with; the painter leaves a ``truth.json`` beside its images.
-        checkpoint: one of the miniature's CLIP makes the images the miniature's too.
-    """
+    """Return the set that ``--networks`` means; ``auto`` is the miniature's for what the miniature made."""
     known = (AUTO, PUBLISHED, MINIATURE, RANDOM)
     if wanted not in known:
         raise UniEmoError(f"--networks must be one of {', '.join(known)}; got {wanted!r}")
     if wanted != AUTO:
         return wanted
+    # the miniature's painter leaves a truth.json beside its images
     small = checkpoint is not None and checkpoint.clip == DEFAULTS[MINIATURE]
     return MINIATURE if small or (real.root / "truth.json").is_file() else PUBLISHED
 

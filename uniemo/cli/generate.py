@@ -79,15 +79,7 @@ def _parser() -> Parser:
 
 
 def parse_emotions(given: list[str], vocabulary: Vocabulary) -> dict[str, float]:
-    """Read ``--emotion`` options.
-
-    Args:
-        given: ``name`` or ``name=weight`` each.
-        vocabulary: known emotions.
-
-    Returns:
-        Weight by emotion name, in the order given.
-    """
+    """Return the weight of each emotion of ``--emotion`` options, ``name`` or ``name=weight`` each."""
     weights: dict[str, float] = {}
     for text in given:
         name, equals, number = text.partition("=")

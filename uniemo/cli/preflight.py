@@ -32,13 +32,7 @@ def _on_cpu(accelerator: str) -> bool:
 
 
 def check_strategy(strategy: str, stage: str, generates: bool) -> None:
-    """Refuse strategies that shard what is trained: checkpoints would hold a piece of it.
-
-    Args:
-        strategy: Lightning's ``trainer.strategy``, a name or a class.
-        stage: that is trained, or baseline.
-        generates: whether it has a UNet.
-    """
+    """Refuse strategies that shard what is trained, or a UNet where there is none: checkpoints would hold a piece."""
     name = strategy.rpartition(".")[2].lower().replace("_", "")
     if name.startswith(("fsdp", "deepspeed", "modelparallel")):
         raise UniEmoError(

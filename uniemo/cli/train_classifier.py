@@ -140,8 +140,6 @@ def _check_files(options: argparse.Namespace) -> None:
     for path in (output, _notes(output)):
         if path.exists() and not options.overwrite:
             raise UniEmoError(f"--output must be new; {path} exists: give another name or add --overwrite")
-        if path.is_dir():
-            raise UniEmoError(f"--output must leave room for its notes; {path} is a folder: give another name")
     if options.features_cache is not None and options.features_cache.exists() and not options.features_cache.is_dir():
         raise UniEmoError(f"--features_cache must be a folder; {options.features_cache} is a file: give another")
     if options.head == "linear":

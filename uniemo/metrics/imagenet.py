@@ -32,15 +32,16 @@ class ResNetClassifier(FeatureNetwork):
 
     Args:
         role: ``imagenet`` or ``places``.
-        path: weights; None for seeded random ones.
-        name: how results call it.
+        name: one of :data:`FILES`, or a path to weights.
+        random: take seeded random weights.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, role: str, path: Path | None, name: str) -> None:
+    def __init__(self, role: str, name: str, random: bool = False) -> None:
         super().__init__()
+        path, label = locate(role, name, FILES[role], random)
         self.network = resnet50(weights=None, num_classes=CLASSES[role])
         source = fill(self.network, path, f"{role} network")
         if path is None:
@@ -50,7 +51,7 @@ class ResNetClassifier(FeatureNetwork):
         self.network.eval().requires_grad_(False)
         self.register_buffer("mean", torch.tensor(MEAN).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(STD).view(3, 1, 1), persistent=False)
-        self.info = NetworkInfo(role, name, source, weights_hash(self.network))
+        self.info = NetworkInfo(role, label, source, weights_hash(self.network))
 
     def describe(self, view: str = "strict") -> str:
         """Say how images are prepared."""
@@ -64,11 +65,6 @@ class ResNetClassifier(FeatureNetwork):
     def read(self, inputs: Tensor) -> dict[str, Tensor]:
         """Return ``probabilities``, (B, K)."""
         return {"probabilities": self.network(inputs).float().softmax(dim=-1)}
-
-
-def load_resnet(role: str, name: str, random: bool = False) -> ResNetClassifier:
-    """Load a ResNet-50; see :func:`uniemo.metrics.networks.load_network`."""
-    return ResNetClassifier(role, *locate(role, name, FILES[role], random))
 
 
 class EfficientNetLite(FeatureNetwork):

@@ -96,19 +96,21 @@ class InceptionNetwork(FeatureNetwork):
     """The 2,048 pooled features of the Inception v3 of 2015-12-05.
 
     Args:
-        path: torch-fidelity's weights or clean-fid's TorchScript file; None for seeded random ones.
-        name: how results call it.
+        role: ``fid``.
+        name: one of :data:`FILES`, or a path to torch-fidelity's weights or clean-fid's TorchScript file.
+        random: take seeded random weights.
     """
 
     views = ("strict", "emogen")
 
-    def __init__(self, path: Path | None, name: str) -> None:
+    def __init__(self, role: str, name: str, random: bool = False) -> None:
         super().__init__()
+        path, label = locate(role, name, FILES, random)
         self.network = fid_inception()
         source = fill(self.network, path, "fid network", _renamed)
         self.network.fc = nn.Identity()
         self.network.eval().requires_grad_(False)
-        self.info = NetworkInfo("fid", name, source, weights_hash(self.network))
+        self.info = NetworkInfo(role, label, source, weights_hash(self.network))
 
     def describe(self, view: str = "strict") -> str:
         """Say how a view is prepared."""
@@ -126,11 +128,6 @@ class InceptionNetwork(FeatureNetwork):
     def read(self, inputs: Tensor) -> dict[str, Tensor]:
         """Return ``features``, (B, 2048)."""
         return {"features": self.network(inputs)}
-
-
-def load_inception(role: str, name: str, random: bool = False) -> InceptionNetwork:
-    """Load the Inception for FID; see :func:`uniemo.metrics.networks.load_network`."""
-    return InceptionNetwork(*locate(role, name, FILES, random))
 
 
 def _renamed(state: State, path: Path) -> State:

@@ -12,19 +12,19 @@ from uniemo.errors import UniEmoError
 from uniemo.metrics.clip_evaluation import clarity_outputs
 from uniemo.metrics.clip_networks import ClipNetwork, MiniatureNetwork, load_clip_network
 from uniemo.metrics.feature_network import FeatureNetwork
-from uniemo.metrics.imagenet import load_resnet
-from uniemo.metrics.inception import load_inception
+from uniemo.metrics.imagenet import ResNetClassifier
+from uniemo.metrics.inception import InceptionNetwork
 from uniemo.metrics.outputs import Output
 from uniemo.metrics.perceptual import load_lpips
 from uniemo.metrics.protocols import EMOGEN, Protocol
 from uniemo.vocabulary import Vocabulary
 
 NETWORKS: dict[str, tuple[str, Callable[[str, str, bool], FeatureNetwork]]] = {  # role: (default name, loader)
-    "fid": ("inception", load_inception),
+    "fid": ("inception", InceptionNetwork),
     "lpips": ("alex", load_lpips),
     "clip": ("ViT-L-14", load_clip_network),
-    "imagenet": ("resnet50", load_resnet),
-    "places": ("resnet50-places365", load_resnet),
+    "imagenet": ("resnet50", ResNetClassifier),
+    "places": ("resnet50-places365", ResNetClassifier),
     "miniature": ("miniature:clip", load_clip_network),
 }
 ROLES = tuple(NETWORKS)
