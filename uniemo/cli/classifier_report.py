@@ -5,18 +5,18 @@ from __future__ import annotations
 import argparse
 from dataclasses import asdict
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+from torch import Tensor
 
 from uniemo import __version__
+from uniemo.data.datamodule import EmotionDataModule
 from uniemo.data.manifest import SPLITS
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from uniemo.data.datamodule import EmotionDataModule
-    from uniemo.metrics.classifier import EmotionClassifier
-    from uniemo.metrics.classifier_training import ClassifierConfig, ClassifierInfo
-    from uniemo.metrics.clip_networks import FrozenClip
+from uniemo.metrics.calibration import classification_metrics
+from uniemo.metrics.classifier import EmotionClassifier
+from uniemo.metrics.classifier_training import ClassifierConfig, ClassifierInfo
+from uniemo.metrics.clip_networks import FrozenClip
 
 _PACKAGES = ("torch", "open_clip_torch", "safetensors", "numpy", "pillow")  # what can change a metric
 
@@ -25,10 +25,6 @@ def measure(
     classifier: EmotionClassifier, emotions: tuple[str, ...], features: dict[str, tuple[Tensor, Tensor]]
 ) -> dict[str, Any]:
     """Return the metrics on test and validation features, before the temperature too where there is one."""
-    import torch
-
-    from uniemo.metrics.calibration import classification_metrics
-
     temperature = float(classifier.temperature)
     found: dict[str, Any] = {"temperature": temperature}
     for split in ("test", "val"):

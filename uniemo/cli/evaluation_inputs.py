@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import uniemo.data
+from uniemo.checkpoint import STAGES, read_checkpoint
+from uniemo.data.datamodule import EmotionDataModule
 from uniemo.data.images import read_image
+from uniemo.data.layout import layouts_of, read_manifest
 from uniemo.errors import UniEmoError
 from uniemo.metrics.image_sets import ImageSet
 from uniemo.metrics.networks import AUTO, DEFAULTS, MINIATURE, PUBLISHED, RANDOM
+from uniemo.miniature.table import OBJECTS, SCENES
+from uniemo.stored_config import import_class, stored_config
 from uniemo.vocabulary import Vocabulary
-
-if TYPE_CHECKING:
-    from uniemo.data.datamodule import EmotionDataModule
 
 
 @dataclass(frozen=True)
@@ -45,10 +47,6 @@ def read_facts(path: str | Path, way_out: str, root: str | None = None, trust: b
         root: folder of its dataset, where it is not the one of its training.
         trust: also import a data module that is not uniemo's.
     """
-    from uniemo.checkpoint import STAGES, read_checkpoint
-    from uniemo.data.datamodule import EmotionDataModule
-    from uniemo.stored_config import import_class, stored_config
-
     _, info = read_checkpoint(path, STAGES)
     stored = stored_config(info, trust).get("data", {})
     training_alone = ("generated", "limit_train")
@@ -80,14 +78,11 @@ def choose_set(wanted: str, real: ImageSet, checkpoint: CheckpointFacts | None =
 def names_for_clarity(real: ImageSet, checkpoint: CheckpointFacts | None, emotions: tuple[str, ...]) -> Vocabulary:
     """Return scene and object names for Sem-C by a CLIP: the data's, else the checkpoint's, else the miniature's."""
     if real.dataset == "EmoSet":
-        from uniemo.data.layout import layouts_of, read_manifest
-
         found = read_manifest(real.root, layouts_of("EmoSet")).vocabulary
         if found.scenes or found.objects:
             return found
     if checkpoint is not None:
         return checkpoint.vocabulary
-    from uniemo.miniature.table import OBJECTS, SCENES
 
     return Vocabulary(emotions, tuple(SCENES), tuple(OBJECTS))
 

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from torch import Tensor
+
+import uniemo.data
 from uniemo.cache import write_json
 from uniemo.cli.classifier_report import measure, origin, summary
 from uniemo.cli.parsing import Parser, check_new_file, natural, pick_device, positive
 from uniemo.data import DATASETS
+from uniemo.data.datamodule import EmotionDataModule
+from uniemo.data.layout import find_layout, layouts_of
 from uniemo.data.manifest import SPLITS
 from uniemo.errors import UniEmoError
+from uniemo.metrics.classifier import ClassifierOrigin
+from uniemo.metrics.classifier_training import ClassifierConfig, train_emotion_classifier
+from uniemo.metrics.clip_networks import FrozenClip
+from uniemo.metrics.feature_cache import cached_features, views_of
+from uniemo.metrics.network_weights import weights_hash
 from uniemo.miniature.paths import resolve
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from uniemo.data.datamodule import EmotionDataModule
-    from uniemo.metrics.classifier_training import ClassifierConfig
 
 _DESCRIPTION = """Train the classifier behind Emo-A: two fully connected layers on frozen CLIP image features.
 
@@ -79,12 +82,6 @@ def run(words: list[str]) -> int:
     _check_files(options)
     dataset = _dataset(options)
     device = pick_device(options.device)
-
-    from uniemo.metrics.classifier import ClassifierOrigin
-    from uniemo.metrics.classifier_training import train_emotion_classifier
-    from uniemo.metrics.clip_networks import FrozenClip
-    from uniemo.metrics.feature_cache import cached_features, views_of
-    from uniemo.metrics.network_weights import weights_hash
 
     clip = FrozenClip(options.clip)
     data = dataset(
@@ -150,9 +147,6 @@ def _check_files(options: argparse.Namespace) -> None:
 
 def _dataset(options: argparse.Namespace) -> type[EmotionDataModule]:
     """Return the data module of the dataset that is there; its images are looked at later."""
-    import uniemo.data
-    from uniemo.data.layout import find_layout, layouts_of
-
     folder = resolve(options.root)
     if not folder.is_dir():
         raise UniEmoError(f"--data.root must be an existing folder; got {options.root}: correct the path")
@@ -165,8 +159,6 @@ def _dataset(options: argparse.Namespace) -> type[EmotionDataModule]:
 
 def _config(options: argparse.Namespace) -> ClassifierConfig:
     """Return how the classifier is to be made."""
-    from uniemo.metrics.classifier_training import ClassifierConfig
-
     return ClassifierConfig(
         hidden=(options.hidden or 768) if options.head == "mlp" else None,
         dropout=0.5 if options.dropout is None else options.dropout,
