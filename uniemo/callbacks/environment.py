@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import importlib.metadata
-import json
 import os
 import platform
 import resource
@@ -17,7 +16,7 @@ import lightning as L
 import torch
 
 from uniemo import __version__
-from uniemo.cache import atomic_write
+from uniemo.cache import write_json
 
 _PACKAGES = ("torch", "lightning", "open_clip_torch", "diffusers", "transformers", "torchmetrics")
 
@@ -38,8 +37,7 @@ class Environment(L.Callback):
         """Write the file, unless the command was interrupted."""
         command = None if trainer.state.fn is None else trainer.state.fn.value
         if trainer.is_global_zero and not trainer.interrupted and command in ("fit", "validate", "test"):
-            with atomic_write(Path(trainer.default_root_dir) / f"{command}_environment.json") as path:
-                path.write_text(json.dumps(self._facts(trainer), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+            write_json(Path(trainer.default_root_dir) / f"{command}_environment.json", self._facts(trainer))
 
     def _facts(self, trainer: L.Trainer) -> dict[str, Any]:
         device = trainer.strategy.root_device

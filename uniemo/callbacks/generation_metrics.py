@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
@@ -11,7 +10,7 @@ import lightning as L
 import torch
 from torch import Tensor
 
-from uniemo.cache import atomic_write
+from uniemo.cache import write_json
 from uniemo.callbacks.image_logging import log_picture
 from uniemo.callbacks.protocol import Generates, names_for_clarity
 from uniemo.data.datamodule import EmotionDataModule
@@ -181,5 +180,4 @@ class GenerationMetrics(L.Callback):
             "guidance": self.guidance,
             "space": self.space,
         }
-        with atomic_write(folder / "test_generation.json") as path:
-            path.write_text(json.dumps({**settings, **values}, indent=1) + "\n", encoding="utf-8")
+        write_json(folder / "test_generation.json", {**settings, **values})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +11,7 @@ import lightning as L
 import torch
 from torch import Tensor
 
-from uniemo.cache import atomic_write
+from uniemo.cache import write_json
 from uniemo.data.batch import EmotionBatch
 from uniemo.modules.accuracy import print_once
 from uniemo.modules.base import EmotionModule
@@ -130,5 +129,4 @@ def _save(trainer: L.Trainer, module: L.LightningModule, name: str, split: Liter
 
 
 def _write(path: Path, values: dict[str, Any]) -> None:
-    with atomic_write(path) as temporary:
-        temporary.write_text(json.dumps(values, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_json(path, values)

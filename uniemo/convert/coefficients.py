@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from torch import Tensor
 
-from uniemo.cache import atomic_write
+from uniemo.cache import write_json
 from uniemo.convert.pickles import check_file, read_arrays
 from uniemo.errors import UniEmoError
 
@@ -66,8 +66,7 @@ def read_coefficients(
 def write_coefficients(path: str | Path, tables: dict[str, Rows]) -> None:
     """Write tables as the JSON that ``attributes.table`` takes."""
     content: Any = tables.get("attributes", tables)
-    with atomic_write(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_json(path, content)
 
 
 def _read_json(path: Path) -> Any:  # noqa: ANN401

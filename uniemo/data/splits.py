@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from uniemo.cache import atomic_write
+from uniemo.cache import write_json
 from uniemo.data.duplicates import drop_copies, find_copies, find_placeholders
 from uniemo.data.manifest import SPLITS, Manifest, Split
 from uniemo.errors import UniEmoError
@@ -232,8 +232,7 @@ def write_split(path: str | Path, manifest: Manifest, made: Assignment) -> None:
         "duplicates": made.duplicates,
         "left_out": dict(made.left_out),
     }
-    with atomic_write(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_json(path, content)
 
 
 def read_split(path: str | Path, manifest: Manifest, with_copies: bool = False) -> Assignment:

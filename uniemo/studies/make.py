@@ -13,7 +13,6 @@ one: a cell with a result is not run again.
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 import shutil
@@ -23,7 +22,7 @@ import sys
 import time
 from collections.abc import Callable, Collection
 
-from uniemo.cache import atomic_write
+from uniemo.cache import atomic_write, write_json
 from uniemo.errors import UniEmoError
 from uniemo.studies.cells import Cell, with_parents
 from uniemo.studies.costs import seconds
@@ -134,8 +133,7 @@ def _write_cell(cell: Cell, work: WorkFolder) -> None:
         for command in cell.commands
     ]
     content = {"title": cell.title, "description": describe(cell), "steps": steps}
-    with atomic_write(folder / CELL) as path:
-        path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_json(folder / CELL, content)
 
 
 def _make(todo: list[Cell], work: WorkFolder, jobs: int, gpus: int, lock: int, say: Callable[[str], None]) -> None:
