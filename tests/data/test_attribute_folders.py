@@ -68,15 +68,6 @@ def test_names_as_they_are(tree, tmp_path):
     assert built.unannotated == 44
 
 
-def test_links_survive_when_both_trees_move_together(tree, tmp_path):
-    build_attribute_folders(tree, tree / "by/attribute", ("scene",), progress=False)
-    moved = tree.rename(tmp_path / "elsewhere")
-    images = list((moved / "by/attribute/scene").glob("*/*"))
-    assert images
-    assert all(image.is_file() for image in images)
-    assert os.listdir(moved / "by/attribute") == ["scene"]
-
-
 def test_copies_need_no_tree(tree, tmp_path):
     build_attribute_folders(tree, tmp_path / "out", ("object",), copy=True, progress=False)
     before = (tree / "image/awe/awe_00000.jpg").read_bytes()

@@ -7,8 +7,7 @@ import pytest
 import torch
 from trees import drawn_index
 
-from uniemo.data import EmoSet, EpochSampler
-from uniemo.data.dataset import choose_per_emotion
+from uniemo.data import EmoSet
 from uniemo.errors import UniEmoError
 
 
@@ -85,13 +84,6 @@ def test_lightning_sets_the_epoch(emoset_root):
     assert [ids for _, ids in seen] == expected
 
 
-def test_sampler_keys():
-    sampler = EpochSampler(10, seed=3)
-    sampler.set_epoch(2)
-    assert sorted(sampler) == list(range(20, 30))
-    assert list(sampler) == list(sampler)
-
-
 def test_evaluation_loader(emoset_root):
     data = _module(emoset_root)
     loader = data.evaluation_loader("train", limit_per_emotion=2)
@@ -104,13 +96,6 @@ def test_evaluation_loader(emoset_root):
     assert _ids(list(data.evaluation_loader("train"))) == list(range(32))
     assert batches[0].masks is None
     assert next(iter(data.evaluation_loader("test"))).masks is not None
-
-
-def test_choose_per_emotion():
-    emotion = np.array([0, 0, 0, 1, 2, 2])
-    chosen = choose_per_emotion(emotion, 2, seed=0)
-    assert np.bincount(emotion[chosen]).tolist() == [2, 1, 2]
-    assert (np.diff(chosen) > 0).all()
 
 
 def test_limit_train_is_seeded_and_covers_evaluation(emoset_root):

@@ -100,12 +100,6 @@ def test_zip_is_cut_by_the_seed(painted):
     assert len(splits(module(painted["fi-zip"], val_fraction=0.3))["val"]) == 16
 
 
-def test_describe(painted):
-    text = module(painted["fi-zip"]).describe()
-    assert text == "FI (fi-zip): 48 train, 8 val, 8 test images; stratified split, seed 0"
-    assert "seed 0" not in module(painted["fi-splits"]).describe()
-
-
 def test_split_is_written_beside_the_run_and_read_again(painted, tmp_path):
     data = module(painted["fi-zip"])
     trainer(tmp_path / "run").fit(Probe(), datamodule=data)
@@ -186,21 +180,6 @@ def test_placeholder_is_never_trained_on(tree):
         parts = splits(module(tree))
     assert not set(gone) & set(everything(parts.values()))
     assert sum(map(len, parts.values())) == 64
-
-
-def test_copies_in_given_splits(painted, tmp_path):
-    root = shutil.copytree(painted["fi-splits"], tmp_path / "tree") / "FI"
-    test = next((root / "test" / "awe").iterdir())
-    shutil.copy(test, root / "train" / "awe" / "again.jpg")
-    before = splits(module(painted["fi-splits"]))
-    data = module(root)
-    with pytest.warns(UserWarning, match="1 image is left out"):
-        data.check()
-    assert splits(data) == before
-    trainer(tmp_path / "run").fit(Probe(), datamodule=data)
-    left_out = json.loads((tmp_path / "run" / "split.json").read_text())["left_out"]
-    assert list(left_out) == ["train/awe/again.jpg"]
-    assert f"test/awe/{test.name} in test" in left_out["train/awe/again.jpg"]
 
 
 def break_files(tree):

@@ -6,7 +6,7 @@ import torch
 from trees import drawn_index
 
 from uniemo.data import EmoSetDataset, GeneratedImageDataset, MixedDataset, PairedTransform
-from uniemo.data.generated import balanced_choice, find_index, intended_emotion, read_index, write_index
+from uniemo.data.generated import find_index, intended_emotion, read_index, write_index
 from uniemo.errors import UniEmoError
 from uniemo.vocabulary import Vocabulary
 
@@ -58,31 +58,10 @@ def test_mix_takes_all_where_fewer_exist_and_says_so(real, tmp_path):
     assert len(mixed) == 34
 
 
-def test_mixed_keys_know_the_epoch(emoset_root, tmp_path):
-    crop = PairedTransform(32, train=True)
-    real = EmoSetDataset(emoset_root, "train", crop)
-    drawn = GeneratedImageDataset(drawn_index(tmp_path / "d", ("awe",), 8), real.vocabulary, crop, first_id=32)
-    mixed = MixedDataset(real, drawn, 0.2)
-    assert torch.equal(mixed[5].image, real.sample(5, 0).image)
-    assert torch.equal(mixed[5 + 2 * len(mixed)].image, real.sample(5, 2).image)
-    assert mixed[len(mixed) - 1].generated
-
-
 @pytest.mark.parametrize("proportion", [-0.1, 1.0])
 def test_bad_proportion(real, proportion):
     with pytest.raises(UniEmoError, match="proportion"):
         MixedDataset(real, real, proportion)
-
-
-def test_balanced_choice():
-    emotion = np.array([0] * 10 + [1] * 3 + [2] * 10)
-    chosen = balanced_choice(emotion, 15, seed=0)
-    assert np.bincount(emotion[chosen]).tolist() == [6, 3, 6]
-    assert len(set(chosen.tolist())) == 15
-    np.testing.assert_array_equal(chosen, balanced_choice(emotion, 15, seed=0))
-    assert not np.array_equal(chosen, balanced_choice(emotion, 15, seed=1))
-    assert len(balanced_choice(emotion, 0, seed=0)) == 0
-    assert len(balanced_choice(emotion, 23, seed=0)) == 23
 
 
 def test_index_round_trip_and_order_of_names(tmp_path):
@@ -109,3 +88,13 @@ def test_index_errors(tmp_path):
     drawn = drawn_index(tmp_path / "drawn", ("boredom",), 1)
     with pytest.raises(UniEmoError, match="boredom"):
         GeneratedImageDataset(drawn, Vocabulary(("awe",)), TRANSFORM)
+
+
+def test_mixed_keys_know_the_epoch(emoset_root, tmp_path):
+    crop = PairedTransform(32, train=True)
+    real = EmoSetDataset(emoset_root, "train", crop)
+    drawn = GeneratedImageDataset(drawn_index(tmp_path / "d", ("awe",), 8), real.vocabulary, crop, first_id=32)
+    mixed = MixedDataset(real, drawn, 0.2)
+    assert torch.equal(mixed[5].image, real.sample(5, 0).image)
+    assert torch.equal(mixed[5 + 2 * len(mixed)].image, real.sample(5, 2).image)
+    assert mixed[len(mixed) - 1].generated

@@ -10,7 +10,7 @@ from datasets import Sequence as ListOf
 from PIL import Image as PillowImage
 from pyarrow import parquet
 
-from uniemo.data import EmoSet, huggingface
+from uniemo.data import huggingface
 from uniemo.data.layout import layouts_of, read_manifest
 from uniemo.errors import UniEmoError
 
@@ -220,18 +220,3 @@ def test_empty_folder_and_full_disk(tmp_path, monkeypatch):
     monkeypatch.setattr(huggingface.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 10}))
     with pytest.raises(UniEmoError, match="set UNIEMO_CACHE"):
         read(tmp_path / "x")
-
-
-def test_data_module_trains_on_an_export(tmp_path):
-    for name, start in (("train", 0), ("validation", 30), ("test", 60)):
-        rows = [{**row, "emotion": EMOTIONS.index(row["emotion"]), "scene": "beach"} for row in string_rows(3, start)]
-        path = tmp_path / f"x/data/{name}-00000-of-00001.parquet"
-        write(path, rows, emotion=ClassLabel(names=EMOTIONS), scene=Value("string"))
-    data = EmoSet(str(tmp_path / "x"), image_size=8, diffusion_size=None, batch_size=3)
-    data.prepare_data()
-    data.setup("fit")
-    assert data.vocabulary.scenes == ("beach",)
-    batch = next(iter(data.val_dataloader()))
-    assert [data.vocabulary.emotions[i] for i in batch.emotion] == [EMOTIONS[n % 3] for n in (30, 31, 32)]
-    assert batch.scene.tolist() == [0, 0, 0]
-    assert (batch.images[0] - batch.images[1]).abs().max() > 0  # the pictures are the rows' own

@@ -12,7 +12,7 @@ from trees import drawn_index, painted_emoset
 
 from uniemo.data import EmoSet, EmotionDataset, PairedTransform, TwitterI, latent_cache
 from uniemo.data.images import ImageCache, UnreadableImageError
-from uniemo.data.latent_cache import CachedLatents, LatentEncoder, LatentsGoneError, content_hashes
+from uniemo.data.latent_cache import LatentEncoder, LatentsGoneError
 from uniemo.errors import UniEmoError
 
 SHAPE = (3, 4, 4)  # of 16 px images
@@ -110,14 +110,6 @@ def test_the_coin_does_not_depend_on_the_crop():
     assert 30 < sum(flips[0]) < 70
 
 
-def test_view_names():
-    def name(*sizes):
-        return PairedTransform(*sizes, train=True, crop="central").target_key()
-
-    assert name(224, 512) == name(336, 512)
-    assert len({name(224, 512), name(224, 256), name(768, 512)}) == 3  # the last one decodes more pixels
-
-
 # Samples.
 
 
@@ -136,12 +128,6 @@ def test_samples_hold_the_posterior_of_the_view_that_they_would_show(emoset_root
             assert (batch.latents - mirrored).abs().amax(dim=(1, 2, 3, 4)).min() > 0.01  # the flip is the right one
     moved = batch.to("meta")
     assert moved.latents.device.type == "meta"
-
-
-def test_workers_give_the_same(emoset_root):
-    alone = epoch_of(module(emoset_root), 3)
-    helped = epoch_of(module(emoset_root, num_workers=1), 3)
-    assert all(torch.equal(a.latents, b.latents) for a, b in zip(alone, helped, strict=True))
 
 
 def test_evaluation_is_as_before(emoset_root):
@@ -263,20 +249,6 @@ def test_damage_during_a_run_is_noticed_and_healed(emoset_root, tmp_path, worker
     data = module(emoset_root, vae=vae)
     data.train_dataloader()
     assert gone <= vae.count < 32  # a broken file was removed when it was met; a worker may still have met some
-
-
-def test_small_sets_are_kept_in_memory(emoset_root, tmp_path):
-    data = module(emoset_root)
-    data.train_dataloader()
-    dataset = data.train_dataset()
-    data._latents.precompute(dataset.parts())
-    cached = CachedLatents(dataset.latents.folder, SHAPE, dataset.latents.hashes, budget=2 * 2 * 2 * 2 * 48)
-    first = [cached.read(index, flip=True) for index in range(3)]
-    shutil.rmtree(tmp_path / "cache")
-    assert torch.equal(cached.read(1, flip=True), first[1])
-    assert not torch.equal(cached.read(1, flip=False), first[1])
-    with pytest.raises(LatentsGoneError):  # the third was beyond the budget
-        cached.read(2, flip=True)
 
 
 # Several processes.
@@ -416,18 +388,6 @@ def test_arguments(emoset_root):
     twitter = TwitterI("nowhere", cached_latents=True, crop="random")
     assert twitter.cached_latents
     assert twitter._train_transform.crop == "central"
-
-
-def test_content_hashes(tmp_path):
-    paths = [tmp_path / name for name in ("a", "b", "c", "gone", "empty")]
-    for path, text in zip(paths, (b"one", b"two", b"one", None, b""), strict=True):
-        if text is not None:
-            path.write_bytes(text)
-    found = content_hashes(paths)
-    assert found[0] == found[2] != found[1]
-    assert found[3:].tolist() == [b"", b""]
-    paths[1].write_bytes(b"three")
-    assert content_hashes(paths)[1] != found[1]
 
 
 def test_only_what_is_used_is_encoded(tmp_path):

@@ -2,7 +2,6 @@
 
 import json
 import os
-from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -14,7 +13,7 @@ from uniemo.data.layout import find_layout, layouts_of, read_manifest
 from uniemo.data.lists import label_key, read_cells, read_csv, read_lines, read_text
 from uniemo.data.manifest import SPLITS
 from uniemo.errors import UniEmoError
-from uniemo.miniature.layouts import LAYOUT_NAMES, synthesize, synthesize_with_faults
+from uniemo.miniature.layouts import LAYOUT_NAMES, synthesize
 
 SAME = {"fi-splits-noval": "fi-splits", "emoset-parquet": "parquet", "emoset-hf": "hf-disk"}
 IMAGES = 32
@@ -116,39 +115,6 @@ def test_names_of_layouts_differ_and_numbers_add_up():
             assert sum(by_emotion.values()) in (by_emotion["all"], 2 * by_emotion["all"])
         splits = [published[split]["all"] for split in SPLITS if split in published]
         assert not splits or sum(splits) == published["all"]["all"]
-
-
-FAULTS = ("upper_extension", "script_name", "label_case", "unknown_label", "missing_image")
-
-
-@pytest.mark.parametrize(
-    ("name", "without"),
-    [
-        ("emoset", ()),
-        ("fi-zip", ("missing_image",)),
-        ("fi-splits", ("missing_image",)),
-        ("fi-json", ()),
-        ("fi-csv", ()),
-        ("emotionroi", ()),
-        ("emotionroi-csv", ()),
-        ("twitter1-agrees", ("label_case",)),
-        ("twitter2-topics", ()),
-        ("twitter2-csv", ("label_case",)),
-    ],
-)
-def test_odd_names_and_labels(tmp_path, name, without):
-    faults = [fault for fault in FAULTS if fault not in without]
-    struck = synthesize_with_faults(name, tmp_path / "tree", IMAGES, size=16, faults=faults, progress=False)
-    options = {"agreement": "three"} if name.startswith("twitter1") else {}
-    manifest = read(tmp_path / "tree", **options)
-    inner = manifest.root.relative_to(tmp_path / "tree").as_posix()
-    files = {f: [x.removeprefix(f"{inner}/") for x in found] for f, found in struck.items()}
-    assert set(files["upper_extension"] + files["script_name"] + files.get("label_case", [])) <= set(manifest.names())
-    unknown = [problem for problem in manifest.info.problems if problem.label is not None]
-    assert [problem.image for problem in unknown] == files["unknown_label"]
-    assert unknown[0].label == "boredom"
-    missing = [Path(problem.image).name for problem in manifest.info.problems if problem.label is None]
-    assert missing == [Path(path).name for path in files.get("missing_image", [])]
 
 
 # Lists as people write them.

@@ -1,9 +1,7 @@
 import json
 import os
 
-import lightning as L
 import pytest
-import torch
 from PIL import Image
 
 from uniemo.data.dataset import EmotionDataset, EpochSampler, SkippedFiles
@@ -98,11 +96,6 @@ def test_a_mended_file_is_used_again(records, tmp_path):
     assert dataset[2].name == "2.png"
 
 
-def test_it_is_said_at_once(records, tmp_path):
-    with pytest.warns(UserWarning, match=r"left out .*2\.png"):
-        assert _dataset(records, tmp_path)[2] is None
-
-
 @pytest.mark.filterwarnings("ignore:left out")
 def test_unreadable_mask_counts_as_absent(records, tmp_path):
     (records.root / "0.mask.png").write_bytes(b"no picture")
@@ -121,36 +114,6 @@ def test_empty_batches_are_passed_over(records, tmp_path):
     batches = list(_loader(dataset, 1, kind=TrainingLoader))
     assert [i for i, batch in enumerate(batches) if batch is None] == [2, 5]
     assert collate_readable([None, None]) is None
-
-
-@pytest.mark.filterwarnings("ignore")
-def test_lightning_passes_over_empty_batches(records, tmp_path):
-    seen = {"fit": [], "val": []}
-
-    class Module(L.LightningModule):
-        def __init__(self):
-            super().__init__()
-            self.weight = torch.nn.Parameter(torch.ones(()))
-
-        def training_step(self, batch):
-            seen["fit"] += batch.names
-            return self.weight * batch.images.mean()
-
-        def validation_step(self, batch):
-            seen["val"] += batch.names
-
-        def configure_optimizers(self):
-            return torch.optim.SGD(self.parameters(), 0.1)
-
-    dataset = _dataset(records, tmp_path)
-    trainer = L.Trainer(
-        accelerator="cpu", max_epochs=2, logger=False, enable_checkpointing=False, enable_progress_bar=False,
-        enable_model_summary=False, num_sanity_val_steps=0,
-    )  # fmt: skip
-    trainer.fit(Module(), _loader(dataset, 1, kind=TrainingLoader), _loader(dataset, 1))
-    good = [name for name in records.names() if name not in BAD]
-    assert seen == {"fit": good * 2, "val": good * 2}
-    assert trainer.current_epoch == 2
 
 
 @pytest.mark.filterwarnings("ignore:left out")

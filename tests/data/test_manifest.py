@@ -1,7 +1,6 @@
 """The table of a tree is made once, shared by processes, and made again when the tree changes."""
 
 import json
-import multiprocessing
 import os
 import pickle
 import shutil
@@ -203,20 +202,3 @@ def test_a_manifest_of_lists(tmp_path):
     assert pickle.loads(pickle.dumps(manifest)).names() == names
     assert len(make_manifest(tmp_path, info, {"path": [], "emotion": []})) == 0
     np.testing.assert_array_equal(manifest.take([1]).emotion, [0])
-
-
-def _together(root, barrier, queue):
-    barrier.wait()
-    queue.put(_open(root).fingerprint())
-
-
-def test_processes_that_start_together_agree(tree):
-    context = multiprocessing.get_context("fork")
-    barrier, queue = context.Barrier(3), context.Queue()
-    processes = [context.Process(target=_together, args=(tree, barrier, queue)) for _ in range(3)]
-    for process in processes:
-        process.start()
-    found = {queue.get(timeout=60) for _ in processes}
-    for process in processes:
-        process.join()
-    assert found == {_open(tree).fingerprint()}

@@ -181,16 +181,6 @@ def test_copies_across_given_splits_stay_on_the_test_side():
     assert not leaks(found, made, contents)
 
 
-def test_placeholder_is_left_out_everywhere():
-    contents = dict.fromkeys(("awe/000.jpg", "fear/000.jpg", "joy/000.jpg"), "gone")
-    contents |= dict.fromkeys(("awe/001.jpg", "awe/002.jpg", "awe/003.jpg"), "a burst of one photo")
-    found = manifest(contents=contents)
-    made = assign(found)
-    assert [image for image, _ in made.left_out] == ["awe/000.jpg", "fear/000.jpg", "joy/000.jpg"]
-    assert len({splits(found, made)[f"awe/00{i}.jpg"] for i in (1, 2, 3)}) == 1
-    assert sum(made.counts().values()) == 140
-
-
 # Files.
 
 

@@ -4,15 +4,12 @@ import csv
 import hashlib
 import io
 import json
-import os
 import re
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
-from datasets import Image as Picture
-from datasets import load_dataset, load_from_disk
 from PIL import Image, ImageOps
 
 from uniemo.errors import UniEmoError
@@ -64,15 +61,6 @@ def test_same_arguments_same_bytes(tmp_path, layout):
     assert set(first.values()) != set(other.values())
 
 
-@pytest.mark.parametrize("layout", ON_DISK)
-def test_every_image_is_there_once(tmp_path, layout):
-    root = paint(tmp_path, layout)
-    found = [path for path in pictures(root) if path.relative_to(root).parts[0] not in ("mask", "ground_truth")]
-    assert len(found) == 48
-    assert len({path.read_bytes() for path in found}) == 48
-    assert {Image.open(path).size for path in found} == {(16, 16)}
-
-
 @pytest.mark.parametrize(("layout", "width"), [("emoset", 3), ("emoset-4tuple", 4), ("emoset-old-info", 3)])
 def test_emoset(tmp_path, layout, width):
     root = paint(tmp_path, layout, images=160)
@@ -100,32 +88,6 @@ def test_emoset(tmp_path, layout, width):
         assert {name for note in notes for name in note.get("object", [])} <= set(info["object"]["label2idx"])
 
 
-def test_fi_folders(tmp_path):
-    classes = sorted(MIKELS_8)
-    assert sorted(os.listdir(paint(tmp_path, "fi-zip") / "emotion_dataset")) == classes
-    root = paint(tmp_path, "fi-splits") / "FI"
-    assert {split: sorted(os.listdir(root / split)) for split in os.listdir(root)} == dict.fromkeys(
-        ("train", "val", "test"), classes
-    )
-    assert sorted(os.listdir(paint(tmp_path, "fi-splits-noval") / "FI")) == ["test", "train"]
-
-
-def test_fi_lists(tmp_path):
-    root = paint(tmp_path, "fi-json")
-    for split, count in (("train", 40), ("test", 8)):
-        entries = json.loads(text(root / f"{split}.json"))
-        assert Counter(label for _, label in entries) == dict.fromkeys(MIKELS_8, count // 8)
-        assert {name for name, _ in entries} == set(os.listdir(root / split))
-    for seed, header in ((0, True), (1, False)):
-        root = synthesize("fi-csv", tmp_path / f"csv{seed}", 24, seed, **SMALL)
-        lines = rows(root / "FI.csv")
-        assert (lines[0] == ["path", "class"]) == header
-        assert {path for path, _ in lines[header:]} == {
-            path.relative_to(root / "images").as_posix() for path in pictures(root)
-        }
-        assert all(path.startswith(f"{label}/") for path, label in lines[header:])
-
-
 def test_emotionroi(tmp_path):
     root = paint(tmp_path, "emotionroi", images=60)
     lists = {name: text(root / f"training_testing_split/{name}.txt").split() for name in ("training", "testing")}
@@ -145,73 +107,6 @@ def test_emotionroi(tmp_path):
     root = paint(tmp_path, "emotionroi-csv", images=60)
     assert [path for path, _ in rows(root / "emotion_ROI_test.csv")[1:]] == lists["testing"]
     assert [path for path, _ in rows(root / "emotion_ROI_train.csv")[1:]] == lists["training"]
-
-
-def test_twitter_one(tmp_path):
-    votes = rows(paint(tmp_path, "twitter1-amt", images=100) / "amt_result.csv")[1:]
-    truth = {name: int(int(positive) > int(negative)) for name, _, positive, negative in votes}
-    agreement = {name: max(int(positive), int(negative)) for name, _, positive, negative in votes}
-    assert {total for _, total, _, _ in votes} == {"5"}
-    assert sum(truth.values()) == 60  # 769 of 1,269
-    counts = {least: sum(value >= least for value in agreement.values()) for least in (3, 4, 5)}
-    assert counts[3] == 100
-    assert counts[4] == pytest.approx(100 * 1116 / 1269, abs=2)
-    assert counts[5] == pytest.approx(100 * 882 / 1269, abs=2)
-
-    agrees = paint(tmp_path, "twitter1-agrees", images=100)
-    table = paint(tmp_path, "twitter1-csv", images=100)
-    folds = paint(tmp_path, "twitter1-folds", images=100)
-    for least, word in ((3, "three"), (4, "four"), (5, "five")):
-        expected = {(name, str(truth[name])) for name in truth if agreement[name] >= least}
-        lines = text(agrees / f"ground_truth/twitter_{word}_agrees.txt").splitlines()
-        assert {tuple(line.split(" ")) for line in lines} == expected
-        assert set(map(tuple, rows(table / f"{least}agree.csv")[1:])) == expected
-        tested = []
-        for fold in range(1, 6):
-            folder = folds / f"{word}_agrees/test{fold}"
-            train, test = (
-                [tuple(line.split()) for line in text(folder / f"{s}.txt").splitlines()] for s in ("train", "test")
-            )
-            assert set(train) | set(test) == expected
-            assert not set(train) & set(test)
-            share = sum(label == "1" for _, label in expected) / len(expected)
-            assert sum(label == "1" for _, label in test) == pytest.approx(share * len(test), abs=1.5)
-            tested += test
-        assert sorted(tested) == sorted(expected)
-
-
-def test_twitter_two(tmp_path):
-    root = paint(tmp_path, "twitter2-topics", images=63) / "twitter"
-    lines = text(root / "groundTruthLabel.txt").splitlines()
-    labels = [line.split("\t")[1] for line in lines[1:]]
-    assert Counter(labels) == {"positive": 49, "negative": 14}  # 470 of 603
-    folders = [path for path in root.iterdir() if path.is_dir()]
-    assert len(folders) == 21
-    assert sorted(int(path.stem) for folder in folders for path in folder.iterdir()) == list(range(1, 64))
-    lines = rows(paint(tmp_path, "twitter2-csv", images=63) / "twitter_testing_2.csv")[1:]
-    assert Counter(label for _, label in lines) == {"1": 49, "0": 14}
-
-
-@pytest.mark.parametrize("layout", EXPORTS)
-def test_exports(tmp_path, layout):
-    root = paint(tmp_path, layout)
-    assert digest(root) == digest(synthesize(layout, tmp_path / "again", 48, **SMALL))
-    count = 0
-    for split in ("train", "validation", "test"):
-        if layout == "emoset-parquet":
-            files = [str(path) for path in sorted(root.glob(f"data/{split}-*"))]
-            table = load_dataset("parquet", data_files=files, split="train", streaming=True)
-        else:
-            table = load_from_disk(str(root))[split]
-            assert table.features["emotion"].names == sorted(MIKELS_8)
-        for row in table.cast_column("image", Picture(decode=False)):
-            emotion = row["emotion"]
-            if layout == "emoset-hf":
-                emotion = table.features["emotion"].int2str(emotion)
-            assert row["image"]["path"].startswith(f"{emotion}_")
-            assert Image.open(io.BytesIO(row["image"]["bytes"])).size == (16, 16)
-            count += 1
-    assert count == 48
 
 
 @pytest.mark.parametrize("layout", LAYOUT_NAMES)

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 
 from uniemo.miniature import recipe
 from uniemo.miniature.quality import write_report
-from uniemo.miniature.training_steps import Progress, cosine_rate
+from uniemo.miniature.training_steps import Progress
 from uniemo.models.clip import load_clip
 from uniemo.models.diffusion import DiffusionConfig, load_diffusion
 
@@ -58,10 +58,3 @@ def test_progress_resumes_where_it_stopped(tmp_path):
     other = torch.nn.Linear(1, 1)
     assert list(Progress("second", tmp_path / "state.pt", 5, {"layer": other})) == [3, 4]
     assert torch.equal(other.weight, layer.weight)
-
-
-def test_learning_rate_warms_up_and_falls():
-    rates = [cosine_rate(step, 1000, peak=0.5, warmup=100) for step in range(1000)]
-    assert rates[0] < 0.01
-    assert 90 <= rates.index(max(rates)) <= 100
-    assert rates[-1] < 0.01

@@ -74,8 +74,3 @@ def test_one_tokenizer_spells_names_as_single_tokens(diffusion):
         assert len(tokenizer(name.replace("_", " "), add_special_tokens=False).input_ids) == len(name.split("_"))
     ours = json.loads((Path(WEIGHTS) / "clip" / "tokenizer.json").read_text())["model"]["vocab"]
     assert ours == tokenizer.get_vocab()
-
-
-def test_painting_a_set_is_reproducible():
-    first, second = paint_set(3, seed=5, empty=0.5), paint_set(3, seed=5, empty=0.5)
-    assert all(torch.equal(value, getattr(second, key)) for key, value in vars(first).items())
