@@ -1,4 +1,4 @@
-"""Small trees of the other datasets, painted once per test run."""
+"""Small trees of the datasets in their layouts, painted once per test run."""
 
 import atexit
 import shutil
@@ -6,7 +6,7 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
-from uniemo.miniature.layouts import synthesize
+from uniemo.miniature.layouts import possible_faults, synthesize, synthesize_with_faults
 
 LAYOUTS = {
     "FI": "fi-zip",
@@ -20,6 +20,17 @@ LAYOUTS = {
 def painted(dataset, images=48):
     """Return the root of a tree of ``dataset`` in one of its layouts."""
     dataset = {name.lower(): name for name in LAYOUTS}[dataset.lower()]
+    return str(synthesize(LAYOUTS[dataset], _folder() / dataset, images=images, size=32, progress=False))
+
+
+@cache
+def faulty(layout):
+    """Return a tree with all faults that its layout can have, and {fault: images}."""
+    root = _folder() / layout
+    return root, synthesize_with_faults(layout, root, 64, 0, 32, possible_faults(layout), progress=False)
+
+
+def _folder():
     folder = Path(tempfile.mkdtemp(prefix="uniemo-tree-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return str(synthesize(LAYOUTS[dataset], folder / dataset, images=images, size=32, progress=False))
+    return folder

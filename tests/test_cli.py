@@ -17,24 +17,24 @@ from uniemo.cli import COMMANDS, main
 from uniemo.cli.classify import table
 from uniemo.data.generated import read_index
 
-
-@pytest.fixture(autouse=True)
-def empty_folder(tmp_path, monkeypatch):
-    monkeypatch.setenv("UNIEMO_CACHE", str(assets() / "cache"))
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("empty_folder")
 
 
 @pytest.fixture(scope="module")
 def generated(tmp_path_factory):
     """A folder that ``uniemo generate`` wrote."""
     out = tmp_path_factory.mktemp("images") / "out"
-    args = ["generate", "--ckpt", str(trained("joint") / "best.ckpt"), "--emotion", "all", "--num", "5"]
+    args = ["generate", "--ckpt", joint(), "--emotion", "all", "--num", "5"]
     assert main([*args, "--steps", "2", "--out", str(out)]) == 0
     return out
 
 
 def joint():
     return str(trained("joint") / "best.ckpt")
+
+
+def stage1():
+    return str(trained("understanding") / "best.ckpt")
 
 
 def test_help_and_version(capsys):
@@ -72,7 +72,7 @@ def test_default_run_folder(tmp_path):
 
 
 def test_test_needs_only_the_checkpoint(capsys):
-    assert main(["test", "--ckpt", str(trained("understanding") / "best.ckpt")]) == 0
+    assert main(["test", "--ckpt", stage1()]) == 0
     assert "test/accuracy" in capsys.readouterr().out
     assert (trained("understanding") / "test.json").is_file()
 
@@ -92,8 +92,8 @@ def test_resume(capsys):
     shutil.copytree(folder, copy)
     assert main(["fit", "--ckpt_path", "copy/last.ckpt", "--run_dir", "copy", "--trainer.max_epochs", "2"]) == 0
     assert "2 epochs, 6 steps" in capsys.readouterr().out
-    for args in (["--resume"], ["--ckpt_path", "last"]):
-        assert main([*recipe("understanding"), "--run_dir", "copy", "--trainer.max_epochs", "3", *args]) == 0
+    args = ["--run_dir", "copy", "--trainer.max_epochs", "3", "--ckpt_path", "last"]
+    assert main([*recipe("understanding"), *args]) == 0
     assert "3 epochs, 9 steps" in capsys.readouterr().out
 
 
@@ -128,7 +128,7 @@ def test_mixture_in_a_prompt(tmp_path):
 
 def test_classify(tmp_path, capsys, generated):
     photo = next((assets() / "tree/image/awe").iterdir())
-    args = ["classify", "--ckpt", str(trained("understanding") / "best.ckpt"), str(photo), str(generated)]
+    args = ["classify", "--ckpt", stage1(), str(photo), str(generated)]
     assert main([*args, "--output", "x/out.jsonl", "--batch_size", "7"]) == 0
     rows = [json.loads(line) for line in (tmp_path / "x/out.jsonl").read_text().splitlines()]
     assert len(rows) == 1 + 40 + 1  # the grid too
@@ -154,13 +154,6 @@ def test_filter(tmp_path, capsys, generated):
     args = ["filter", "--generated", "out", "--data.root", root, "--clip", clip, "--scope", "global"]
     assert main([*args, "--criteria", "sem_c", "--num", "8", "--out", "eight"]) == 0
     assert len(read_index("eight")) == 8
-
-
-def test_synthesize(tmp_path, capsys):
-    args = ["data", "synthesize", "--train", "8", "--val", "8", "--test", "8", "--size", "16", "--out", "tree"]
-    assert main(args) == 0
-    assert (tmp_path / "tree/info.json").is_file()
-    assert main(args) == 2
 
 
 def fit(*args):
@@ -195,9 +188,14 @@ def in_file(text, expected):
     return lambda: Path("mine.yaml").write_text(text), lambda: fit("--config", "mine.yaml"), expected
 
 
+def bad_fit(expected, *args):
+    """A case whose mistake stands in an option of fit."""
+    return None, lambda: fit(*args), expected
+
+
 BAD = {
     "no such command": (None, lambda: ["fti"], "did you mean fit"),
-    "missing data root": (None, lambda: fit("--data.root", "nowhere"), "nowhere"),
+    "missing data root": bad_fit("nowhere", "--data.root", "nowhere"),
     "empty data root": (lambda: Path("none").mkdir(), lambda: fit("--data.root", "none"), "empty"),
     "unknown emotion": (None, lambda: generate("--emotion", "aw"), "did you mean awe"),
     "no positive sum": (None, lambda: generate("--emotion", "awe=0"), "positive sum"),
@@ -206,29 +204,21 @@ BAD = {
     "placeholder cut off": (None, lambda: generate("--emotion", "awe", "--prompt", "a room " * 9 + "{}"), "{}"),
     "wrong scheduler": (None, lambda: generate("--emotion", "awe", "--scheduler", "DDIMSchedule"), "DDIMScheduler"),
     "no images": (None, lambda: generate("--emotion", "awe", "--num", "0"), "at least 1"),
-    "wrong stage": (
-        None,
-        lambda: generate("--emotion", "awe", ckpt=str(trained("understanding") / "best.ckpt")),
-        "stage joint or feedback",
-    ),
+    "wrong stage": (None, lambda: generate("--emotion", "awe", ckpt=stage1()), "stage joint or feedback"),
     "no checkpoint": (no_checkpoint, lambda: generate("--emotion", "awe", ckpt="x.ckpt"), "x.ckpt"),
     "no checkpoint to test": (no_checkpoint, lambda: ["test", "--ckpt", "x.ckpt"], "x.ckpt"),
     "missing checkpoint": (None, lambda: ["test", "--ckpt", "y.ckpt"], "y.ckpt"),
     "test without checkpoint": (None, lambda: ["test", "--config", "joint.yaml"], "--ckpt"),
-    "wrong stage to test": (
-        None,
-        lambda: ["test", "--config", "joint.yaml", "--ckpt", str(trained("understanding") / "best.ckpt")],
-        "stage",
-    ),
+    "wrong stage to test": (None, lambda: ["test", "--config", "joint.yaml", "--ckpt", stage1()], "stage"),
     "wrong stage to start from": (
         None,
-        lambda: [*recipe("feedback"), "--model.init_from", str(trained("understanding") / "best.ckpt")],
+        lambda: [*recipe("feedback"), "--model.init_from", stage1()],
         "stage joint or feedback",
     ),
-    "unknown key": (None, lambda: fit("--model.encoder.query_lenght", "3"), "model.encoder.query_length"),
-    "unknown data key": (None, lambda: fit("--data.rot", "3"), "data.root"),
-    "unknown trainer key": (None, lambda: fit("--trainer.max_epoch", "3"), "trainer.max_epochs"),
-    "unknown callback key": (None, lambda: fit("--generation_metrics.step", "3"), "generation_metrics.steps"),
+    "unknown key": bad_fit("model.encoder.query_length", "--model.encoder.query_lenght", "3"),
+    "unknown data key": bad_fit("data.root", "--data.rot", "3"),
+    "unknown trainer key": bad_fit("trainer.max_epochs", "--trainer.max_epoch", "3"),
+    "unknown callback key": bad_fit("generation_metrics.steps", "--generation_metrics.step", "3"),
     "unknown key in a file": in_file("model: {init_args: {fusion: {hiden: 3}}}", "model.fusion.hidden"),
     "unknown section in a file": in_file("generation_metric: {steps: 3}", "generation_metrics"),
     "empty unknown section": in_file("model: {encodr: {}}", "did you mean model.encoder?"),
@@ -237,38 +227,32 @@ BAD = {
     "no section of the model": in_file(
         "model: {init_args: {encoder: 3}}", "model.encoder must be a section of keys; got 3"
     ),
-    "no section by option": (None, lambda: fit("--model.encoder", "3"), "encoder must be a section of keys; got 3"),
-    "list for a section": (None, lambda: fit("--model.encoder", "[]"), "encoder must be a section of keys; got []"),
-    "no class": (None, lambda: fit("--model", "3"), "model must be the import path of a class or null; got 3"),
+    "no section by option": bad_fit("encoder must be a section of keys; got 3", "--model.encoder", "3"),
+    "list for a section": bad_fit("encoder must be a section of keys; got []", "--model.encoder", "[]"),
+    "no class": bad_fit("model must be the import path of a class or null; got 3", "--model", "3"),
     "file is no YAML": in_file("model: [1,", "mine.yaml"),
-    "unknown class": (None, lambda: fit("--model", "uniemo.modules.JointModul"), "uniemo.modules.JointModule"),
-    "wrong value": (
-        None,
-        lambda: fit("--model.encoder.query_length", "many"),
-        "model.encoder.query_length must be a whole number; got many",
+    "unknown class": bad_fit("uniemo.modules.JointModule", "--model", "uniemo.modules.JointModul"),
+    "wrong value": bad_fit(
+        "model.encoder.query_length must be a whole number; got many", "--model.encoder.query_length", "many"
     ),
-    "wrong value of what may be null": (
-        None,
-        lambda: fit("--model.head.hidden", "None"),
-        "model.head.hidden must be a whole number or null; got None",
+    "wrong value of what may be null": bad_fit(
+        "model.head.hidden must be a whole number or null; got None", "--model.head.hidden", "None"
     ),
-    "wrong choice": (
-        None,
-        lambda: fit("--model.encoder.queries", "some"),
-        "model.encoder.queries must be multi_stage or single_step or none; got some",
+    "wrong choice": bad_fit(
+        "model.encoder.queries must be multi_stage or single_step or none; got some", "--model.encoder.queries", "some"
     ),
-    "wrong trainer value": (None, lambda: fit("--trainer.devices", "x"), "--trainer.devices must be"),
-    "wrong mode": (None, lambda: fit("--best_checkpoint.mode", "maxi"), "best_checkpoint.mode must be max or min"),
-    "value out of range": (None, lambda: fit("--model.loss.tau", "0"), "tau"),
+    "wrong trainer value": bad_fit("--trainer.devices must be", "--trainer.devices", "x"),
+    "wrong mode": bad_fit("best_checkpoint.mode must be max or min", "--best_checkpoint.mode", "maxi"),
+    "value out of range": bad_fit("tau", "--model.loss.tau", "0"),
     "unknown option": (None, lambda: ["classify", "--ckpt", "x", "--outptu", "y", "z"], "--output"),
     "unknown configuration": (None, lambda: ["fit", "--config", "jiont.yaml"], "did you mean joint.yaml"),
     "no configuration": (None, lambda: ["fit"], "--config"),
     "backbone with a file missing": (broken_backbone, lambda: fit("--model.diffusion.path", "broken"), "vae"),
     "clip with a file missing": (broken_clip, lambda: fit("--model.encoder.clip", "broken"), "weights"),
-    "clip of another size": (None, lambda: fit("--data.image_size", "64"), "data.image_size must be 32"),
+    "clip of another size": bad_fit("data.image_size must be 32", "--data.image_size", "64"),
     "output folder not empty": (filled, lambda: generate("--emotion", "awe", out="full"), "full"),
     "run folder not empty": (filled, lambda: fit("--run_dir", "full"), "--overwrite"),
-    "nothing to resume": (None, lambda: fit("--resume"), "last.ckpt"),
+    "nothing to resume": bad_fit("last.ckpt", "--resume"),
     "no photo": (None, lambda: ["classify", "--ckpt", joint(), "gone.jpg"], "gone.jpg"),
     "no photos": (lambda: Path("none").mkdir(), lambda: ["classify", "--ckpt", joint(), "none"], "none"),
     "no device": (None, lambda: generate("--emotion", "awe", "--device", "gpu9"), "gpu9"),

@@ -49,11 +49,7 @@ def test_light_starts(code):
     assert loaded_by(code) == []
 
 
-def test_models_and_metrics_need_no_lightning():
-    assert "lightning" not in loaded_by("import uniemo.models.uniemo, uniemo.metrics, uniemo.checkpoint")
-
-
-def test_classify_needs_no_lightning_and_no_diffusers():
-    names = ("checkpoint", "cli.classify", "data.images", "data.transforms", "models.uniemo")
+def test_models_data_metrics_and_classify_need_no_lightning_and_no_diffusers():
+    names = ("checkpoint", "cli.classify", "data", "generation.filtering", "metrics", "models.uniemo")
     code = "import " + ", ".join(f"uniemo.{name}" for name in names)
     assert not {"lightning", "diffusers"} & set(loaded_by(code))

@@ -12,19 +12,15 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from tests.tiny_runs import assets, recipe, trained
+from tests.tiny_runs import recipe, trained
 from uniemo.checkpoint import read_checkpoint
 from uniemo.cli import main
 from uniemo.launch import cpu_cores
 from uniemo.modules import EmotionModule
 
+pytestmark = pytest.mark.usefixtures("empty_folder")
+
 TWO = ["--trainer.accelerator", "cpu", "--trainer.devices", "2", "--trainer.strategy", "ddp_fork"]
-
-
-@pytest.fixture(autouse=True)
-def quiet_folder(tmp_path, monkeypatch):
-    monkeypatch.setenv("UNIEMO_CACHE", str(assets() / "cache"))
-    monkeypatch.chdir(tmp_path)
 
 
 class KilledError(Exception):
@@ -93,30 +89,30 @@ def same(folder, other, lost=()):
     ],
 )
 def test_interrupted(monkeypatch, capsys, stop, batch, options, code):
-    words = [*recipe("understanding"), "--run_dir", "run", *options]
+    args = [*recipe("understanding"), "--run_dir", "run", *options]
     with monkeypatch.context() as patch:
         stopping(patch, batch, stop)
-        assert main(words) == code
+        assert main(args) == code
     wanted = "stopped at step 2; last.ckpt holds step 2: the same command with --resume goes on from it"
     assert wanted in capsys.readouterr().out.splitlines()
-    assert main([*words, "--resume"]) == 0
+    assert main([*args, "--resume"]) == 0
     assert "1 epochs, 3 steps" in capsys.readouterr().out
     assert same("run", trained("understanding"))
 
 
 def test_before_the_first_checkpoint(monkeypatch, capsys):
-    words = [*recipe("understanding"), "--run_dir", "run"]
+    args = [*recipe("understanding"), "--run_dir", "run"]
     with monkeypatch.context() as patch:
         stopping(patch, 2, interrupted)
-        assert main(words) == 130
+        assert main(args) == 130
     assert "stopped at step 2, before the first last.ckpt: the same command begins again" in capsys.readouterr().out
     half = Path("run/.last.ckpt.u3k1")  # as a kill in the middle of the first one leaves it
     half.mkdir()
-    assert main([*words, "--resume"]) == 2
+    assert main([*args, "--resume"]) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert "--resume needs run/last.ckpt; there is none: leave --resume out" in error
-    assert main(words) == 0
+    assert main(args) == 0
     assert not half.exists()
     assert scalars("run") == scalars(trained("understanding"))
 
@@ -131,16 +127,16 @@ def test_what_cannot_be_resumed_is_not_offered(capsys):
 
 
 def test_stage_3_goes_on_with_its_generated_images(monkeypatch, capsys):
-    words = [*recipe("feedback"), "--model.init_from", str(trained("joint") / "best.ckpt"), "--run_dir", "run"]
-    words += ["--last_checkpoint.every_n_steps", "2"]
+    args = [*recipe("feedback"), "--model.init_from", str(trained("joint") / "best.ckpt"), "--run_dir", "run"]
+    args += ["--last_checkpoint.every_n_steps", "2"]
     with monkeypatch.context() as patch:
         stopping(patch, 3, killed)  # 48 real images and 12 generated ones: the last of four batches
         with pytest.raises(KilledError):
-            main(words)
+            main(args)
     index = Path("run/generated/index.jsonl").read_bytes()
     assert max(scalars("run")["loss/total"]) == 2  # one step more than last.ckpt knows
     capsys.readouterr()
-    assert main([*words, "--resume"]) == 0
+    assert main([*args, "--resume"]) == 0
     out = capsys.readouterr().out
     assert "1 epochs, 4 steps" in out
     assert "explicit feedback" not in out
@@ -150,25 +146,25 @@ def test_stage_3_goes_on_with_its_generated_images(monkeypatch, capsys):
 
 @pytest.mark.skipif(cpu_cores() < 2, reason="two processes need two cores")
 def test_two_processes(monkeypatch):
-    words = [*recipe("joint"), *TWO, "--data.batch_size", "8", "--last_checkpoint.every_n_steps", "1"]
-    words += ["--generation_metrics.every_n_epochs", "0"]
-    assert main([*words, "--run_dir", "whole"]) == 0
-    words += ["--run_dir", "run"]
+    args = [*recipe("joint"), *TWO, "--data.batch_size", "8", "--last_checkpoint.every_n_steps", "1"]
+    args += ["--generation_metrics.every_n_epochs", "0"]
+    assert main([*args, "--run_dir", "whole"]) == 0
+    args += ["--run_dir", "run"]
     with monkeypatch.context() as patch:
         stopping(patch, 2, killed)
         with pytest.raises(Exception, match="KilledError"):
-            main(words)
+            main(args)
     assert read_checkpoint("run/last.ckpt")[1].step == 2
-    assert main([*words, "--resume"]) == 0
+    assert main([*args, "--resume"]) == 0
     assert same("run", "whole")
 
 
 # Real kills.
 
 
-def command(words):
+def command(args):
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent), "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen([sys.executable, "-m", "uniemo", *words], env=environment, stdout=subprocess.DEVNULL)
+    return subprocess.Popen([sys.executable, "-m", "uniemo", *args], env=environment, stdout=subprocess.DEVNULL)
 
 
 def kill(process, folder, checkpoints, writing):
@@ -188,19 +184,19 @@ def kill(process, folder, checkpoints, writing):
 @pytest.mark.slow
 @pytest.mark.parametrize("stage", ["understanding", "joint", "feedback"])
 def test_killed_again_and_again(stage):
-    words = [*recipe(stage), "--data.batch_size", "4", "--trainer.max_epochs", "2"]
-    words += ["--last_checkpoint.every_n_steps", "1", "--generation_metrics.every_n_epochs", "2"]
+    args = [*recipe(stage), "--data.batch_size", "4", "--trainer.max_epochs", "2"]
+    args += ["--last_checkpoint.every_n_steps", "1", "--generation_metrics.every_n_epochs", "2"]
     before = {"joint": "understanding", "feedback": "joint"}.get(stage)
     if before is not None:
-        words += ["--model.init_from", str(trained(before) / "best.ckpt")]
-    assert command([*words, "--run_dir", "whole"]).wait() == 0
-    words += ["--run_dir", "run"]
+        args += ["--model.init_from", str(trained(before) / "best.ckpt")]
+    assert command([*args, "--run_dir", "whole"]).wait() == 0
+    args += ["--run_dir", "run"]
     folder, choose, steps, halves = Path("run"), random.Random(stage), [], 0
     for number in range(5):
         resume = ["--resume"] if steps else []
-        steps.append(kill(command([*words, *resume]), folder, choose.randint(1, 5), writing=number % 2 == 1))
+        steps.append(kill(command([*args, *resume]), folder, choose.randint(1, 5), writing=number % 2 == 1))
         halves += any(folder.glob(".last.ckpt.*"))
     assert steps == sorted(set(steps))
     assert halves >= 1  # killed in the middle of writing, and yet last.ckpt could be read
-    assert command([*words, "--resume"]).wait() == 0
+    assert command([*args, "--resume"]).wait() == 0
     assert same("run", "whole", lost=steps)

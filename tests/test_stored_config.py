@@ -54,18 +54,21 @@ def refused(capsys, *args):
     return error
 
 
+def foreign_model(config):
+    config["model"].update(CLASS)
+
+
 @pytest.mark.parametrize(
-    "change",
+    ("change", "command"),
     [
-        lambda config: config["model"].update(CLASS),
-        lambda config: config["data"].update(CLASS),
-        lambda config: config["model"]["init_args"].update(encoder=CLASS),
-        lambda config: config["data"]["init_args"].update(root=[CLASS]),
-        lambda config: config["data"].update(class_path="subprocess.Popen"),
-        lambda config: config["data"].update(class_path=["evil.Evil"]),
+        *((foreign_model, command) for command in ("test", "validate", "predict", "fit")),
+        (lambda config: config["data"].update(CLASS), "test"),
+        (lambda config: config["model"]["init_args"].update(encoder=CLASS), "test"),
+        (lambda config: config["data"]["init_args"].update(root=[CLASS]), "test"),
+        (lambda config: config["data"].update(class_path="subprocess.Popen"), "test"),
+        (lambda config: config["data"].update(class_path=["evil.Evil"]), "test"),
     ],
 )
-@pytest.mark.parametrize("command", ["test", "validate", "predict", "fit"])
 def test_foreign_classes_are_refused(capsys, command, change):
     configured(change)
     assert "--trust" in refused(capsys, command, "--ckpt", "x.ckpt")

@@ -31,7 +31,7 @@ def _cache(tmp_path_factory, monkeypatch):
     monkeypatch.setenv("UNIEMO_CACHE", str(tmp_path_factory.mktemp("cache")))
 
 
-def _words(root, clip, output, *more):
+def _args(root, clip, output, *more):
     return [
         "train-classifier",
         f"--data.root={root}",
@@ -45,8 +45,8 @@ def _words(root, clip, output, *more):
 
 def test_trains_reports_and_keeps_features(root, clip, tmp_path, capsys, monkeypatch):
     output = tmp_path / "head.safetensors"
-    words = _words(root, clip, output, "--hidden=24", "--temperature", f"--features_cache={tmp_path / 'features'}")
-    assert main(words) == 0
+    args = _args(root, clip, output, "--hidden=24", "--temperature", f"--features_cache={tmp_path / 'features'}")
+    assert main(args) == 0
     shown = capsys.readouterr()
     assert "EmoSet" in shown.out
     for word in ("accuracy", "balanced", "ECE", "Brier", "NLL", "temperature", "amusement", "of 2", str(output)):
@@ -78,20 +78,20 @@ def test_trains_reports_and_keeps_features(root, clip, tmp_path, capsys, monkeyp
     monkeypatch.setattr(FrozenClip, "features", None)
     second = tmp_path / "second.safetensors"
     more = ("--head=linear", "--seed=1", f"--features_cache={tmp_path / 'features'}")
-    assert main(_words(root, clip, second, *more)) == 0
+    assert main(_args(root, clip, second, *more)) == 0
     assert EmotionClassifier.load(second).hidden is None
     assert json.loads(second.with_suffix(".json").read_text())["temperature"] == 1
-    assert main(_words(root, clip, second, *more)) == 2
+    assert main(_args(root, clip, second, *more)) == 2
     assert "--overwrite" in capsys.readouterr().err
     before = EmotionClassifier.load(second)
-    assert main([*_words(root, clip, second, *more), "--overwrite"]) == 0
+    assert main([*_args(root, clip, second, *more), "--overwrite"]) == 0
     again = EmotionClassifier.load(second)
     assert again.origin == before.origin
     assert all(torch.equal(value, before.state_dict()[name]) for name, value in again.state_dict().items())
 
 
 def test_generated_size_is_learnt_too(root, clip, tmp_path):
-    assert main(_words(root, clip, tmp_path / "a.safetensors", "--data.diffusion_size=16", "--hidden=8")) == 0
+    assert main(_args(root, clip, tmp_path / "a.safetensors", "--data.diffusion_size=16", "--hidden=8")) == 0
     notes = json.loads((tmp_path / "a.json").read_text())
     assert notes["data"]["views"] == {"image": 32, "target": 16}
     assert notes["data"]["used"] == {"train": 32, "val": 16, "test": 16}
@@ -100,10 +100,10 @@ def test_generated_size_is_learnt_too(root, clip, tmp_path):
 
 def test_other_datasets_are_recognised(clip, tmp_path, capsys):
     tree = synthesize("emotionroi", tmp_path / "roi", images=48, size=32, progress=False)
-    assert main(_words(tree, clip, tmp_path / "a.safetensors", "--hidden=8")) == 0
+    assert main(_args(tree, clip, tmp_path / "a.safetensors", "--hidden=8")) == 0
     classifier = EmotionClassifier.load(tmp_path / "a.safetensors")
     assert set(classifier.origin.emotions) == {"anger", "disgust", "fear", "joy", "sadness", "surprise"}
-    assert main(_words(tree, clip, tmp_path / "b.safetensors", "--dataset=FI")) == 2
+    assert main(_args(tree, clip, tmp_path / "b.safetensors", "--dataset=FI")) == 2
     assert capsys.readouterr().err.count("\n") >= 1
 
 
@@ -134,14 +134,14 @@ def test_bad_input_is_one_line_before_any_work(root, clip, tmp_path, capsys, mon
     (tmp_path / "strange").mkdir()
     (tmp_path / "strange" / "notes.txt").touch()
     monkeypatch.setattr(FrozenClip, "features", None)  # must not be called
-    words = _words(root, clip, tmp_path / "a.safetensors")
+    args = _args(root, clip, tmp_path / "a.safetensors")
     for word in (word.format(tmp=tmp_path) for word in change):
-        words = [kept for kept in words if kept.partition("=")[0] != word.partition("=")[0]] + [word]
+        args = [kept for kept in args if kept.partition("=")[0] != word.partition("=")[0]] + [word]
     before = sorted(tmp_path.iterdir())
-    assert main(words) == 2
+    assert main(args) == 2
     error = capsys.readouterr().err
     assert said in error
-    if "strange" not in words[-1]:  # an unknown tree is shown beside the expected ones
+    if "strange" not in args[-1]:  # an unknown tree is shown beside the expected ones
         assert error.startswith("error: ")
         assert error.count("\n") == 1
     assert sorted(tmp_path.iterdir()) == before
@@ -152,12 +152,12 @@ def test_an_emotion_without_training_images(clip, tmp_path, capsys):
     tree = synthesize("fi-splits", root, images=80, size=32, progress=False)
     for folder in [path for path in tree.rglob("awe") if "train" in str(path.relative_to(tree))]:
         shutil.rmtree(folder)
-    assert main(_words(tree, clip, tmp_path / "a.safetensors")) == 2
+    assert main(_args(tree, clip, tmp_path / "a.safetensors")) == 2
     assert "awe" in capsys.readouterr().err
 
 
 def test_stopped_run_goes_on(root, clip, tmp_path, monkeypatch, capsys):
-    words = _words(root, clip, tmp_path / "a.safetensors", "--hidden=8", "--batch_size=16")
+    args = _args(root, clip, tmp_path / "a.safetensors", "--hidden=8", "--batch_size=16")
     plain, calls = FrozenClip.features, []
 
     def features(self, images):
@@ -167,9 +167,9 @@ def test_stopped_run_goes_on(root, clip, tmp_path, monkeypatch, capsys):
         return plain(self, images)
 
     monkeypatch.setattr(FrozenClip, "features", features)
-    assert main(words) == 130
+    assert main(args) == 130
     assert not (tmp_path / "a.safetensors").exists()
-    assert main(words) == 0
+    assert main(args) == 0
     assert calls == [16, 16, 16, 16, 16]  # the last one is the only one that was run again
 
 

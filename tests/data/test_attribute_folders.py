@@ -100,8 +100,7 @@ def test_an_image_without_annotation_is_counted(tmp_path):
     assert not list((tmp_path / "out").glob(f"*/*/{name}"))
 
 
-def test_an_export_is_copied(tmp_path, monkeypatch):
-    monkeypatch.setenv("UNIEMO_CACHE", str(tmp_path / "cache"))
+def test_an_export_is_copied(tmp_path):
     synthesize("emoset-parquet", tmp_path / "export", 24, size=16, progress=False)
     files = synthesize("emoset", tmp_path / "files", 24, size=16, progress=False)
     with pytest.raises(UniEmoError, match="take copies, with --copy"):
@@ -121,22 +120,22 @@ def test_command(tree, tmp_path, capsys):
 
 
 def test_synthesize_command(tmp_path, capsys):
-    words = ["--layout", "fi-splits", "--images", "48", "--size", "16", "--fault", "all", "--out", str(tmp_path / "fi")]
-    assert data_synthesize.run(words) == 0
+    args = ["--layout", "fi-splits", "--images", "48", "--size", "16", "--fault", "all", "--out", str(tmp_path / "fi")]
+    assert data_synthesize.run(args) == 0
     printed = capsys.readouterr().out
     assert "painted 48 images" in printed
     assert "truncated: FI/" in printed
     assert "missing_image" not in printed, "a layout without lists cannot lack a listed image"
-    for words, message in (
+    for args, message in (
         (["--layout", "fi-zip", "--train", "8"], "--train must go with --layout emoset"),
         (["--layout", "emoset", "--images", "48", "--missing", "0.5"], "--missing must go with --layout emoset"),
         (["--layout", "fi"], "invalid choice: 'fi'"),
         (["--fault", "rust"], "invalid choice: 'rust'"),
     ):
         with pytest.raises(UniEmoError, match=message):
-            data_synthesize.run([*words, "--out", str(tmp_path / "no")])
+            data_synthesize.run([*args, "--out", str(tmp_path / "no")])
     assert not (tmp_path / "no").exists()
-    words = ["--train", "16", "--val", "8", "--test", "0", "--size", "16", "--out", str(tmp_path / "emoset")]
-    assert data_synthesize.run(words) == 0
+    args = ["--train", "16", "--val", "8", "--test", "0", "--size", "16", "--out", str(tmp_path / "emoset")]
+    assert data_synthesize.run(args) == 0
     assert len(json.loads((tmp_path / "emoset/train.json").read_text())) == 16
     assert (tmp_path / "emoset/truth.json").is_file()

@@ -4,16 +4,15 @@ import json
 import shutil
 import struct
 import zlib
-from functools import cache
 from pathlib import Path
 
-import numpy as np
 import pytest
 from PIL import Image
 
+from tests.other_trees import faulty
 from uniemo.data.check import check_tree
-from uniemo.data.check_files import Item, inspect, inspect_all
-from uniemo.data.check_report import ALL, KINDS, Finding, Report, sort_findings
+from uniemo.data.check_files import Item, inspect
+from uniemo.data.check_report import ALL, KINDS
 from uniemo.data.layout import layouts_of
 from uniemo.errors import UniEmoError
 from uniemo.miniature.layouts import FAULTS, LAYOUT_NAMES, possible_faults, synthesize, synthesize_with_faults
@@ -28,19 +27,6 @@ def write_split(path, split):
     for image, name in split.items():
         splits.setdefault(name, []).append(image)
     path.write_text(json.dumps({"splits": splits}))
-
-
-@pytest.fixture(scope="module")
-def faulty(tmp_path_factory):
-    """Trees with all faults that their layout can have, each painted and checked once."""
-    root = tmp_path_factory.mktemp("faulty")
-
-    @cache
-    def paint(name):
-        struck = synthesize_with_faults(name, root / name, 64, 0, 32, possible_faults(name), progress=False)
-        return root / name, struck, check_tree(root / name, workers=1, progress=False)
-
-    return paint
 
 
 @pytest.fixture
@@ -72,8 +58,9 @@ def kind_of(fault, name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_fault_is_found_and_nothing_else(faulty, name):
-    root, struck, report = faulty(name)
+def test_every_fault_is_found_and_nothing_else(name):
+    root, struck = faulty(name)
+    report = check(root)
     assert set(struck) == set(possible_faults(name))
     assert report.exit_code == 1
     inner = report.root.relative_to(root).as_posix()
@@ -104,7 +91,7 @@ def test_clean_trees(tmp_path, name):
     assert "clean: nothing that would stop or spoil training" in report.summary()
 
 
-def test_every_layout_and_every_fault_is_met(faulty):
+def test_every_layout_and_every_fault_is_met():
     exports = {"parquet", "hf-disk"}
     assert {layout.name for layout in layouts_of(None)} - {"emotionroi-folders"} - exports <= set(NAMES)
     for fault in FAULTS:
@@ -112,9 +99,8 @@ def test_every_layout_and_every_fault_is_met(faulty):
 
 
 @pytest.mark.parametrize("name", EXPORTS)
-def test_exports(tmp_path, monkeypatch, name):
+def test_exports(tmp_path, name):
     pytest.importorskip("pyarrow")
-    monkeypatch.setenv("UNIEMO_CACHE", str(tmp_path / "cache"))
     faults = ("truncated", "cmyk", "duplicate_across_splits")
     struck = synthesize_with_faults(name, tmp_path / "tree", 48, size=32, faults=faults, progress=False)
     report = check(tmp_path / "tree")
@@ -124,20 +110,13 @@ def test_exports(tmp_path, monkeypatch, name):
         assert {Path(file).stem for file in files} == stems, fault
 
 
-def test_report_is_the_same_for_any_number_of_workers(faulty, tmp_path):
-    root, _, report = faulty("emoset")
-    texts = []
-    for workers in (1, 2, 3):
-        check(root, workers=workers).write(tmp_path / f"{workers}.json")
-        texts.append((tmp_path / f"{workers}.json").read_bytes())
-    assert texts[0] == texts[1] == texts[2]
-    assert json.loads(texts[0]) == json.loads(json.dumps(report.to_dict()))
-
-
-def test_json_report_is_complete(faulty, tmp_path):
-    _, struck, report = faulty("emoset")
-    report.write(tmp_path / "deep" / "report.json")
-    content = json.loads((tmp_path / "deep" / "report.json").read_text(encoding="utf-8"))
+def test_json_report_is_complete_and_the_same_for_any_number_of_workers(tmp_path):
+    root, struck = faulty("emoset")
+    paths = [tmp_path / "deep" / f"{workers}.json" for workers in (1, 2)]
+    for workers, path in enumerate(paths, 1):
+        check(root, workers=workers).write(path)
+    assert paths[0].read_bytes() == paths[1].read_bytes()
+    content = json.loads(paths[0].read_text(encoding="utf-8"))
     assert content["dataset"] == "EmoSet"
     assert content["layout"] == "emoset"
     assert set(content["versions"]) == {"uniemo", "pillow", "python"}
@@ -158,8 +137,8 @@ def test_json_report_is_complete(faulty, tmp_path):
     assert levels == sorted(levels, key=("stops", "spoils", "note").index)  # worst first
 
 
-def test_summary_is_worst_first_and_says_what_to_do(faulty):
-    text = faulty("emoset")[2].summary()
+def test_summary_is_worst_first_and_says_what_to_do():
+    text = check(faulty("emoset")[0]).summary()
     places = [text.index(words) for words in ("would stop training", "would spoil training", "worth knowing")]
     assert places == sorted(places)
     assert "--data.on_error skip" in text
@@ -209,15 +188,6 @@ def test_odd_files(tmp_path):
         assert inspect(Item(f"{name}.png"), tmp_path).faults == ((kind, ""),)
     assert inspect(Item("text.jpg"), tmp_path).faults == (("unreadable", "no picture"),)
     assert [kind for kind, _ in inspect(Item("gone.jpg"), tmp_path).faults] == ["unreadable"]
-
-
-def test_facts_come_in_order_from_many_processes(tmp_path):
-    for number in range(50):
-        Image.new("RGB", (16 + number, 16)).save(tmp_path / f"{number}.png")
-    items = [Item(f"{number}.png") for number in range(50)]
-    facts = list(inspect_all(tmp_path, items, workers=3))
-    assert [each.size[0] for each in facts] == [16 + number for number in range(50)]
-    assert facts == list(inspect_all(tmp_path, items, workers=1))
 
 
 # Lists, annotations, masks.
@@ -343,16 +313,3 @@ def test_refusals(tmp_path, tree):
 
 
 # The report alone.
-
-
-def test_order_of_findings_is_that_of_kinds():
-    kinds = list(np.random.default_rng(0).permutation(list(KINDS)))
-    found = sort_findings([Finding(kind, (name,)) for kind in kinds for name in ("b", "a")])
-    assert [finding.kind for finding in found[::2]] == list(KINDS)
-    assert [finding.files for finding in found[:2]] == [("a",), ("b",)]
-
-
-def test_nothing_found():
-    report = Report(Path("x"), "FI", "fi-zip", ("awe",), "none", {ALL: {"awe": 1}}, {}, {}, 1, 10, {}, {}, ())
-    assert report.exit_code == 0
-    assert report.summary().endswith("clean: nothing found")

@@ -1,12 +1,10 @@
-import subprocess
-import sys
 
-import lightning as L
 import numpy as np
 import pytest
 import torch
 from trees import drawn_index
 
+from tests.data.probe import Probe, trainer
 from uniemo.data import EmoSet
 from uniemo.errors import UniEmoError
 
@@ -60,28 +58,10 @@ def test_workers_give_the_same(emoset_root):
     assert all(torch.equal(a.images, b.images) for a, b in zip(alone, helped, strict=True))
 
 
-def test_lightning_sets_the_epoch(emoset_root):
-    seen = []
-
-    class Probe(L.LightningModule):
-        def __init__(self):
-            super().__init__()
-            self.weight = torch.nn.Parameter(torch.zeros(()))
-
-        def training_step(self, batch):
-            seen.append((self.current_epoch, batch.sample_id.tolist()))
-            return self.weight * batch.images.mean()
-
-        def configure_optimizers(self):
-            return torch.optim.SGD(self.parameters(), lr=0.1)
-
-    trainer = L.Trainer(
-        max_epochs=2, logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False
-    )
-    data = _module(emoset_root, batch_size=32)
-    trainer.fit(Probe(), datamodule=data)
-    expected = [list(np.random.default_rng((0, epoch)).permutation(32)) for epoch in (0, 1)]
-    assert [ids for _, ids in seen] == expected
+def test_lightning_sets_the_epoch(emoset_root, tmp_path):
+    probe = Probe()
+    trainer(tmp_path, max_epochs=2).fit(probe, datamodule=_module(emoset_root, batch_size=32))
+    assert probe.seen == [list(np.random.default_rng((0, epoch)).permutation(32)) for epoch in (0, 1)]
 
 
 def test_evaluation_loader(emoset_root):
@@ -163,12 +143,3 @@ def test_bad_generated_index_is_found_before_work(emoset_root, tmp_path):
 def test_bad_arguments(name, value):
     with pytest.raises(UniEmoError, match=name):
         _module("anywhere", **{name: value})
-
-
-def test_reading_pictures_needs_no_lightning():
-    code = (
-        "import sys, uniemo.data, uniemo.generation.filtering, uniemo.metrics; "
-        "assert 'lightning' not in sys.modules and 'diffusers' not in sys.modules; "
-        "from uniemo.data import EmoSet"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)

@@ -216,8 +216,7 @@ def test_other_splits_on_request(emoset_root, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["emoset-parquet", "emoset-hf"])
-def test_exports_open(tmp_path, monkeypatch, name):
-    monkeypatch.setenv("UNIEMO_CACHE", str(tmp_path / "cache"))
+def test_exports_open(tmp_path, name):
     synthesize(name, tmp_path / "export", 48, size=32, progress=False)
     data = _module(tmp_path / "export")
     assert sum(map(len, _files(data).values())) == 48
@@ -227,8 +226,7 @@ def test_exports_open(tmp_path, monkeypatch, name):
     assert data.manifest.info.layout == {"emoset-parquet": "parquet", "emoset-hf": "hf-disk"}[name]
 
 
-def test_export_without_test_images_is_cut(tmp_path, monkeypatch):
-    monkeypatch.setenv("UNIEMO_CACHE", str(tmp_path / "cache"))
+def test_export_without_test_images_is_cut(tmp_path):
     synthesize("emoset-parquet", tmp_path / "export", 48, size=32, progress=False)
     for path in [*tmp_path.glob("export/**/*test*"), *tmp_path.glob("export/**/*val*")]:
         path.unlink()

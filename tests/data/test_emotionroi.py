@@ -17,11 +17,6 @@ def painted(tmp_path_factory):
     return {name: synthesize(name, folder / name, 60, size=32, progress=False) for name in LAYOUTS}
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("UNIEMO_CACHE", str(tmp_path / "cache"))
-
-
 def module(root, **changes):
     return EmotionROI(**{"root": str(root), "image_size": 32, "diffusion_size": None, "batch_size": 8, **changes})
 

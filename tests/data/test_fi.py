@@ -1,11 +1,10 @@
 import json
 import shutil
 
-import lightning as L
 import pytest
-import torch
 from PIL import Image
 
+from tests.data.probe import Probe, trainer
 from uniemo.data import FI, usable
 from uniemo.errors import UniEmoError
 from uniemo.miniature.layouts import synthesize
@@ -20,11 +19,6 @@ def painted(tmp_path_factory):
     return {name: synthesize(name, folder / name, 64, size=32, progress=False) for name in names}
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("UNIEMO_CACHE", str(tmp_path / "cache"))
-
-
 def module(root, **changes):
     return FI(**{"root": str(root), "image_size": 32, "diffusion_size": None, "batch_size": 8, **changes})
 
@@ -35,32 +29,6 @@ def everything(parts):
 
 def splits(data):
     return {split: data.records(split).names() for split in ("train", "val", "test")}
-
-
-class Probe(L.LightningModule):
-    """Trains a number on the images' brightness."""
-
-    def __init__(self):
-        super().__init__()
-        self.weight = torch.nn.Parameter(torch.zeros(()))
-
-    def training_step(self, batch):
-        return self.weight * batch.images.mean()
-
-    def validation_step(self, batch):
-        pass
-
-    def configure_optimizers(self):
-        return torch.optim.SGD(self.parameters(), lr=0.1)
-
-
-def trainer(root, **changes):
-    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
-    return L.Trainer(
-        **{"max_epochs": 1, "enable_model_summary": False, "default_root_dir": root, "accelerator": "cpu"}
-        | quiet
-        | changes
-    )
 
 
 @pytest.mark.parametrize("name", ["fi-zip", "fi-splits", "fi-splits-noval", "fi-json", "fi-csv"])

@@ -58,12 +58,6 @@ def test_mix_takes_all_where_fewer_exist_and_says_so(real, tmp_path):
     assert len(mixed) == 34
 
 
-@pytest.mark.parametrize("proportion", [-0.1, 1.0])
-def test_bad_proportion(real, proportion):
-    with pytest.raises(UniEmoError, match="proportion"):
-        MixedDataset(real, real, proportion)
-
-
 def test_index_round_trip_and_order_of_names(tmp_path):
     rows = [{"file": "ä.png", "emotion": "awe"}]
     write_index(tmp_path / "index.jsonl", rows)

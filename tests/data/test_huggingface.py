@@ -21,12 +21,6 @@ TEXT = {"emotion": Value("string")}
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("UNIEMO_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
-
-
 def picture(number, kind="JPEG"):
     out = io.BytesIO()
     PillowImage.new("RGB", (8, 8), (number, 97 * number % 256, 7)).save(out, kind)

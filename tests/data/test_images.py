@@ -12,7 +12,6 @@ from uniemo.data.images import (
     load_images,
     open_image,
     read_image,
-    read_mask,
     verify_image,
 )
 from uniemo.errors import UniEmoError
@@ -79,18 +78,6 @@ def test_palette_and_transparent_colours(tmp_path):
     assert found == [(10, 200, 30), (255, 255, 255), (255, 255, 255)]
 
 
-def test_grey_palette_and_half_transparent_photographs(tmp_path):
-    painting, grey = _painting(), _painting().convert("L")
-    grey.save(tmp_path / "grey.jpg", quality=100)
-    assert _off(tmp_path / "grey.jpg", grey.convert("RGB")) < 1
-    painting.quantize(256).save(tmp_path / "palette.png")
-    assert _off(tmp_path / "palette.png", painting) < 8
-    half = painting.copy()
-    half.putalpha(128)
-    half.save(tmp_path / "half.png")
-    assert _off(tmp_path / "half.png", Image.blend(painting, Image.new("RGB", painting.size, "white"), 127 / 255)) < 1
-
-
 def test_cmyk_with_and_without_adobes_marker(tmp_path):
     """Photoshop stores ink inverted and says so in a marker; files that lost the marker are inverted all the same."""
     painting = _painting()
@@ -146,11 +133,6 @@ def test_first_frame_of_animations(tmp_path, suffix):
     frames[0].save(tmp_path / f"x.{suffix}", save_all=True, append_images=frames[1:])
     assert _off(tmp_path / f"x.{suffix}", frames[0]) < 12
     assert _off(tmp_path / f"x.{suffix}", frames[1]) > 30
-
-
-def test_mask_is_grey(tmp_path):
-    Image.new("L", (4, 4), 255).save(tmp_path / "m.png")
-    assert read_mask(tmp_path / "m.png").mode == "L"
 
 
 def test_load_images(tmp_path):
@@ -216,12 +198,6 @@ def test_verify_image(tmp_path):
     assert reasons["empty.jpg"] == "zero bytes"
     assert reasons["gone.jpg"] == "it does not exist"
     assert "exceeds limit" in reasons["huge.jpg"]
-
-
-def test_error_of_a_loader_worker_is_one_line():
-    error = UnreadableImageError("a.jpg", "truncated")
-    text = f"Caught UnreadableImageError in DataLoader worker process 0.\nTraceback:\nx.UnreadableImageError: {error}\n"
-    assert str(UnreadableImageError(text)) == str(error)
 
 
 # Large JPEGs.

@@ -19,12 +19,6 @@ from uniemo.vocabulary import Vocabulary
 LONG_AGO = time.time_ns() - 10**13
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("UNIEMO_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
-
-
 @pytest.fixture
 def tree(emoset_root, tmp_path):
     root = Path(shutil.copytree(emoset_root, tmp_path / "tree"))
@@ -82,19 +76,6 @@ def test_the_table_is_that_of_the_plain_way_first_and_later(tree, read):
     for _ in range(3):
         assert _rows(_open(tree)) == _expected(tree)
     assert read == [64]
-
-
-def test_stamps_and_masks(tree):
-    first = json.loads((tree / "train.json").read_text())[1][1]
-    (tree / first.replace("image/", "mask/").replace(".jpg", ".png")).unlink()
-    manifest = _open(tree)
-    for row, (size, changed) in enumerate(manifest.stamp().tolist()):
-        look = manifest.path(row).stat()
-        assert (look.st_size, look.st_mtime_ns) == (size, changed)
-        assert (manifest.mask(row) is None) == (row == 1)
-        assert row == 1 or manifest.mask(row).is_file()
-    shutil.rmtree(tree / "mask")
-    assert not _open(tree).has_masks()
 
 
 @pytest.mark.parametrize("change", ["annotation", "image", "new file", "list"])

@@ -36,15 +36,6 @@ def test_evaluation_is_resize_and_centre_crop():
     assert (view - reference).abs().max() < 0.1
 
 
-def test_ranges_and_shapes():
-    view, target, mask = PairedTransform(32, 16, train=True)(_photo(), _rng(0), Image.new("L", (96, 64), 255))
-    assert view.shape == (3, 32, 32)
-    assert target.shape == (3, 16, 16)
-    assert -1 <= target.min() < 0 < target.max() <= 1
-    torch.testing.assert_close(mask, torch.ones(1, 32, 32))
-    assert all(part.is_contiguous() and part.dtype == torch.float32 for part in (view, target))
-
-
 def test_same_size_picture_is_passed_on_exactly():
     image = _photo(32, 32)
     view, target, _ = PairedTransform(32, 32)(image, _rng(0))

@@ -19,11 +19,6 @@ def painted(tmp_path_factory):
     return {name: synthesize(name, folder / name, 60, size=24, progress=False) for name in (*FIRST, *SECOND)}
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("UNIEMO_CACHE", str(tmp_path / "cache"))
-
-
 def read(root, dataset=None, **options):
     return read_manifest(root, layouts_of(dataset), **options)
 

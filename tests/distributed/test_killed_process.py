@@ -31,12 +31,12 @@ def processes(run):
     found = {}
     for folder in Path("/proc").glob("[0-9]*"):
         try:
-            words = (folder / "cmdline").read_bytes().decode().split("\0")
+            args = (folder / "cmdline").read_bytes().decode().split("\0")
             variables = dict(pair.split("=", 1) for pair in (folder / "environ").read_bytes().decode().split("\0")[:-1])
         except (OSError, ValueError):
             continue  # it has just ended, or is another user's
-        if str(run) in words:
-            agent = "torch.distributed.run" in words
+        if str(run) in args:
+            agent = "torch.distributed.run" in args
             found["agent" if agent else variables.get("LOCAL_RANK", "0")] = int(folder.name)
     return found
 
@@ -68,10 +68,10 @@ TORCHRUN = ["torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m",
 )
 def test_a_killed_process_ends_the_run(tmp_path, launcher, victim):
     run = tmp_path / "run"
-    words = [sys.executable, "-m", *launcher, *recipe("understanding"), *FIT, "--run_dir", str(run)]
+    args = [sys.executable, "-m", *launcher, *recipe("understanding"), *FIT, "--run_dir", str(run)]
     environment = os.environ | {"UNIEMO_CACHE": str(assets() / "cache"), "OMP_NUM_THREADS": "1"}
     with (tmp_path / "screen").open("w") as screen:
-        started = subprocess.Popen(words, stdout=screen, stderr=subprocess.STDOUT, cwd=tmp_path, env=environment)
+        started = subprocess.Popen(args, stdout=screen, stderr=subprocess.STDOUT, cwd=tmp_path, env=environment)
     try:
         begun = wait_for((run / "last.ckpt").exists, 400, started)  # it is in its second epoch
         assert begun, (tmp_path / "screen").read_text()

@@ -8,17 +8,12 @@ from rank_work import fail, write_names
 
 from tests.forked import needs_two_cores
 from tests.generation.generated_folders import arguments
-from tests.tiny_runs import assets
 from uniemo.cli import main
 from uniemo.cli.parsing import processes_to_start
 from uniemo.errors import UniEmoError
 from uniemo.launch import cpu_cores, launch
 
-
-@pytest.fixture(autouse=True)
-def empty_folder(tmp_path, monkeypatch):
-    monkeypatch.setenv("UNIEMO_CACHE", str(assets() / "cache"))
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("empty_folder")
 
 
 def test_ranks_find_their_place(tmp_path, monkeypatch):

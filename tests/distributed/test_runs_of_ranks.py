@@ -26,9 +26,9 @@ SAME = [
 ]
 
 
-def fit(strategy, folder, *words):
-    """Train a joint stage for an epoch, or whatever the words say."""
-    assert main([*recipe("joint"), *SAME, *STRATEGIES[strategy], "--run_dir", str(folder), *words]) == 0
+def fit(strategy, folder, *args):
+    """Train a joint stage for an epoch, or whatever the args say."""
+    assert main([*recipe("joint"), *SAME, *STRATEGIES[strategy], "--run_dir", str(folder), *args]) == 0
 
 
 @pytest.fixture(scope="module")
@@ -97,8 +97,8 @@ def test_checkpoints_are_tested_with_any_number_of_processes(runs):
     common = ["test", "--generation_metrics.test_images", "0", "--ckpt"]
     two = ["--trainer.accelerator", "cpu", "--trainer.devices", "2", "--trainer.strategy", "ddp_fork"]
     figures = []
-    for ckpt, words in (("two", []), ("one", two)):
-        assert main([*common, str(runs / ckpt / "best.ckpt"), "--run_dir", str(runs / f"test of {ckpt}"), *words]) == 0
+    for ckpt, args in (("two", []), ("one", two)):
+        assert main([*common, str(runs / ckpt / "best.ckpt"), "--run_dir", str(runs / f"test of {ckpt}"), *args]) == 0
         figures.append(json.loads((runs / f"test of {ckpt}" / "test.json").read_text()))
     assert figures[0].keys() == figures[1].keys()
     for name, value in figures[0].items():

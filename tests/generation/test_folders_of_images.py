@@ -22,8 +22,9 @@ from uniemo.generation.filtering import filter_index, score_index
 from uniemo.generation.sampling import first_images, generate_images
 from uniemo.metrics.classifier import EmotionClassifier
 from uniemo.metrics.clip_networks import FrozenClip
-from uniemo.models.diffusion import DiffusionConfig, load_diffusion
 from uniemo.vocabulary import Vocabulary
+
+pytestmark = pytest.mark.usefixtures("empty_folder")
 
 
 @pytest.fixture(scope="module")
@@ -41,18 +42,6 @@ def generator_of(model, seen=None):
         return model.generate(weights, [row["seed"] for row in part], steps=2, batch_size=len(part))
 
     return generate
-
-
-def test_the_miniatures_images_do_not_depend_on_the_batch():
-    diffusion = load_diffusion(DiffusionConfig("miniature:diffusion"))
-    prompts = ["a flame at a beach", "a skull in a forest", "a cake in a stadium", "an eagle over a mountain"]
-    images = {
-        size: diffusion.generate(None, prompts, range(4), steps=6, guidance=5.0, batch_size=size).mul(255).round()
-        for size in (1, 3, 16)
-    }
-    for size in (3, 16):
-        for one, other in zip(images[1].numpy(), images[size].numpy(), strict=True):
-            assert psnr(one, other) >= 50
 
 
 def test_a_batch_holds_several_emotions(model, tmp_path):
@@ -76,41 +65,6 @@ def test_a_batch_holds_several_emotions(model, tmp_path):
 def test_weights_must_be_as_many_as_seeds(model):
     with pytest.raises(UniEmoError, match="as many as seeds; got 1 for 2"):
         model.generate([{0: 1.0}], [1, 2])
-
-
-def _generate_on_rank(rank, model, rows, folder):
-    seen = []
-    generate_images(folder / "two", rows, generator_of(model, seen), 3, progress=False)
-    (folder / f"seen{rank}.json").write_text(json.dumps(seen))
-
-
-@needs_two_cores
-def test_two_ranks_generate_what_one_does(model, tmp_path):
-    rows = rows_of()
-    generate_images(tmp_path / "one", rows, generator_of(model), 3, progress=False)
-    two_ranks(_generate_on_rank, tmp_path, model, rows, tmp_path)
-    shares = [json.loads((tmp_path / f"seen{rank}.json").read_text()) for rank in range(2)]
-    assert [sum(share) for share in shares] == [5, 4]
-    assert [len(share) for share in shares] == [2, 2]  # equally many batches
-    assert_same_images(pixels(tmp_path / "one"), pixels(tmp_path / "two"))
-    assert (tmp_path / "one/index.jsonl").read_text() == (tmp_path / "two/index.jsonl").read_text()
-    assert not list((tmp_path / "two").rglob("*.tmp"))
-
-
-def _batches_on_rank(rank, folder):
-    shares = [even_batches(range(rank, count, 2), count, size) for count in range(2, 12) for size in (1, 2, 4)]
-    (folder / f"{rank}.json").write_text(json.dumps([[list(part) for part in share] for share in shares]))
-
-
-@needs_two_cores
-def test_ranks_have_equally_many_batches(tmp_path):
-    two_ranks(_batches_on_rank, tmp_path, tmp_path)
-    first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2))
-    sizes = [(count, size) for count in range(2, 12) for size in (1, 2, 4)]
-    for one, other, (count, size) in zip(first, second, sizes, strict=True):
-        assert len(one) == len(other)
-        assert sorted(number for part in one + other for number in part) == list(range(count))
-        assert max(map(len, one + other)) <= max(size, 2)
 
 
 def test_even_batches():

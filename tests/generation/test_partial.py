@@ -14,6 +14,8 @@ from uniemo.errors import UniEmoError
 from uniemo.generation.partial import partial_folder
 from uniemo.models.uniemo import UniEmoModel
 
+pytestmark = pytest.mark.usefixtures("empty_folder")
+
 
 def interrupt_after(monkeypatch, batches, error=KeyboardInterrupt):
     """Stop generating after some batches."""

@@ -1,21 +1,19 @@
 """Layouts are painted with the real ones' names and quirks, every fault is there, equal arguments give equal bytes."""
 
-import csv
 import hashlib
-import io
 import json
 import re
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
+from tests.other_trees import faulty
 from uniemo.errors import UniEmoError
 from uniemo.miniature import samples
 from uniemo.miniature.layouts import FAULTS, LAYOUT_NAMES, possible_faults, synthesize, synthesize_with_faults
-from uniemo.taxonomy import EMOTION_ROI_6, MIKELS_8
+from uniemo.taxonomy import MIKELS_8
 
 EXPORTS = ("emoset-parquet", "emoset-hf")
 ON_DISK = tuple(name for name in LAYOUT_NAMES if name not in EXPORTS)
@@ -27,10 +25,6 @@ def digest(root):
     return {path.relative_to(root).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
-def pictures(root, pattern="**/*"):
-    return [path for path in root.glob(pattern) if path.suffix.lower() in (".jpg", ".png")]
-
-
 def text(path):
     return path.read_text(encoding="utf-8")
 
@@ -39,21 +33,7 @@ def paint(tmp_path, layout, images=48, **options):
     return synthesize(layout, tmp_path / layout, images, **{**SMALL, **options})
 
 
-def rows(path):
-    return list(csv.reader(io.StringIO(text(path))))
-
-
-@pytest.fixture(scope="module")
-def faulty(tmp_path_factory):
-    """Return for every layout of files (root, {fault: images}) with all faults that it can have."""
-    root = tmp_path_factory.mktemp("faulty")
-    return {
-        name: (root / name, synthesize_with_faults(name, root / name, 48, 0, 32, possible_faults(name), False))
-        for name in ON_DISK
-    }
-
-
-@pytest.mark.parametrize("layout", ON_DISK)
+@pytest.mark.parametrize("layout", LAYOUT_NAMES)
 def test_same_arguments_same_bytes(tmp_path, layout):
     trees = [synthesize(layout, tmp_path / str(k), 24, seed, 16, ("cmyk",), False) for k, seed in enumerate((3, 3, 4))]
     first, again, other = map(digest, trees)
@@ -88,33 +68,12 @@ def test_emoset(tmp_path, layout, width):
         assert {name for note in notes for name in note.get("object", [])} <= set(info["object"]["label2idx"])
 
 
-def test_emotionroi(tmp_path):
-    root = paint(tmp_path, "emotionroi", images=60)
-    lists = {name: text(root / f"training_testing_split/{name}.txt").split() for name in ("training", "testing")}
-    assert {name: len(lines) for name, lines in lists.items()} == {"training": 42, "testing": 18}
-    lines = lists["training"] + lists["testing"]
-    assert Counter(line.split("/")[0] for line in lines) == dict.fromkeys(EMOTION_ROI_6, 10)
-    assert Counter(line.split("/")[1] for line in lines)["1.jpg"] == 6, "names repeat in every class"
-    for line in lines:
-        with Image.open(root / "ground_truth" / line) as grey, Image.open(root / "images" / line) as image:
-            assert grey.mode == "L"
-            assert grey.size == image.size
-            values = np.asarray(grey)
-            assert values.max() > 128
-            assert ((values > 32) & (values < 224)).any(), "a soft edge"
-    root = paint(tmp_path, "emotionroi-root-lists", images=60)
-    assert {name: text(root / f"{name}.txt").split() for name in lists} == lists
-    root = paint(tmp_path, "emotionroi-csv", images=60)
-    assert [path for path, _ in rows(root / "emotion_ROI_test.csv")[1:]] == lists["testing"]
-    assert [path for path, _ in rows(root / "emotion_ROI_train.csv")[1:]] == lists["training"]
-
-
 @pytest.mark.parametrize("layout", LAYOUT_NAMES)
-def test_each_fault_strikes_images_of_its_own(faulty, layout):
+def test_each_fault_strikes_images_of_its_own(layout):
     if layout in EXPORTS:
         assert set(FAULTS) - set(possible_faults(layout)) == {"missing_annotation", "missing_image"}
         return
-    root, struck = faulty[layout]
+    root, struck = faulty(layout)
     assert tuple(struck) == possible_faults(layout)
     files = [file for files in struck.values() for file in files]
     assert len(files) == len(set(files)) == len(struck) + 3  # two more placeholders, one more duplicate
@@ -123,8 +82,8 @@ def test_each_fault_strikes_images_of_its_own(faulty, layout):
 
 
 @pytest.mark.parametrize("layout", ON_DISK)
-def test_content_faults(faulty, layout):
-    root, struck = faulty[layout]
+def test_content_faults(layout):
+    root, struck = faulty(layout)
     path = {fault: root / files[0] for fault, files in struck.items()}
     assert path["zero_byte"].stat().st_size == 0
     with Image.open(path["truncated"]) as image, pytest.raises(OSError, match="truncated"):
@@ -156,8 +115,8 @@ def test_exif_turns_the_painting_upright(tmp_path):
         assert np.abs(np.asarray(turned, dtype=int) - np.asarray(upright, dtype=int)).mean() > 10
 
 
-def test_faults_of_lists_and_labels(faulty):
-    root, struck = faulty["emoset"]
+def test_faults_of_lists_and_labels():
+    root, struck = faulty("emoset")
     entries = {e[-2]: e for s in ("train", "val", "test") for e in json.loads(text(root / f"{s}.json"))}
     for fault, files in struck.items():
         assert (root / entries[files[0]][-1]).is_file() == (fault != "missing_annotation")
@@ -166,16 +125,16 @@ def test_faults_of_lists_and_labels(faulty):
     test_images = {entry[1] for entry in json.loads(text(root / "test.json"))}
     assert [file in test_images for file in struck["duplicate_across_splits"]] == [False, True]
 
-    root, struck = faulty["fi-splits"]
+    root, struck = faulty("fi-splits")
     assert [file.split("/")[1] for file in struck["duplicate_across_splits"]] == ["train", "test"]
     assert struck["label_case"][0].split("/")[2][0].isupper()
 
-    root, struck = faulty["emotionroi"]
+    root, struck = faulty("emotionroi")
     mask = struck["missing_annotation"][0].replace("images", "ground_truth")
     assert not (root / mask).exists()
     assert (root / struck["sixteen_bit"][0].replace("images", "ground_truth")).is_file()
 
-    root, struck = faulty["twitter1-agrees"]
+    root, struck = faulty("twitter1-agrees")
     lines = dict(line.split() for line in text(root / "ground_truth/twitter_five_agrees.txt").splitlines())
     assert {Path(file).name for files in struck.values() for file in files} <= set(lines)
     assert lines[Path(struck["unknown_label"][0]).name] not in "01"

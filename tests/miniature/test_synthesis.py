@@ -96,15 +96,6 @@ def test_missing_attributes_are_in_the_truth(tree: Path) -> None:
     assert 0.03 < both < 0.17  # independent: 0.09
 
 
-def test_masks_lie_beside_the_images(tree: Path) -> None:
-    masks = sorted((tree / "mask").rglob("*.png"))
-    assert len(masks) == sum(SIZES.values())
-    for path in masks[:20]:
-        with Image.open(path) as mask:
-            assert mask.mode == "L"
-            assert set(np.unique(np.asarray(mask))) == {0, 255}
-
-
 def test_same_seed_same_bytes(tmp_path: Path) -> None:
     arguments = {"train": 16, "val": 8, "test": 8, "progress": False}
     first, again, other = (
@@ -129,16 +120,6 @@ def test_a_folder_with_contents_is_refused(tmp_path: Path) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
     assert (synthesis.synthesize_emoset(empty, 8, 0, 0, progress=False) / "train.json").is_file()
-
-
-def test_nothing_half_written_remains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(synthesis, "annotation", interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        synthesis.synthesize_emoset(tmp_path / "tree", progress=False)
-    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(("name", "value"), [("train", -1), ("seed", -1), ("size", 8), ("missing", 1.5)])

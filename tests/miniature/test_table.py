@@ -9,17 +9,6 @@ from uniemo.errors import UniEmoError
 from uniemo.miniature import table
 
 
-def test_names_are_plain_and_apart() -> None:
-    assert (len(table.SCENES), len(table.OBJECTS), len(table.EMOTIONS)) == (8, 16, 8)
-    assert len({*table.SCENES, *table.OBJECTS}) == 24
-    for scene, obj in itertools.product(table.SCENES, table.OBJECTS):
-        assert scene not in obj
-        assert obj not in scene
-    for name in (*table.SCENES, *table.OBJECTS):
-        assert name.replace("_", "").isalpha()
-        assert name.islower()
-
-
 def test_emotions_are_balanced() -> None:
     weights = table.cell_weights()
     assert weights.shape == (8, 16)

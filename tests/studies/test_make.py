@@ -16,7 +16,7 @@ from small_study import content
 from uniemo.errors import UniEmoError
 from uniemo.studies.cells import Setting, cells_of, with_parents
 from uniemo.studies.make import cores, environment, pending, run_cells
-from uniemo.studies.work import WorkFolder, add_result
+from uniemo.studies.work import WorkFolder
 
 SETTING = Setting()
 
@@ -66,18 +66,6 @@ def test_finished_cells_are_not_run_again(study, work, calls):
     assert {result["cell"]: result["figures"] for result in kept} == {
         key: result["figures"] for key, result in work.results().items()
     }
-
-
-def test_a_failing_cell_stops_only_what_needs_it(written, work, calls):
-    values = content()
-    values["cells"]["first"]["steps"][0]["args"] = "--fail"
-    said = []
-    todo = run_cells(cells_of(written(values), 0, SETTING), work, 1, say=said.append)
-    assert {cell.name: work.is_finished(cell) for cell in todo} == {"plain": True, "first": False, "second": False}
-    (failed,) = (line for line in said if "FAILED" in line)
-    assert "FAILED first seed 0: uniemo fit ended with code 2: error: this is why" in failed
-    assert Path(failed.rpartition("(")[2].rstrip(")")).read_text().startswith("working")
-    assert {result["name"] for result in lines(work)} == {"plain"}
 
 
 def test_a_step_resumes_from_its_last_checkpoint_or_begins_anew(study, work, calls):
@@ -186,13 +174,3 @@ def test_shares_of_the_machine(monkeypatch):
     shares = environment(cores(), 2)
     assert (shares["OMP_NUM_THREADS"], shares["MKL_NUM_THREADS"], shares["CUDA_VISIBLE_DEVICES"]) == ("1", "1", "0,1")
     assert "MAKEFLAGS" not in shares
-
-
-def test_the_last_result_of_a_cell_counts(work):
-    assert work.results() == {}
-    add_result(work.results_file, {"cell": "a", "seconds": 1})
-    add_result(work.results_file, {"cell": "a", "seconds": 2})
-    with open(work.results_file, "a") as file:
-        file.write('{"cell": "b", "sec')
-    add_result(work.results_file, {"cell": "c"})
-    assert work.results() == {"a": {"cell": "a", "seconds": 2}, "c": {"cell": "c"}}
