@@ -37,22 +37,22 @@ def data(tmp_path_factory):
 def test_test(converted, data, tmp_path, monkeypatch, capsys):
     """``uniemo test`` goes by the configuration in the file; only the data's folder is the user's to give."""
     monkeypatch.chdir(tmp_path)
-    words = ["test", "--ckpt", str(converted), "--data.root", data, "--run_dir", "out"]
-    assert main([*words, "--trainer.accelerator", "cpu"]) == 0
+    args = ["test", "--ckpt", str(converted), "--data.root", data, "--run_dir", "out"]
+    assert main([*args, "--trainer.accelerator", "cpu"]) == 0
     assert "accuracy" in capsys.readouterr().out
 
 
 def test_fit_starts_from_it(converted, best, data, tmp_path, monkeypatch, capsys):
-    """The line that says why the default model does not fit holds the words with which it does."""
+    """The line that says why the default model does not fit holds the arguments with which it does."""
     monkeypatch.chdir(tmp_path)
-    words = ["fit", "--config", "understanding.yaml", "--data.root", data, "--model.init_from", str(converted)]
-    words += ["--trainer.accelerator", "cpu", "--trainer.max_epochs", "1", "--attention_maps.every_n_epochs", "0"]
-    error = refused(capsys, *words, "--run_dir", "out")
+    args = ["fit", "--config", "understanding.yaml", "--data.root", data, "--model.init_from", str(converted)]
+    args += ["--trainer.accelerator", "cpu", "--trainer.max_epochs", "1", "--attention_maps.every_n_epochs", "0"]
+    error = refused(capsys, *args, "--run_dir", "out")
     assert not Path("out").exists()
     more = error.partition(": add ")[2].split()
     assert more[:2] == ["--model.encoder.clip", "random:vit-w64-l3-p8-r64-e32"]
     assert more[-2:] == ["--model.head.hidden", "48"]
-    assert main([*words, "--run_dir", "out", *more]) == 0
+    assert main([*args, "--run_dir", "out", *more]) == 0
     model, _ = load_model("out/best.ckpt")
     released = best[1]["visual.visual_query_scene.weight"]
     assert 0 < float((model.encoder.scene_query.detach() - released).abs().max()) < 0.01
@@ -101,7 +101,7 @@ def test_existing_output(best, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("args", "message"),
     [
         ([], "required"),
         (["--from", "released", "no.pth", "--output", "x.ckpt"], "SOURCE must exist"),
@@ -121,10 +121,10 @@ def test_existing_output(best, tmp_path, capsys):
         (["--to", "diffusers", "best.pth", "--output", "best.pth"], "another file than SOURCE"),
     ],
 )
-def test_mistakes_are_one_line(best, tmp_path, monkeypatch, capsys, words, message):
+def test_mistakes_are_one_line(best, tmp_path, monkeypatch, capsys, args, message):
     (tmp_path / "best.pth").symlink_to(best[0])
     monkeypatch.chdir(tmp_path)
-    assert message in refused(capsys, "convert", *words)
+    assert message in refused(capsys, "convert", *args)
     assert [path.name for path in Path().iterdir()] == ["best.pth"]
 
 

@@ -42,8 +42,8 @@ def sdxl(tmp_path_factory):
 
 def exported_by_command(checkpoint):
     folder = checkpoint.parent / "emotions"
-    words = ["convert", "--to", "diffusers", str(checkpoint), "--output", str(folder), "--draws", "2"]
-    assert main(words) == 0
+    args = ["convert", "--to", "diffusers", str(checkpoint), "--output", str(folder), "--draws", "2"]
+    assert main(args) == 0
     return SimpleNamespace(checkpoint=checkpoint, folder=folder)
 
 
@@ -205,17 +205,17 @@ def test_tokens_that_meet(tmp_path):
 
 
 def test_overwrite(small, tmp_path, capsys):
-    words = ["convert", "--to", "diffusers", str(small.checkpoint), "--draws", "0", "--output"]
-    assert "add --overwrite" in refused(capsys, *words, str(small.folder))
+    args = ["convert", "--to", "diffusers", str(small.checkpoint), "--draws", "0", "--output"]
+    assert "add --overwrite" in refused(capsys, *args, str(small.folder))
     mine = tmp_path / "mine"
     mine.mkdir()
     (mine / "thesis.txt").write_text("years of work")
-    assert "earlier export" in refused(capsys, *words, str(mine), "--overwrite")
+    assert "earlier export" in refused(capsys, *args, str(mine), "--overwrite")
     assert (mine / "thesis.txt").is_file()
     first = tmp_path / "first"
-    assert main([*words, str(first)]) == 0
+    assert main([*args, str(first)]) == 0
     (first / "old").write_text("x")
-    assert main([*words, str(first), "--overwrite"]) == 0
+    assert main([*args, str(first), "--overwrite"]) == 0
     assert not (first / "old").exists()
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 

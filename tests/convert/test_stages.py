@@ -152,8 +152,8 @@ def test_stage_2_space_has_the_means_and_deviations(folder, tmp_path):
 def test_stage_2_generates_and_classifies(folder, tmp_path):
     output = tmp_path / "joint.ckpt"
     assert convert_stage2(folder, output) == 0
-    words = ["generate", "--ckpt", str(output), "--emotion", "fear", "--num", "1", "--steps", "2"]
-    assert main([*words, "--out", str(tmp_path / "images"), "--device", "cpu"]) == 0
+    args = ["generate", "--ckpt", str(output), "--emotion", "fear", "--num", "1", "--steps", "2"]
+    assert main([*args, "--out", str(tmp_path / "images"), "--device", "cpu"]) == 0
     assert len(list((tmp_path / "images").glob("*/*.png"))) == 1
     assert main(["classify", "--ckpt", str(output), str(tmp_path / "images" / "fear")]) == 0
 

@@ -25,11 +25,11 @@ def strict_json(path):
 def first(emoset_root, generated_root, tmp_path_factory):
     """The documented line with everything on it; once, since classifiers are trained."""
     output = tmp_path_factory.mktemp("output") / "new" / "result.json"
-    words = ["--real", str(emoset_root), "--generated", str(generated_root), "--output", str(output)]
+    args = ["--real", str(emoset_root), "--generated", str(generated_root), "--output", str(output)]
     more = ["--train", str(emoset_root), "--sample", "8", "--real_size", "32", "--device", "cpu"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("UNIEMO_CACHE", str(tmp_path_factory.getbasetemp() / "metrics-cache"))
-        assert main(["evaluate", *words, *more]) == 0
+        assert main(["evaluate", *args, *more]) == 0
     return output
 
 
@@ -56,8 +56,8 @@ def test_the_documented_line(first):
 
 def test_again_from_the_cache_gives_the_same(first, emoset_root, generated_root, tmp_path, capsys):
     output = tmp_path / "again.json"
-    words = ["--real", str(emoset_root), "--generated", str(generated_root), "--output", str(output)]
-    assert main(["evaluate", *words, "--real_size", "32", "--protocol", "strict"]) == 0
+    args = ["--real", str(emoset_root), "--generated", str(generated_root), "--output", str(output)]
+    assert main(["evaluate", *args, "--real_size", "32", "--protocol", "strict"]) == 0
     before, after = strict_json(first), strict_json(output)
     assert after["real"]["statistics_from_cache"]
     assert list(after["protocols"]) == ["strict"]
@@ -77,14 +77,14 @@ def test_a_classifier_from_a_file(first, emoset_root, generated_root, tmp_path, 
     origin = ClassifierOrigin(MIKELS_8[::-1], "miniature-clip", digest, {"test": {"accuracy": 0.5}})
     made = EmotionClassifier(width, 8, hidden=4, origin=origin)
     made.save(tmp_path / "mine.safetensors")
-    words = ["--real", str(emoset_root), "--generated", str(generated_root), "--protocol", "strict"]
+    args = ["--real", str(emoset_root), "--generated", str(generated_root), "--protocol", "strict"]
     files = [
         "--classifier",
         str(tmp_path / "mine.safetensors"),
         "--second_classifier",
         str(tmp_path / "mine.safetensors"),
     ]
-    assert main(["evaluate", *words, *files, "--output", str(tmp_path / "r.json")]) == 0
+    assert main(["evaluate", *args, *files, "--output", str(tmp_path / "r.json")]) == 0
     result = strict_json(tmp_path / "r.json")
     assert [one["name"] for one in result["classifiers"]] == ["mine", "mine"]
     assert result["classifiers"][0]["own_figures"] == {"test": {"accuracy": 0.5}}
@@ -93,22 +93,22 @@ def test_a_classifier_from_a_file(first, emoset_root, generated_root, tmp_path, 
     made.origin = ClassifierOrigin(MIKELS_8, "another", "0" * 12)
     made.save(tmp_path / "other.safetensors")
     files = ["--classifier", str(tmp_path / "other.safetensors"), "--output", str(tmp_path / "s.json")]
-    assert "trained on, another" in refused(capsys, "evaluate", *words, *files)
+    assert "trained on, another" in refused(capsys, "evaluate", *args, *files)
     assert not (tmp_path / "s.json").exists()
 
 
 def test_single_networks_by_name(emoset_root, generated_root, tmp_path):
-    words = ["--real", str(emoset_root), "--generated", str(generated_root), "--classifier", "none", "--pairs", "2"]
+    args = ["--real", str(emoset_root), "--generated", str(generated_root), "--classifier", "none", "--pairs", "2"]
     more = ["--lpips", "random-squeeze@64", "--fid", "none", "--protocol", "strict"]
-    assert main(["evaluate", *words, *more, "--output", str(tmp_path / "r.json")]) == 0
+    assert main(["evaluate", *args, *more, "--output", str(tmp_path / "r.json")]) == 0
     scores = strict_json(tmp_path / "r.json")["protocols"]["strict"]["figures"]
     assert set(scores) == {"LPIPS", "Sem-C", "Sem-D"}
     assert scores["LPIPS"]["networks"][0].startswith("random-squeeze")
     assert not (tmp_path / "r.confusion.png").exists()
 
 
-def failed(capsys, *words):
-    return refused(capsys, "evaluate", *words)
+def failed(capsys, *args):
+    return refused(capsys, "evaluate", *args)
 
 
 def test_mistakes_cost_one_line_before_any_work(emoset_root, generated_root, tmp_path, capsys, monkeypatch):

@@ -123,8 +123,8 @@ def test_train_and_generate_from_the_checkpoint(sdxl_folder, tmp_path, monkeypat
 
     monkeypatch.setenv("UNIEMO_CACHE", str(assets() / "cache"))
     monkeypatch.chdir(tmp_path)
-    words = ["--model.diffusion.path", sdxl_folder, "--trainer.limit_train_batches", "1"]
-    assert main([*recipe("joint"), *words, "--run_dir", "run", "--generation_metrics.every_n_epochs", "0"]) == 0
+    options = ["--model.diffusion.path", sdxl_folder, "--trainer.limit_train_batches", "1"]
+    assert main([*recipe("joint"), *options, "--run_dir", "run", "--generation_metrics.every_n_epochs", "0"]) == 0
     args = ["generate", "--ckpt", "run/best.ckpt", "--emotion", "awe", "--num", "2", "--steps", "2"]
     assert main([*args, "--prompt", "a {} room", "--out", "out"]) == 0
     assert len(list((tmp_path / "out/awe").glob("*.png"))) == 2

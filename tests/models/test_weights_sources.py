@@ -143,12 +143,9 @@ def test_a_network_is_used_where_it_may_be(hub, clip_folder, monkeypatch):
 
 
 def test_commands_say_it_before_any_work(hub, capsys, tmp_path):
-    for words in (["--model.encoder.clip", "ViT-L-14"], ["--model.diffusion.path", SDXL]):
-        words = ["fit", "--config", "joint.yaml", "--data.root", str(tmp_path / "nowhere"), *words]
-        assert main(words) == 2
-        lines = capsys.readouterr().err.strip().splitlines()
-        assert len(lines) == 1
-        assert "hf download" in lines[0]
+    fit = ("fit", "--config", "joint.yaml", "--data.root", tmp_path / "nowhere")
+    for model in (("--model.encoder.clip", "ViT-L-14"), ("--model.diffusion.path", SDXL)):
+        assert "hf download" in refused(capsys, *fit, *model)
     assert not (tmp_path / "runs").exists()
 
 
