@@ -68,8 +68,8 @@ _OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-def run(words: list[str]) -> int:
-    """Convert; ``words`` begin with the command."""
+def run(args: list[str]) -> int:
+    """Convert; ``args`` begin with the command."""
     parser = Parser("uniemo convert", _DESCRIPTION, _EXAMPLES)
     way = parser.add_mutually_exclusive_group(required=True)
     way.add_argument("--from", dest="kind", choices=("released", "coefficients"), help="what is read")
@@ -80,7 +80,7 @@ def run(words: list[str]) -> int:
     for name, (_, settings) in _OPTIONS.items():
         parser.add_argument(f"--{name}", **settings)
     parser.add_shared("trust")
-    options = parser.parse_args(words[1:])
+    options = parser.parse_args(args[1:])
     _check(options)
     convert = {"released": _released, "coefficients": _coefficients, "safetensors": _safetensors}
     print(convert.get(options.kind or options.target, _diffusers)(options))

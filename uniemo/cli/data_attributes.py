@@ -7,8 +7,8 @@ from pathlib import Path
 from uniemo.cli.parsing import Parser, check_new_folder
 
 
-def run(words: list[str]) -> int:
-    """Build the folders; ``words`` are the options."""
+def run(args: list[str]) -> int:
+    """Build the folders; ``args`` are the options."""
     parser = Parser(
         "uniemo data attributes",
         "Sort EmoSet's images into a folder for each object and scene, as EmoGen's scripts expect them:\n"
@@ -19,7 +19,7 @@ def run(words: list[str]) -> int:
     parser.add_argument("--out", required=True, type=Path, help="new or empty folder")
     parser.add_argument("--kind", choices=("scene", "object", "both"), default="both", help="which attributes (both)")
     parser.add_argument("--copy", action="store_true", help="copy the images; default: relative links to them")
-    options = parser.parse_args(words)
+    options = parser.parse_args(args)
     check_new_folder(options.out, "--out")
 
     from uniemo.data.attribute_folders import KINDS, build_attribute_folders

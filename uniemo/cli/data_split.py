@@ -26,8 +26,8 @@ _EXAMPLES = """examples:
 """
 
 
-def run(words: list[str]) -> int:
-    """Write a split; ``words`` are those behind "data split"."""
+def run(args: list[str]) -> int:
+    """Write a split; ``args`` are those behind "data split"."""
     parser = Parser("uniemo data split", _DESCRIPTION, _EXAMPLES)
     parser.add_argument("root", metavar="ROOT", help="folder of the dataset")
     parser.add_argument("--out", required=True, type=Path, metavar="FILE", help="JSON file to write")
@@ -44,7 +44,7 @@ def run(words: list[str]) -> int:
     parser.add_argument("--layout", help="take this layout without looking (recognised when left out)")
     parser.add_argument("--dataset", help="EmoSet, FI, EmotionROI, TwitterI or TwitterII (recognised when left out)")
     parser.add_argument("--agreement", choices=("three", "four", "five"), help="Twitter I: how many agree (five)")
-    options = parser.parse_args(words)
+    options = parser.parse_args(args)
     check_new_file(options.out, "--out")
     if options.fractions is not None and options.folds is not None:
         raise UniEmoError("--fractions and --folds must not be given together; leave one out")

@@ -6,21 +6,19 @@ import argparse
 import dataclasses
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from uniemo.cache import write_json
-from uniemo.cli.evaluation_inputs import CheckpointFacts, choose_set, names_for_clarity, read_facts, training_data
 from uniemo.cli.parsing import Parser, check_new_file, natural, pick_device, positive, run_in_processes
 from uniemo.errors import UniEmoError
 from uniemo.launch import launched_rank, process_group
-from uniemo.metrics.comparison import Comparison, Settings, prepare
-from uniemo.metrics.emotion_classifiers import Classifier, choose_classifiers
-from uniemo.metrics.evaluation import measure
-from uniemo.metrics.image_sets import ImageSet, label_space, read_images
-from uniemo.metrics.memorisation import check_memorisation, memorisation_line, plot_memorisation
-from uniemo.metrics.networks import MINIATURE, NONE, RANDOM, NetworkSet, load_clip, load_set
-from uniemo.metrics.protocols import PROTOCOLS, STRICT
-from uniemo.metrics.result_table import plot_confusion, table
+
+if TYPE_CHECKING:
+    from uniemo.cli.evaluation_inputs import CheckpointFacts
+    from uniemo.metrics.comparison import Comparison
+    from uniemo.metrics.emotion_classifiers import Classifier
+    from uniemo.metrics.image_sets import ImageSet
+    from uniemo.metrics.networks import NetworkSet
 
 _DESCRIPTION = """Measure generated images: FID, LPIPS, Emo-A, Sem-C and Sem-D, per emotion and in all.
 
@@ -89,20 +87,26 @@ def _parser() -> Parser:
     return parser
 
 
-def run(words: list[str]) -> int:
-    """Evaluate; ``words`` begin with the command."""
-    options = _parser().parse_args(words[1:])
+def run(args: list[str]) -> int:
+    """Evaluate; ``args`` begin with the command."""
+    options = _parser().parse_args(args[1:])
     _check_output(options.output, options.overwrite)
     if options.real is None and options.ckpt is None:
         raise UniEmoError(
             "--real must name the images to compare with; got none: give a folder, or --ckpt for its data"
         )
-    run_in_processes(options, _evaluate, options, words)
+    run_in_processes(options, _evaluate, options, args)
     return 0
 
 
-def _evaluate(options: argparse.Namespace, words: list[str]) -> None:
+def _evaluate(options: argparse.Namespace, args: list[str]) -> None:
     """Measure this rank's share of the images; the first rank writes the result."""
+    from uniemo.cli.evaluation_inputs import read_facts
+    from uniemo.metrics.comparison import Settings, prepare
+    from uniemo.metrics.evaluation import measure
+    from uniemo.metrics.image_sets import label_space, read_images
+    from uniemo.metrics.protocols import PROTOCOLS, STRICT
+
     facts = None
     if options.ckpt is not None:
         facts = read_facts(options.ckpt, "leave it out, give --train", trust=options.trust)
@@ -125,7 +129,7 @@ def _evaluate(options: argparse.Namespace, words: list[str]) -> None:
         result = measure(comparison, networks, classifiers, settings)
     if launched_rank():
         return
-    result |= {"command": ["uniemo", *words], "network_set": networks.name, "device": device}
+    result |= {"command": ["uniemo", *args], "network_set": networks.name, "device": device}
     result["notes"] = [*notes, *result["notes"]]
     if facts is not None:
         result["checkpoint"] = facts.about
@@ -148,6 +152,11 @@ def _networks(
     options: argparse.Namespace, comparison: Comparison, facts: CheckpointFacts | None, device: str
 ) -> tuple[NetworkSet, list[Classifier], list[str]]:
     """Return networks, classifiers and what is to be said about them."""
+    from uniemo.cli.evaluation_inputs import choose_set, names_for_clarity, training_data
+    from uniemo.metrics.emotion_classifiers import choose_classifiers
+    from uniemo.metrics.networks import MINIATURE, NONE, RANDOM, load_clip, load_set
+    from uniemo.metrics.protocols import PROTOCOLS
+
     real, emotions = comparison.real, comparison.emotions
     protocols = [PROTOCOLS[name] for name in comparison.plan.pairs]
     wanted = choose_set(options.networks, real, facts)
@@ -182,6 +191,8 @@ def _memorisation(
     options: argparse.Namespace, comparison: Comparison, train: ImageSet, networks: NetworkSet
 ) -> dict[str, Any]:
     """Look up the nearest training images."""
+    from uniemo.metrics.memorisation import check_memorisation
+
     if networks.clip is None:
         raise UniEmoError("--train needs a CLIP to compare images; got --clip none: name one")
     return check_memorisation(
@@ -198,6 +209,9 @@ def _memorisation(
 
 def _report(output: Path, result: dict[str, Any], generated: ImageSet, train: ImageSet | None) -> None:
     """Write the result and its pictures, print the table."""
+    from uniemo.metrics.memorisation import memorisation_line, plot_memorisation
+    from uniemo.metrics.result_table import plot_confusion, table
+
     written = [output]
     confusion = output.with_name(f"{output.stem}.confusion.png")
     if plot_confusion(result, confusion):

@@ -6,18 +6,9 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from uniemo.cli.evaluation_inputs import checked, read_facts
 from uniemo.cli.parsing import Parser, check_new_folder, natural, pick_device, positive, run_in_processes
-from uniemo.data import EmoSet
-from uniemo.data.generated import find_index, intended_emotion, read_index
-from uniemo.data.images import read_image
 from uniemo.errors import UniEmoError
-from uniemo.generation.filtering import check_band, filter_index, score_index
 from uniemo.launch import launched_rank, process_group
-from uniemo.metrics.classifier_training import emotion_classifier
-from uniemo.metrics.clip_networks import FrozenClip
-from uniemo.metrics.feature_cache import views_of
-from uniemo.models.clip import load_clip
 
 _DESCRIPTION = """Keep generated images whose scores lie in the middle band (Algorithm 1 of the paper).
 
@@ -62,6 +53,9 @@ def run(args: list[str]) -> int:
     """Filter; ``args`` begin with the command."""
     options = _parser().parse_args(args[1:])
 
+    from uniemo.data.generated import intended_emotion, read_index
+    from uniemo.generation.filtering import check_band
+
     check_band(options.low, options.high)
     check_new_folder(options.out, "--out")
     rows = read_index(options.generated)
@@ -80,6 +74,12 @@ def run(args: list[str]) -> int:
 
 def _score(options: argparse.Namespace) -> None:
     """Score this rank's share of the images; the first rank writes all scores into the index."""
+    from uniemo.data.generated import find_index, read_index
+    from uniemo.generation.filtering import score_index
+    from uniemo.metrics.classifier_training import emotion_classifier
+    from uniemo.metrics.clip_networks import FrozenClip
+    from uniemo.metrics.feature_cache import views_of
+
     sample = find_index(options.generated).parent / read_index(options.generated)[0]["file"]
     with process_group(pick_device(options.device)) as device:
         data, name = _data(options, sample)
@@ -92,6 +92,8 @@ def _score(options: argparse.Namespace) -> None:
 
 def _keep(options: argparse.Namespace, total: int) -> None:
     """Write what lies in the band and say how much that is."""
+    from uniemo.generation.filtering import filter_index
+
     band = (options.low, options.high, options.scope, options.criteria)
     counts = filter_index(options.generated, options.out, *band, options.num, options.seed)
     print(_counts(counts, total))
@@ -103,6 +105,11 @@ def _keep(options: argparse.Namespace, total: int) -> None:
 
 def _data(options: argparse.Namespace, sample: Path) -> tuple[Any, str]:
     """Return the data module to train the classifier on, checked, and the name of the CLIP to take by default."""
+    from uniemo.cli.evaluation_inputs import checked, read_facts
+    from uniemo.data import EmoSet
+    from uniemo.data.images import read_image
+    from uniemo.models.clip import load_clip
+
     if options.ckpt is not None:
         facts = read_facts(options.ckpt, "give --data.root", options.root, options.trust)
         return checked(facts.data_class(**facts.arguments)), facts.clip

@@ -4,24 +4,20 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 import uniemo.data
 from uniemo.cache import write_json
-from uniemo.cli.classifier_report import measure, origin, summary
 from uniemo.cli.parsing import Parser, check_new_file, natural, pick_device, positive
 from uniemo.data import DATASETS
-from uniemo.data.datamodule import EmotionDataModule
-from uniemo.data.layout import find_layout, layouts_of
-from uniemo.data.manifest import SPLITS
 from uniemo.errors import UniEmoError
-from uniemo.metrics.classifier import ClassifierOrigin
-from uniemo.metrics.classifier_training import ClassifierConfig, train_emotion_classifier
-from uniemo.metrics.clip_networks import FrozenClip
-from uniemo.metrics.feature_cache import cached_features, views_of
-from uniemo.metrics.network_weights import weights_hash
 from uniemo.miniature.paths import resolve
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from uniemo.data.datamodule import EmotionDataModule
+    from uniemo.metrics.classifier_training import ClassifierConfig
 
 _DESCRIPTION = """Train the classifier behind Emo-A: two fully connected layers on frozen CLIP image features.
 
@@ -76,12 +72,20 @@ def _parser() -> Parser:
     return parser
 
 
-def run(words: list[str]) -> int:
-    """Train; ``words`` begin with the command."""
-    options = _parser().parse_args(words[1:])
+def run(args: list[str]) -> int:
+    """Train; ``args`` begin with the command."""
+    options = _parser().parse_args(args[1:])
     _check_files(options)
     dataset = _dataset(options)
     device = pick_device(options.device)
+
+    from uniemo.cli.classifier_report import measure, origin, summary
+    from uniemo.data.manifest import SPLITS
+    from uniemo.metrics.classifier import ClassifierOrigin
+    from uniemo.metrics.classifier_training import train_emotion_classifier
+    from uniemo.metrics.clip_networks import FrozenClip
+    from uniemo.metrics.feature_cache import cached_features, views_of
+    from uniemo.metrics.network_weights import weights_hash
 
     clip = FrozenClip(options.clip)
     data = dataset(
@@ -152,6 +156,8 @@ def _dataset(options: argparse.Namespace) -> type[EmotionDataModule]:
         raise UniEmoError(f"--data.root must be an existing folder; got {options.root}: correct the path")
     if next(folder.iterdir(), None) is None:
         raise UniEmoError(f"--data.root must hold a dataset; {options.root} is empty: correct the path")
+    from uniemo.data.layout import find_layout, layouts_of
+
     layout, _ = find_layout(folder, layouts_of(options.dataset), options.layout)
     kind: type[EmotionDataModule] = getattr(uniemo.data, layout.dataset)
     return kind
@@ -159,6 +165,8 @@ def _dataset(options: argparse.Namespace) -> type[EmotionDataModule]:
 
 def _config(options: argparse.Namespace) -> ClassifierConfig:
     """Return how the classifier is to be made."""
+    from uniemo.metrics.classifier_training import ClassifierConfig
+
     return ClassifierConfig(
         hidden=(options.hidden or 768) if options.head == "mlp" else None,
         dropout=0.5 if options.dropout is None else options.dropout,
@@ -174,6 +182,8 @@ def _config(options: argparse.Namespace) -> ClassifierConfig:
 def _counts(data: EmotionDataModule) -> dict[str, dict[str, int]]:
     """Return the images of each split by emotion."""
     import numpy as np
+
+    from uniemo.data.manifest import SPLITS
 
     emotions = data.vocabulary.emotions
     found: dict[str, dict[str, int]] = {}
