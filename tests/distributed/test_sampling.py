@@ -8,15 +8,16 @@ import torch
 from tests.distributed.crew import enough_cores, on_ranks
 from tests.distributed.test_gradients import build
 from tests.tiny_runs import assets
-from uniemo.data import EmoSet, dataset
+from uniemo import distributed
+from uniemo.data import EmoSet
 from uniemo.data.dataset import EpochSampler
 from uniemo.modules.space import fit_space
 
 
 def batches(monkeypatch, rank, ranks, images, size, epoch):
     """Return the keys of each batch of a rank."""
-    monkeypatch.setattr(dataset, "get_rank", lambda: rank)
-    monkeypatch.setattr(dataset, "get_world_size", lambda: ranks)
+    monkeypatch.setattr(distributed, "get_rank", lambda: rank)
+    monkeypatch.setattr(distributed, "get_world_size", lambda: ranks)
     sampler = EpochSampler(images, seed=3, batch_size=size)
     sampler.set_epoch(epoch)
     keys = list(sampler)
