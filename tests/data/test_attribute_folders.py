@@ -89,7 +89,7 @@ def test_what_cannot_be_built_leaves_nothing(tree, tmp_path):
     shutil.rmtree(tree / "annotation")
     with pytest.raises(UniEmoError, match="root must be EmoSet's tree with its annotations"):
         build_attribute_folders(tree, tmp_path / "out", progress=False)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["full", "tree"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "full", "tree"]
 
 
 def test_an_image_without_annotation_is_counted(tmp_path):
