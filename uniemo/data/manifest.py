@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -15,9 +15,6 @@ from numpy.typing import NDArray
 
 from uniemo.errors import UniEmoError
 from uniemo.vocabulary import Vocabulary
-
-if TYPE_CHECKING:
-    from uniemo.data.rows import Rows
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
@@ -253,7 +250,7 @@ class Layout:
     dataset: str
     tree: str
     matches: Callable[[Path], bool]
-    read: Callable[..., Rows]
+    read: Callable[..., Any]
     options: tuple[str, ...] = ()
 
 

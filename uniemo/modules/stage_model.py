@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from uniemo.checkpoint import PREFIX, CheckpointInfo, check_backbones
 from uniemo.errors import UniEmoError
-from uniemo.models.attributes import AttributeConfig
+from uniemo.models.attributes import AttributeConfig, Kind
 from uniemo.models.diffusion import DiffusionConfig
 from uniemo.models.emotion_space import EmotionSpaceConfig
 from uniemo.models.encoder import EncoderConfig
@@ -23,12 +23,6 @@ from uniemo.modules import optim
 from uniemo.modules.accuracy import print_once
 from uniemo.modules.transfer import Transfer, mismatch, same_tower, transfer
 from uniemo.vocabulary import Vocabulary
-
-if TYPE_CHECKING:
-    from uniemo.modules.joint import JointModule
-    from uniemo.modules.understanding import UnderstandingModule
-
-    StageModule: TypeAlias = JointModule | UnderstandingModule
 
 
 @dataclass(frozen=True)
@@ -54,7 +48,20 @@ class ModelConfig:
         return GenerationParts(self.fusion, self.diffusion, self.space, self.condition)
 
 
-# The functions below are methods of the stages' modules, which share no base but that of all methods.
+class StageModule(Protocol):
+    """What the functions below need of a stage's module, whose methods they are."""
+
+    config: ModelConfig
+    optimizer: optim.OptimizerConfig
+    model: UniEmoModel
+    clip_tuned: bool
+
+    @property
+    def attribute_kinds(self) -> tuple[Kind, ...]: ...  # noqa: D102
+    @property
+    def vocabulary(self) -> Vocabulary: ...  # noqa: D102
+    def backbones(self) -> dict[str, str]: ...  # noqa: D102
+    def description(self) -> dict[str, Any]: ...  # noqa: D102
 
 
 def make_model(module: StageModule, vocabulary: Vocabulary) -> UniEmoModel:
