@@ -38,7 +38,7 @@ coverage: $(INSTALLED) ## Run the tests in one process and tell which lines they
 check: $(INSTALLED) ## Lint, types, direction of imports
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-cache
 
 bench: $(INSTALLED) ## Measure speed beside the released procedure and the bare arithmetic (half an hour on two idle cores)
 	$(BIN)/python -m benchmarks.stage1 --json benchmarks/stage1.json
@@ -62,4 +62,4 @@ miniature: $(INSTALLED) ## Rebuild the miniature's weights from a seed (about an
 	$(BIN)/python -m uniemo.miniature.recipe
 
 clean: ## Remove runs and caches of tools, not the virtual environment
-	rm -rf runs build .pytest_cache .mypy_cache .ruff_cache .coverage
+	rm -rf runs build .pytest_cache .import_linter_cache .mypy_cache .ruff_cache .coverage
