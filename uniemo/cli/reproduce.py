@@ -135,10 +135,13 @@ def _run(wanted: list[Cell], studies: list[Study], setting: Setting, work: WorkF
     from uniemo.studies.make import run_cells
     from uniemo.studies.run_cell import failure
 
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # stops it as Ctrl-C does
     gpus, jobs = _gpus_and_jobs(jobs)
     pictured = {cell.hash for study in studies if study.picture for cell in cells_of(study, 0, setting)}
-    todo = run_cells(wanted, work, jobs, gpus, pictured, say=lambda line: print(line, flush=True))
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # stops it as Ctrl-C does
+    try:
+        todo = run_cells(wanted, work, jobs, gpus, pictured, say=lambda line: print(line, flush=True))
+    finally:
+        signal.signal(signal.SIGTERM, before)
     unfinished = [cell for cell in todo if not work.is_finished(cell)]
     print(f"{len(todo) - len(unfinished)} cells run, {len(with_parents(wanted)) - len(todo)} were there")
     for cell in unfinished:
