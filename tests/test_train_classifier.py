@@ -120,7 +120,7 @@ def test_other_datasets_are_recognised(clip, tmp_path, capsys):
         (["--features_cache={tmp}/file"], "--features_cache must be a folder"),
         (["--head=linear", "--hidden=8"], "--hidden must be left out with --head linear"),
         (["--dropout=1"], "must be below 1"),
-        (["--epochs=0"], "must be a whole number of at least 1"),
+        (["--epochs=0"], "must be at least 1"),
         (["--device=cuda:99"], "--device must be one that works here"),
         (["--sed=3"], "has no option --sed: did you mean"),
         (["--data.root={tmp}/empty"], "is empty"),

@@ -141,7 +141,7 @@ def test_same_seed_same_first_weights():
         (lambda clip: FineTune(clip, lr_head=0.0), r"model\.lr_head must be above 0"),
         (lambda clip: LinearProbe(clip, RateConfig(lr=0.0)), r"optimizer\.lr must be above 0"),
         (lambda clip: LinearProbe(clip, RateConfig(weight_decay=-1.0)), r"optimizer\.weight_decay must be at least 0"),
-        (lambda clip: LinearProbe(clip, RateConfig(final=2.0)), r"optimizer\.final must lie in \[0, 1\]"),
+        (lambda clip: LinearProbe(clip, RateConfig(final=2.0)), r"model\.optimizer\.final must be at most 1; got 2"),
     ],
 )
 def test_mistakes_are_named(make, message):

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from uniemo.baselines.base import ClassifierBaseline, ClipConfig
 from uniemo.baselines.towers import ImageTower, PromptedText, first_context
-from uniemo.errors import UniEmoError
+from uniemo.errors import Seed, Width
 from uniemo.models.clip import ClipParts, load_clip
 from uniemo.modules.optim import RateConfig
 from uniemo.vocabulary import Vocabulary, attribute_text
@@ -63,14 +63,12 @@ class CoCoOp(ClassifierBaseline):
     def __init__(
         self,
         encoder: ClipConfig = _ENCODER,
-        context_length: int = 4,
+        context_length: Width = 4,
         context_init: str | None = "a photo of a",
-        reduction: int = 16,
+        reduction: Width = 16,
         optimizer: RateConfig = _OPTIMIZER,
-        seed: int = 0,
+        seed: Seed = 0,
     ) -> None:
-        if reduction < 1:
-            raise UniEmoError(f"model.reduction must be at least 1; got {reduction}")
         own = {"encoder": encoder, "context_length": context_length}
         super().__init__({**own, "context_init": context_init, "reduction": reduction}, optimizer, seed)
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from uniemo.baselines.base import ClassifierBaseline, ClipConfig
 from uniemo.baselines.towers import ImageTower, PromptedText, first_context
+from uniemo.errors import Seed, Width
 from uniemo.models.clip import ClipParts, load_clip
 from uniemo.modules.optim import RateConfig
 from uniemo.vocabulary import Vocabulary, attribute_text
@@ -55,11 +56,11 @@ class CoOp(ClassifierBaseline):
     def __init__(
         self,
         encoder: ClipConfig = _ENCODER,
-        context_length: int = 16,
+        context_length: Width = 16,
         class_specific: bool = False,
         context_init: str | None = None,
         optimizer: RateConfig = _OPTIMIZER,
-        seed: int = 0,
+        seed: Seed = 0,
     ) -> None:
         own = {"encoder": encoder, "context_length": context_length}
         super().__init__({**own, "class_specific": class_specific, "context_init": context_init}, optimizer, seed)

@@ -11,7 +11,7 @@ from uniemo.baselines.generative import GeneratorBaseline
 from uniemo.baselines.prompted import WordDiffusion
 from uniemo.data.batch import EmotionBatch
 from uniemo.distributed import batch_mean
-from uniemo.errors import UniEmoError
+from uniemo.errors import Count, NonNegative, Seed, UniEmoError, Width
 from uniemo.models.diffusion import DiffusionConfig
 from uniemo.models.diffusion.components import ATTENTION
 from uniemo.modules.generator import evaluating
@@ -78,20 +78,13 @@ class DreamBooth(GeneratorBaseline):
         self,
         diffusion: DiffusionConfig = _DIFFUSION,
         optimizer: RateConfig = _OPTIMIZER,
-        rank: int = 4,
+        rank: Width = 4,
         identifiers: list[str] | None = None,
-        prior_weight: float = 0.0,
-        prior_images: int = 200,
+        prior_weight: NonNegative = 0.0,
+        prior_images: Count = 200,
         prior_prompt: str = "a photo",
-        seed: int = 0,
+        seed: Seed = 0,
     ) -> None:
-        for name, value, low in (
-            ("rank", rank, 1),
-            ("prior_weight", prior_weight, 0),
-            ("prior_images", prior_images, 1),
-        ):
-            if not value >= low:
-                raise UniEmoError(f"model.{name} must be at least {low}; got {value}")
         own = {
             "rank": rank,
             "identifiers": identifiers,

@@ -22,7 +22,7 @@ from uniemo.baselines.generative import EmotionDiffusion, GeneratorBaseline, Mix
 from uniemo.data.batch import EmotionBatch
 from uniemo.data.transforms import denormalise
 from uniemo.distributed import batch_mean
-from uniemo.errors import UniEmoError
+from uniemo.errors import NonNegative, Seed, Temperature, Width, check_ranges
 from uniemo.metrics.classifier import EmotionClassifier
 from uniemo.metrics.classifier_training import ClassifierConfig, emotion_classifier
 from uniemo.metrics.clip_networks import FrozenClip
@@ -52,7 +52,11 @@ class EmotionEncoderConfig:
     """
 
     clip: str = "miniature:clip"
-    hidden: int = 256
+    hidden: Width = 256
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        check_ranges(type(self), vars(self), "model.encoder.")
 
 
 _ENCODER, _SPACE = EmotionEncoderConfig(), EmotionSpaceConfig(kind="gaussian")
@@ -171,14 +175,10 @@ class EmoGen(GeneratorBaseline):
         diffusion: DiffusionConfig = _DIFFUSION,
         space: EmotionSpaceConfig = _SPACE,
         optimizer: RateConfig = _OPTIMIZER,
-        attribute_weight: float = 1.0,
-        tau: float = 1.0,
-        seed: int = 0,
+        attribute_weight: NonNegative = 1.0,
+        tau: Temperature = 1.0,
+        seed: Seed = 0,
     ) -> None:
-        if not tau > 0:
-            raise UniEmoError(f"model.tau must be above 0; got {tau}")
-        if not attribute_weight >= 0:
-            raise UniEmoError(f"model.attribute_weight must be at least 0; got {attribute_weight}")
         own = {"encoder": encoder, "space": space, "attribute_weight": attribute_weight, "tau": tau}
         super().__init__(diffusion, optimizer, own, seed)
         self.encoder_config = encoder

@@ -6,7 +6,7 @@ from typing import Any
 
 from uniemo.baselines.base import ClassifierBaseline, ClipConfig
 from uniemo.baselines.linear_probe import LinearClassifier
-from uniemo.errors import UniEmoError
+from uniemo.errors import Positive, Seed
 from uniemo.models.clip import load_clip
 from uniemo.modules.optim import RateConfig
 from uniemo.vocabulary import Vocabulary
@@ -34,11 +34,9 @@ class FineTune(ClassifierBaseline):
         self,
         encoder: ClipConfig = _ENCODER,
         optimizer: RateConfig = _OPTIMIZER,
-        lr_head: float = 1e-3,
-        seed: int = 0,
+        lr_head: Positive = 1e-3,
+        seed: Seed = 0,
     ) -> None:
-        if not lr_head > 0:
-            raise UniEmoError(f"model.lr_head must be above 0; got {lr_head}")
         super().__init__({"encoder": encoder, "lr_head": lr_head}, optimizer, seed)
 
     def make_model(self, vocabulary: Vocabulary) -> LinearClassifier:

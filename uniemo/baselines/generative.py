@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from uniemo.checkpoint import BASELINE
 from uniemo.data.batch import EmotionBatch
 from uniemo.distributed import batch_mean
-from uniemo.errors import UniEmoError
+from uniemo.errors import Seed, UniEmoError
 from uniemo.metrics.split import SplitMean
 from uniemo.models.diffusion import DiffusionConfig, load_diffusion
 from uniemo.models.emotion_space import Weights, emotion_weights
@@ -99,10 +99,11 @@ class GeneratorBaseline(EmotionModule):
     """
 
     stage = BASELINE
+    monitors = ("val/loss",)
     model: EmotionDiffusion  # from setup on
 
     def __init__(
-        self, diffusion: DiffusionConfig, optimizer: RateConfig | None, hyperparameters: Mapping[str, Any], seed: int
+        self, diffusion: DiffusionConfig, optimizer: RateConfig | None, hyperparameters: Mapping[str, Any], seed: Seed
     ) -> None:
         if diffusion.lora_rank > 0:
             raise UniEmoError(

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from uniemo.baselines.base import ClassifierBaseline, ClipConfig
 from uniemo.baselines.towers import ImageTower
+from uniemo.errors import Seed
 from uniemo.models.clip import ClipParts, load_clip
 from uniemo.modules.optim import RateConfig
 from uniemo.vocabulary import Vocabulary
@@ -41,7 +42,7 @@ class LinearProbe(ClassifierBaseline):
 
     method = "linear_probe"
 
-    def __init__(self, encoder: ClipConfig = _ENCODER, optimizer: RateConfig = _OPTIMIZER, seed: int = 0) -> None:
+    def __init__(self, encoder: ClipConfig = _ENCODER, optimizer: RateConfig = _OPTIMIZER, seed: Seed = 0) -> None:
         super().__init__({"encoder": encoder}, optimizer, seed)
 
     def make_model(self, vocabulary: Vocabulary) -> nn.Module:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from uniemo.baselines.generative import EmotionDiffusion, GeneratorBaseline, Mixes, Sampling
 from uniemo.data.batch import EmotionBatch
-from uniemo.errors import UniEmoError
+from uniemo.errors import Seed, UniEmoError
 from uniemo.models.diffusion import SLOT, DiffusionConfig
 from uniemo.models.losses import Condition
 from uniemo.modules.stage_losses import denoising_errors
@@ -54,7 +54,7 @@ class PromptedDiffusion(GeneratorBaseline):
     trains = False
     model: WordDiffusion
 
-    def __init__(self, diffusion: DiffusionConfig = _DIFFUSION, seed: int = 0) -> None:
+    def __init__(self, diffusion: DiffusionConfig = _DIFFUSION, seed: Seed = 0) -> None:
         super().__init__(diffusion, None, {}, seed)
 
     def make_model(self, vocabulary: Vocabulary) -> WordDiffusion:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from uniemo.baselines.generative import EmotionDiffusion, GeneratorBaseline, Mixes, Sampling
 from uniemo.data.batch import EmotionBatch
-from uniemo.errors import UniEmoError
+from uniemo.errors import Seed, UniEmoError
 from uniemo.models.diffusion import SLOT, DiffusionConfig
 from uniemo.models.losses import Condition
 from uniemo.modules.optim import RateConfig
@@ -72,7 +72,7 @@ class TextualInversion(GeneratorBaseline):
         diffusion: DiffusionConfig = _DIFFUSION,
         optimizer: RateConfig = _OPTIMIZER,
         templates: list[str] | None = None,
-        seed: int = 0,
+        seed: Seed = 0,
     ) -> None:
         for template in templates or []:
             if SLOT not in template:

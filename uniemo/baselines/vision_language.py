@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from uniemo.baselines.base import ClassifierBaseline
 from uniemo.data.transforms import denormalise
-from uniemo.errors import UniEmoError
+from uniemo.errors import Seed, UniEmoError
 from uniemo.miniature.paths import resolve
 from uniemo.models.diffusion.components import quiet
 from uniemo.modules.accuracy import print_once
@@ -176,7 +176,7 @@ class VisionLanguage(ClassifierBaseline):
         question: str = QUESTION,
         answer: Literal["likelihood", "generate"] = "likelihood",
         dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto",
-        seed: int = 0,
+        seed: Seed = 0,
     ) -> None:
         if path is None:
             raise UniEmoError(

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from uniemo.baselines.base import ClassifierBaseline, ClipConfig
 from uniemo.baselines.towers import ImageTower
-from uniemo.errors import UniEmoError
+from uniemo.errors import Seed, UniEmoError
 from uniemo.models.clip import ClipParts, TextEncoder, load_clip
 from uniemo.vocabulary import Vocabulary
 
@@ -62,7 +62,7 @@ class ZeroShot(ClassifierBaseline):
     method = "zero_shot"
     trains = False
 
-    def __init__(self, encoder: ClipConfig = _ENCODER, templates: tuple[str, ...] = TEMPLATES, seed: int = 0) -> None:
+    def __init__(self, encoder: ClipConfig = _ENCODER, templates: tuple[str, ...] = TEMPLATES, seed: Seed = 0) -> None:
         wrong = next((template for template in templates if "{}" not in template), None)
         if not templates or wrong is not None:
             raise UniEmoError(f"model.templates must be prompts with {{}} for the emotion; got {wrong or 'none'!r}")

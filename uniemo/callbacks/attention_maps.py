@@ -15,7 +15,7 @@ from uniemo.cache import atomic_write
 from uniemo.callbacks.image_logging import log_picture
 from uniemo.data.batch import EmotionBatch
 from uniemo.data.transforms import denormalise
-from uniemo.errors import UniEmoError
+from uniemo.errors import Natural, check_ranges
 from uniemo.generation.grids import image_grid, to_pil
 from uniemo.metrics.split import SplitMean
 
@@ -70,10 +70,8 @@ class AttentionMaps(L.Callback):
         val_images: the shares are measured on so many first validation images; in test on all.
     """
 
-    def __init__(self, every_n_epochs: int = 1, images: int = 8, val_images: int = 256) -> None:
-        for name, value in (("every_n_epochs", every_n_epochs), ("images", images), ("val_images", val_images)):
-            if value < 0:
-                raise UniEmoError(f"attention_maps.{name} must be at least 0; got {value}")
+    def __init__(self, every_n_epochs: Natural = 1, images: Natural = 8, val_images: Natural = 256) -> None:
+        check_ranges(AttentionMaps, locals(), "attention_maps.")
         self.every_n_epochs = every_n_epochs
         self.images = images
         self.val_images = val_images

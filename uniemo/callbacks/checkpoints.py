@@ -17,7 +17,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor
 
 from uniemo.cache import atomic_write
-from uniemo.errors import UniEmoError
+from uniemo.errors import Count, NonNegative, Positive, UniEmoError, check_ranges
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -96,13 +96,11 @@ class BestCheckpoint(_RunFolderCheckpoint):
     """
 
     def __init__(
-        self, monitor: str = "val/accuracy", mode: Literal["max", "min"] = "max", standard_errors: float = 0.0
+        self, monitor: str = "val/accuracy", mode: Literal["max", "min"] = "max", standard_errors: NonNegative = 0.0
     ) -> None:
-        if standard_errors < 0 or (standard_errors > 0 and mode != "max"):
-            raise UniEmoError(
-                "best_checkpoint.standard_errors must be at least 0, and 0 with mode min; "
-                f"got {standard_errors} and {mode}"
-            )
+        check_ranges(BestCheckpoint, locals(), "best_checkpoint.")
+        if standard_errors > 0 and mode != "max":
+            raise UniEmoError(f"best_checkpoint.standard_errors must be 0 with mode {mode}; got {standard_errors}")
         super().__init__(
             filename="best", monitor=monitor, mode=mode, save_weights_only=True, enable_version_counter=False
         )
@@ -149,11 +147,8 @@ class LastCheckpoint(_RunFolderCheckpoint):
         UniEmoError: ``every_n_steps`` below 1 or ``every_minutes`` not above 0.
     """
 
-    def __init__(self, every_n_steps: int | None = None, every_minutes: float | None = 15.0) -> None:
-        if every_n_steps is not None and every_n_steps < 1:
-            raise UniEmoError(f"last_checkpoint.every_n_steps must be at least 1, or null; got {every_n_steps}")
-        if every_minutes is not None and not every_minutes > 0:
-            raise UniEmoError(f"last_checkpoint.every_minutes must be above 0, or null; got {every_minutes}")
+    def __init__(self, every_n_steps: Count | None = None, every_minutes: Positive | None = 15.0) -> None:
+        check_ranges(LastCheckpoint, locals(), "last_checkpoint.")
         super().__init__(
             filename="last", save_top_k=1, every_n_epochs=1, save_on_train_epoch_end=True, enable_version_counter=False
         )

@@ -19,7 +19,7 @@ from uniemo.callbacks.image_logging import log_picture
 from uniemo.callbacks.protocol import Generates, names_for_clarity
 from uniemo.data.datamodule import EmotionDataModule
 from uniemo.distributed import broadcast, gather, is_first
-from uniemo.errors import UniEmoError
+from uniemo.errors import Batch, Guidance, Natural, Share, Steps, UniEmoError, check_ranges
 from uniemo.generation.filtering import Criteria, check_band, filter_index, score_index
 from uniemo.generation.grids import image_grid
 from uniemo.generation.sampling import first_images, generate_images, plan_images
@@ -53,23 +53,19 @@ class ExplicitFeedback(L.Callback):
 
     def __init__(
         self,
-        num_per_emotion: int = 0,
-        start_epoch: int = 0,
-        low: float = 0.2,
-        high: float = 0.8,
+        num_per_emotion: Natural = 0,
+        start_epoch: Natural = 0,
+        low: Share = 0.2,
+        high: Share = 0.8,
         scope: Literal["emotion", "global"] = "emotion",
         criteria: Criteria = "both",
         clip: str = "miniature:clip",
-        steps: int | None = None,
-        guidance: float | None = None,
+        steps: Steps | None = None,
+        guidance: Guidance | None = None,
         space: Literal["bank", "gaussian"] | None = None,
-        batch_size: int = 64,
+        batch_size: Batch = 64,
     ) -> None:
-        if num_per_emotion < 0 or start_epoch < 0:
-            raise UniEmoError(
-                "explicit_feedback.num_per_emotion and start_epoch must be at least 0; "
-                f"got {num_per_emotion} and {start_epoch}"
-            )
+        check_ranges(ExplicitFeedback, locals(), "explicit_feedback.")
         check_band(low, high)
         self.num_per_emotion = num_per_emotion
         self.start_epoch = start_epoch

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import lightning as L
 import torch
@@ -16,7 +16,7 @@ from uniemo.callbacks.protocol import Generates, names_for_clarity
 from uniemo.data.datamodule import EmotionDataModule
 from uniemo.data.manifest import Split
 from uniemo.distributed import gather
-from uniemo.errors import UniEmoError
+from uniemo.errors import Batch, Guidance, Natural, Range, Seed, Steps, check_ranges
 from uniemo.generation.grids import image_grid
 from uniemo.metrics.base import SuiteMetric
 from uniemo.metrics.classifier import EmotionClassifier
@@ -27,6 +27,8 @@ from uniemo.metrics.fid import FeatureStatistics
 from uniemo.metrics.image_batches import to_unit
 
 VIEWS: tuple[Literal["image", "target"], ...] = ("image", "target")  # Emo-A also sees the generator's resolution
+
+_Images = Annotated[int, Range(2, 2**31 - 1, zero=True)]  # FID needs two
 
 
 class GenerationMetrics(L.Callback):
@@ -56,22 +58,18 @@ class GenerationMetrics(L.Callback):
     def __init__(
         self,
         clip: str = "miniature:clip",
-        every_n_epochs: int = 2,
-        val_images: int = 8,
-        test_images: int = 32,
-        grid_images: int = 8,
-        steps: int | None = None,
-        guidance: float | None = None,
+        every_n_epochs: Natural = 2,
+        val_images: _Images = 8,
+        test_images: _Images = 32,
+        grid_images: Natural = 8,
+        steps: Steps | None = None,
+        guidance: Guidance | None = None,
         space: Literal["bank", "gaussian"] | None = None,
-        batch_size: int = 64,
-        seed: int = 0,
+        batch_size: Batch = 64,
+        seed: Seed = 0,
         metrics: list[SuiteMetric] | None = None,
     ) -> None:
-        if every_n_epochs < 0:
-            raise UniEmoError(f"generation_metrics.every_n_epochs must be at least 0; got {every_n_epochs}")
-        for name, value in (("val_images", val_images), ("test_images", test_images)):
-            if value == 1 or value < 0:
-                raise UniEmoError(f"generation_metrics.{name} must be 0 or at least 2; got {value}")
+        check_ranges(GenerationMetrics, locals(), "generation_metrics.")
         self.clip = clip
         self.every_n_epochs = every_n_epochs
         self.images = {"val": val_images, "test": test_images}

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from uniemo.cli import collecting_later
-from uniemo.cli.parsing import Parser, check_new_file, pick_device, positive
-from uniemo.errors import UniEmoError
+from uniemo.cli.parsing import Parser, check_new_file, number, pick_device
+from uniemo.errors import Batch, UniEmoError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,7 +32,7 @@ def run(args: list[str]) -> int:
     parser.add_argument("photos", nargs="+", type=Path, metavar="PHOTO", help="image files and folders of them")
     parser.add_argument("--ckpt", required=True, type=Path, help="checkpoint of any stage or baseline")
     parser.add_argument("--output", type=Path, help="JSON Lines file to write")
-    parser.add_argument("--batch_size", type=positive, default=32, help="photos at a time (32)")
+    parser.add_argument("--batch_size", type=number(Batch), default=32, help="photos at a time (32)")
     parser.add_shared("device", "trust")
     options = parser.parse_args(args[1:])
     if options.output is not None:

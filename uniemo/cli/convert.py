@@ -6,8 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from uniemo.cli.parsing import Parser, check_new_file, natural
-from uniemo.errors import UniEmoError
+from uniemo.cli.parsing import Parser, check_new_file, number
+from uniemo.errors import Natural, UniEmoError
 
 _DESCRIPTION = """Turn published checkpoints into ones that uniemo reads, and uniemo's into what other programs read.
 
@@ -64,7 +64,10 @@ _OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {
         "released folder",
         {"metavar": "NAME", "help": "released folder: Stable Diffusion that it generates with (Stable Diffusion 1.5)"},
     ),
-    "draws": ("diffusers", {"type": natural, "help": "diffusers: sampled conditions per emotion beside its mean (4)"}),
+    "draws": (
+        "diffusers",
+        {"type": number(Natural), "help": "diffusers: sampled conditions per emotion beside its mean (4)"},
+    ),
 }
 
 

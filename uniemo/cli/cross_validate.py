@@ -9,7 +9,6 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from textwrap import shorten
 from typing import Any
@@ -17,8 +16,8 @@ from typing import Any
 from uniemo import __version__
 from uniemo.cache import hash_file, write_json
 from uniemo.cli.arguments import find_config
-from uniemo.cli.parsing import Parser, at_least
-from uniemo.errors import UniEmoError
+from uniemo.cli.parsing import Parser, number
+from uniemo.errors import Folds, UniEmoError
 
 _HEADLINES = ("test/accuracy", "test/balanced_accuracy")  # the metrics on screen, as far as they are there
 _STATE, _RESULTS = "cross_validate.json", "results.json"
@@ -43,7 +42,7 @@ _TAKEN = {
 def run(args: list[str]) -> int:
     """Cross-validate; ``args`` begin with the command."""
     parser = Parser("uniemo cross-validate", _DESCRIPTION, _EXAMPLES)
-    parser.add_argument("--folds", type=partial(at_least, 2), default=5, help="how many (5)")
+    parser.add_argument("--folds", type=number(Folds), default=5, help="how many (5)")
     parser.add_argument("--run_dir", type=Path, default=Path("runs/cv"), help="folder of the folds' runs (runs/cv)")
     parser.add_argument("--overwrite", action="store_true", help="start again in a folder that holds another one")
     options, rest = parser.parse_known_args(args[1:])
@@ -213,8 +212,8 @@ def _close(job: Job) -> int:
         "version": __version__,
         "figures": summary,
         "by_fold": [
-            {"fold": number, "run_dir": str(job.folder(number)), "figures": metrics}
-            for number, metrics in enumerate(by_fold, 1)
+            {"fold": fold, "run_dir": str(job.folder(fold)), "figures": metrics}
+            for fold, metrics in enumerate(by_fold, 1)
         ],
     }
     write_json(job.run_dir / _RESULTS, results)
@@ -238,9 +237,9 @@ def table(by_fold: Sequence[Mapping[str, float | None]], summary: Mapping[str, M
     titles = [name.partition("/")[2].replace("_", " ") for name in names]
     widths = [max(len(title), 15) for title in titles]
     lines = ["fold  " + "  ".join(f"{title:>{width}}" for title, width in zip(titles, widths, strict=True))]
-    for number, metrics in enumerate(by_fold, 1):
+    for fold, metrics in enumerate(by_fold, 1):
         cells = (f"{metrics[name]:>{width}.4f}" for name, width in zip(names, widths, strict=True))
-        lines.append(f"{number:<4}  " + "  ".join(cells))
+        lines.append(f"{fold:<4}  " + "  ".join(cells))
     spreads = (f"{summary[name]['mean']:.4f} ± {summary[name]['std']:.4f}" for name in names)
     cells = (f"{text:>{width}}" for text, width in zip(spreads, widths, strict=True))
     return "\n".join([*lines, "mean  " + "  ".join(cells), "± is the standard deviation over folds (n - 1)"])

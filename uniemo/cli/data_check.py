@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from uniemo.cli.parsing import Parser, check_new_file, positive
+from uniemo.cli.parsing import Parser, check_new_file, number
+from uniemo.errors import Processes
 
 _DESCRIPTION = """Read every file of a dataset, once, and report what is wrong with it.
 
@@ -31,7 +32,9 @@ def run(args: list[str]) -> int:
     parser.add_argument("--layout", help="take this layout without looking (recognised when left out)")
     parser.add_argument("--dataset", help="EmoSet, FI, EmotionROI, TwitterI or TwitterII (recognised when left out)")
     parser.add_argument("--output", type=Path, metavar="FILE", help="JSON report to write")
-    parser.add_argument("--workers", type=positive, help="processes (as many as cores); the report is the same")
+    parser.add_argument(
+        "--workers", type=number(Processes), help="processes (as many as cores); the report is the same"
+    )
     parser.add_argument(
         "--agreement", choices=("three", "four", "five"), help="Twitter I: this list only (all; five with a split file)"
     )

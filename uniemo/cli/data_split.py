@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from uniemo.cli.parsing import Parser, check_new_file, natural, positive
-from uniemo.errors import UniEmoError
+from uniemo.cli.parsing import Parser, check_new_file, number
+from uniemo.errors import Count, Seed, Share, UniEmoError
 
 if TYPE_CHECKING:
     from uniemo.data.manifest import Manifest
@@ -34,12 +34,12 @@ def run(args: list[str]) -> int:
     parser.add_argument(
         "--fractions",
         nargs=3,
-        type=float,
+        type=number(Share),
         metavar=("TRAIN", "VAL", "TEST"),
         help="shares (those of fit: 0.8 0.05 0.15; EmotionROI 0.63 0.07 0.3; Twitter 0.72 0.08 0.2)",
     )
-    parser.add_argument("--folds", type=positive, help="cross-validation: a file for each of so many folds")
-    parser.add_argument("--seed", type=natural, default=0, help="of the choice (0)")
+    parser.add_argument("--folds", type=number(Count), help="cross-validation: a file for each of so many folds")
+    parser.add_argument("--seed", type=number(Seed), default=0, help="of the choice (0)")
     parser.add_argument("--fresh", action="store_true", help="cut anew, whatever split or folds the tree gives")
     parser.add_argument("--layout", help="take this layout without looking (recognised when left out)")
     parser.add_argument("--dataset", help="EmoSet, FI, EmotionROI, TwitterI or TwitterII (recognised when left out)")

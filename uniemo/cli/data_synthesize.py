@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from uniemo.cli.parsing import Parser, check_new_folder, natural, positive
-from uniemo.errors import UniEmoError
+from uniemo.cli.parsing import Parser, check_new_folder, number
+from uniemo.errors import Count, Natural, Seed, Share, UniEmoError, Width
 
 _SPLITS = {"train": 2000, "val": 400, "test": 800}
 _MISSING = 0.1
@@ -35,14 +35,20 @@ def run(args: list[str]) -> int:
         help=f"whose files to imitate (emoset): {', '.join(LAYOUT_NAMES)}",
     )
     parser.add_argument("--out", required=True, type=Path, help="new or empty folder")
-    parser.add_argument("--images", type=positive, help=f"images in all ({_IMAGES}), shared out as in the real dataset")
-    for split, count in _SPLITS.items():
-        parser.add_argument(f"--{split}", type=natural, help=f"emoset without --images: {split} images ({count})")
     parser.add_argument(
-        "--missing", type=float, help=f"emoset without --images: share of images without an attribute ({_MISSING})"
+        "--images", type=number(Count), help=f"images in all ({_IMAGES}), shared out as in the real dataset"
     )
-    parser.add_argument("--size", type=positive, default=64, help="pixels of an image's side (64)")
-    parser.add_argument("--seed", type=natural, default=0, help="another seed, other paintings (0)")
+    for split, count in _SPLITS.items():
+        parser.add_argument(
+            f"--{split}", type=number(Natural), help=f"emoset without --images: {split} images ({count})"
+        )
+    parser.add_argument(
+        "--missing",
+        type=number(Share),
+        help=f"emoset without --images: share of images without an attribute ({_MISSING})",
+    )
+    parser.add_argument("--size", type=number(Width), default=64, help="pixels of an image's side (64)")
+    parser.add_argument("--seed", type=number(Seed), default=0, help="another seed, other paintings (0)")
     parser.add_argument(
         "--fault",
         action="append",

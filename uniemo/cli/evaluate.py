@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from uniemo.cache import write_json
-from uniemo.cli.parsing import Parser, check_new_file, natural, pick_device, positive, run_in_processes
-from uniemo.errors import UniEmoError
+from uniemo.cli.parsing import Parser, check_new_file, number, pick_device, run_in_processes
+from uniemo.errors import Batch, Count, Processes, Seed, UniEmoError
 from uniemo.launch import launched_rank, process_group
 
 if TYPE_CHECKING:
@@ -65,12 +65,17 @@ def _parser() -> Parser:
     add("--split", choices=("train", "val", "test", "all"), help="of --real, where it is a dataset (test)")
     add(
         "--real_size",
-        type=positive,
+        type=number(Count),
         metavar="PIXELS",
         help="cut and resize real images to a square first (as they are)",
     )
-    add("--pairs", type=positive, default=1000, help="pairs of each emotion in strict; all where fewer exist (1000)")
-    add("--seed", type=natural, default=0, help="of pairs, intervals and samples (0)")
+    add(
+        "--pairs",
+        type=number(Count),
+        default=1000,
+        help="pairs of each emotion in strict; all where fewer exist (1000)",
+    )
+    add("--seed", type=number(Seed), default=0, help="of pairs, intervals and samples (0)")
     add("--ckpt", type=Path, help="checkpoint: its data trains the classifiers, its names are Sem-C's")
     add("--classifier", metavar="FILE", help="Emo-A's, of train-classifier or EmoGen's; none leaves Emo-A out")
     add("--second_classifier", metavar="FILE", help="another one beside it in strict, trained independently")
@@ -79,9 +84,14 @@ def _parser() -> Parser:
     for option, (_, text) in _OVERRIDES.items():
         add(option, metavar="NAME", help=text)
     add("--train", metavar="DIR", help="training images: look up the nearest to a sample of generated ones")
-    add("--sample", type=positive, default=64, help="images of that sample (64)")
-    add("--batch_size", type=positive, default=32, help="images at a time (32)")
-    add("--workers", type=positive, default=min(8, os.cpu_count() or 1), help="threads that decode (cores, at most 8)")
+    add("--sample", type=number(Count), default=64, help="images of that sample (64)")
+    add("--batch_size", type=number(Batch), default=32, help="images at a time (32)")
+    add(
+        "--workers",
+        type=number(Processes),
+        default=min(8, os.cpu_count() or 1),
+        help="threads that decode (cores, at most 8)",
+    )
     add("--no_cache", action="store_true", help="neither read nor keep statistics of the real images")
     parser.add_shared("device", "devices", "trust")
     return parser

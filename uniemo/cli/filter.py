@@ -6,8 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from uniemo.cli.parsing import Parser, check_new_folder, natural, pick_device, positive, run_in_processes
-from uniemo.errors import UniEmoError
+from uniemo.cli.parsing import Parser, check_new_folder, number, pick_device, run_in_processes
+from uniemo.errors import Batch, Count, Seed, Share, UniEmoError
 from uniemo.launch import launched_rank, process_group
 
 _DESCRIPTION = """Keep generated images whose scores lie in the middle band (Algorithm 1 of the paper).
@@ -28,8 +28,10 @@ def _parser() -> Parser:
     parser = Parser("uniemo filter", _DESCRIPTION, _EXAMPLES)
     parser.add_argument("--generated", required=True, type=Path, help="folder that uniemo generate wrote, or its index")
     parser.add_argument("--out", required=True, type=Path, help="new or empty folder for kept.jsonl")
-    parser.add_argument("--low", type=float, default=0.2, help="η, where the band starts, a share of the ranks (0.2)")
-    parser.add_argument("--high", type=float, default=0.8, help="δ, where the band ends (0.8)")
+    parser.add_argument(
+        "--low", type=number(Share), default=0.2, help="η, where the band starts, a share of the ranks (0.2)"
+    )
+    parser.add_argument("--high", type=number(Share), default=0.8, help="δ, where the band ends (0.8)")
     parser.add_argument(
         "--criteria", choices=("both", "emo_a", "sem_c"), default="both", help="scores that count (both)"
     )
@@ -39,12 +41,14 @@ def _parser() -> Parser:
         default="emotion",
         help="rank within each emotion, or all together as the algorithm is written (emotion)",
     )
-    parser.add_argument("--num", type=positive, help="keep exactly so many, evenly over emotions (all in the band)")
-    parser.add_argument("--seed", type=natural, default=0, help="of the choice that --num makes (0)")
+    parser.add_argument(
+        "--num", type=number(Count), help="keep exactly so many, evenly over emotions (all in the band)"
+    )
+    parser.add_argument("--seed", type=number(Seed), default=0, help="of the choice that --num makes (0)")
     parser.add_argument("--ckpt", type=Path, help="checkpoint whose data the Emo-A classifier is trained on")
     parser.add_argument("--data.root", dest="root", help="EmoSet folder to train it on instead (miniature:emoset)")
     parser.add_argument("--clip", help="frozen CLIP that scores the images (the checkpoint's, else miniature:clip)")
-    parser.add_argument("--batch_size", type=positive, default=64, help="images at a time (64)")
+    parser.add_argument("--batch_size", type=number(Batch), default=64, help="images at a time (64)")
     parser.add_shared("device", "devices", "trust")
     return parser
 

@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Any
 from uniemo.cli.parsing import (
     Parser,
     check_new_folder,
-    natural,
     near,
+    number,
     pick_device,
-    positive,
     processes_to_start,
     run_in_processes,
 )
-from uniemo.errors import UniEmoError
+from uniemo.errors import Batch, Count, Guidance, Seed, Steps, UniEmoError
 from uniemo.launch import launched_rank, process_group
 from uniemo.vocabulary import Vocabulary
 
@@ -57,17 +56,21 @@ def _parser() -> Parser:
     )
     parser.add_argument("--out", required=True, type=Path, help="new or empty folder")
     parser.add_argument("--prompt", help='text with {} where the emotion goes, for example "a {} room"')
-    parser.add_argument("--num", type=positive, default=16, help="images (16)")
-    parser.add_argument("--seed", type=natural, default=0, help="of the first image; the next has the next seed (0)")
+    parser.add_argument("--num", type=number(Count), default=16, help="images (16)")
+    parser.add_argument(
+        "--seed", type=number(Seed), default=0, help="of the first image; the next has the next seed (0)"
+    )
     parser.add_argument(
         "--space",
         choices=("bank", "gaussian"),
         help="sample features of single training images, or from their mean and deviation (the checkpoint's choice)",
     )
-    parser.add_argument("--steps", type=positive, help="denoising steps (the checkpoint's choice)")
-    parser.add_argument("--guidance", type=float, help="scale of classifier-free guidance (the checkpoint's choice)")
+    parser.add_argument("--steps", type=number(Steps), help="denoising steps (the checkpoint's choice)")
+    parser.add_argument(
+        "--guidance", type=number(Guidance), help="scale of classifier-free guidance (the checkpoint's choice)"
+    )
     parser.add_argument("--scheduler", help="diffusers scheduler, for example DDIMScheduler (the checkpoint's choice)")
-    parser.add_argument("--batch_size", type=positive, default=32, help="images at a time, of each process (32)")
+    parser.add_argument("--batch_size", type=number(Batch), default=32, help="images at a time, of each process (32)")
     parser.add_argument(
         "--resume",
         action="store_true",
@@ -126,16 +129,10 @@ def _check(options: argparse.Namespace) -> None:
         raise UniEmoError(
             f'--prompt must hold {{}} where the emotion goes; got {options.prompt!r}: write for example "a {{}} room"'
         )
-    if options.guidance is not None and not (math.isfinite(options.guidance) and options.guidance >= 0):
-        raise UniEmoError(f"--guidance must be at least 0; got {options.guidance}")
     if options.scheduler is not None:
-        import diffusers
+        from uniemo.models.diffusion.components import find_scheduler
 
-        kind = getattr(diffusers, options.scheduler, None)
-        if kind is None or not hasattr(kind, "set_timesteps"):
-            known = [name for name in dir(diffusers) if name.endswith("Scheduler")]
-            hint = near(options.scheduler, known) or ": try DDIMScheduler"
-            raise UniEmoError(f"--scheduler must be a scheduler of diffusers; got {options.scheduler!r}{hint}")
+        find_scheduler(options.scheduler, "--scheduler")
 
 
 def _plan(options: argparse.Namespace) -> list[dict[str, Any]]:

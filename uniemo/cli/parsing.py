@@ -8,35 +8,32 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from uniemo.cli.messages import near
-from uniemo.errors import UniEmoError
+from uniemo.errors import Processes, UniEmoError
 from uniemo.launch import cpu_cores, launch, launched_world_size
 
 
-def at_least(low: int, text: str) -> int:
-    """Read a whole number that is not below ``low``."""
-    try:
-        value = int(text)
-    except ValueError:
-        value = low - 1
-    if value < low:
-        raise argparse.ArgumentTypeError(f"must be a whole number of at least {low}; got {text!r}")
-    return value
+def number(kind: Any) -> Callable[[str], float]:  # noqa: ANN401 - Annotated[int, Range(…)]
+    """Return the argparse type of a number with a range."""
+    (rule,) = kind.__metadata__
 
+    def read(text: str) -> float:
+        try:
+            value: float = kind.__origin__(text)
+            rule.check("", value)
+        except UniEmoError as error:
+            raise argparse.ArgumentTypeError(str(error).strip()) from error
+        except ValueError as error:
+            wanted = "whole number" if kind.__origin__ is int else "number"
+            raise argparse.ArgumentTypeError(f"must be a {wanted}; got {text!r}") from error
+        return value
 
-def positive(text: str) -> int:
-    """Read a whole number of at least 1 (an argparse type)."""
-    return at_least(1, text)
-
-
-def natural(text: str) -> int:
-    """Read a whole number of at least 0 (an argparse type)."""
-    return at_least(0, text)
+    return read
 
 
 _SHARED: dict[str, dict[str, Any]] = {
     "device": {"default": "auto", "help": "cpu, cuda, cuda:1, mps …; auto takes a GPU if there is one"},
     "devices": {
-        "type": positive,
+        "type": number(Processes),
         "default": 1,
         "metavar": "N",
         "help": "processes that share the work: one for each GPU, or on a CPU at most one for each core (1)",

@@ -2,15 +2,61 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import importlib
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from jsonargparse import Namespace
 
 from uniemo.cli.parsing import check_cores
-from uniemo.errors import UniEmoError
+from uniemo.errors import Range, UniEmoError, check_ranges
+from uniemo.miniature.paths import resolve
 from uniemo.models.clip import find_clip
 from uniemo.models.diffusion import find_diffusion
+from uniemo.models.diffusion.components import find_scheduler
 from uniemo.models.hub import random_name
+from uniemo.modules.base import EmotionModule
+
+_COUNT, _NATURAL, _SHARE = Range(1, 2**31 - 1), Range(0, 2**31 - 1), Range(0, 1)
+_UNLIMITED = Range(-1, 2**31 - 1)  # -1 is without end
+# Lightning's own numbers, which it checks late or not at all: the range of a whole number, and of one with a point
+TRAINER: dict[str, tuple[Range, Range]] = {
+    **{f"limit_{split}_batches": (_NATURAL, _SHARE) for split in ("train", "val", "test", "predict")},
+    **{name: (_NATURAL, _NATURAL) for name in ("min_epochs", "min_steps", "log_every_n_steps", "fast_dev_run")},
+    **{name: (_UNLIMITED, _UNLIMITED) for name in ("max_epochs", "max_steps", "num_sanity_val_steps")},
+    **{name: (_COUNT, _COUNT) for name in ("num_nodes", "check_val_every_n_epoch", "accumulate_grad_batches")},
+    "overfit_batches": (_NATURAL, _SHARE),
+    "val_check_interval": (_COUNT, Range(0, 1, above=True)),
+    "gradient_clip_val": (Range(0), Range(0)),
+    "reload_dataloaders_every_n_epochs": (_NATURAL, _NATURAL),
+}
+
+
+def check_numbers(config: Namespace, callbacks: Mapping[str, type]) -> None:
+    """Raise for the first number of a parsed configuration that is out of its range.
+
+    Args:
+        config: of a command.
+        callbacks: the class of each section with one.
+    """
+    for name, (whole, fraction) in TRAINER.items():
+        value = config.trainer.get(name)
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            (fraction if isinstance(value, float) else whole).check(f"trainer.{name}", value)
+    seed = config.seed_everything
+    if isinstance(seed, int) and not isinstance(seed, bool):
+        Range(0, 2**32 - 1).check("seed_everything", seed)
+    for name in ("model", "data"):
+        section = config[name]
+        check_ranges(class_of(section), section.init_args.as_dict(), f"{name}.")
+    for name, kind in callbacks.items():
+        check_ranges(kind, config[name].as_dict(), f"{name}.")
+
+
+def class_of(section: Namespace) -> Any:  # noqa: ANN401 - a module's or data module's class
+    """Return the class that a section names, which the parser has seen to be one."""
+    module, _, name = str(section.class_path).rpartition(".")
+    return getattr(importlib.import_module(module), name)
 
 
 def check_devices(devices: int | str | Sequence[int], accelerator: str) -> None:
@@ -67,3 +113,37 @@ def check_weights(config: Namespace) -> None:
         find_clip(metrics.clip)
     if feedback.num_per_emotion:
         find_clip(feedback.clip)
+
+
+def check_monitor(config: Namespace, kind: type[EmotionModule]) -> None:
+    """Raise where nothing of the name ``best_checkpoint.monitor`` is logged; not for classes outside uniemo.
+
+    Metrics of generated images, which carry the network in brackets, and shares of attention depend on the data.
+    """
+    monitor = str(config.best_checkpoint.monitor)
+    own = not kind.__module__.startswith("uniemo.") or config.trainer.get("callbacks")
+    if own or not kind.trains or monitor in (*kind.monitors, "loss/total"):
+        return
+    if monitor.startswith("val/coverage/") or (monitor.startswith("val/") and "[" in monitor):
+        return
+    first, *others = kind.monitors
+    mode = "max" if first == "val/accuracy" else "min"
+    also = f" or {' or '.join(others)}" if others else ""
+    raise UniEmoError(
+        f"best_checkpoint.monitor must be {first}{also} for {kind.method or kind.stage}, which logs no other; "
+        f"got {monitor}: add --best_checkpoint.monitor {first} --best_checkpoint.mode {mode}"
+    )
+
+
+def check_choices(model: Namespace) -> None:
+    """Raise for a scheduler that diffusers does not have, and for a table or checkpoint that is not there."""
+    diffusion, attributes = model.get("diffusion"), model.get("attributes")
+    if diffusion is not None:
+        find_scheduler(diffusion.scheduler, "model.diffusion.scheduler")
+    if attributes is not None and attributes.source == "table":
+        if attributes.table is None:
+            raise UniEmoError("model.attributes.table must name a file for source table; got null")
+        if not resolve(attributes.table).is_file():
+            raise UniEmoError(
+                f"model.attributes.table must be an existing file; got {attributes.table}: correct the path"
+            )

@@ -8,8 +8,8 @@ import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from uniemo.cli.parsing import Parser, natural, positive
-from uniemo.errors import UniEmoError
+from uniemo.cli.parsing import Parser, number
+from uniemo.errors import Processes, Seed, UniEmoError
 
 if TYPE_CHECKING:
     from uniemo.studies.cells import Cell, Setting
@@ -40,14 +40,14 @@ def _parser() -> Parser:
     parser = Parser("uniemo reproduce", _DESCRIPTION, _EXAMPLES)
     names = f"{', '.join(known_studies())}, all, or YAML files of your own"
     parser.add_argument("studies", nargs="+", metavar="STUDY", help=names)
-    parser.add_argument("--seeds", nargs="+", type=natural, help="seeds (each study's own number: 3 or 1)")
+    parser.add_argument("--seeds", nargs="+", type=number(Seed), help="seeds (each study's own number: 3 or 1)")
     parser.add_argument("--quick", action="store_true", help="a first look: fewer steps, fewer images")
     parser.add_argument("--scale", choices=("miniature", "paper"), default="miniature", help="(miniature)")
     parser.add_argument(
         "--data", type=Path, help="paper scale: folder with EmoSet, FI, EmotionROI, TwitterI, TwitterII"
     )
     parser.add_argument(
-        "--jobs", type=positive, help="cells at once (one for each GPU, else one for each core, up to 8)"
+        "--jobs", type=number(Processes), help="cells at once (one for each GPU, else one for each core, up to 8)"
     )
     parser.add_argument(
         "--work", type=Path, default=Path("runs/studies"), help="folder of cells and results (runs/studies)"

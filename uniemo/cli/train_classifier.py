@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import uniemo.data
 from uniemo.cache import write_json
-from uniemo.cli.parsing import Parser, check_new_file, natural, pick_device, positive
+from uniemo.cli.parsing import Parser, check_new_file, number, pick_device
 from uniemo.data import DATASETS
-from uniemo.errors import UniEmoError
+from uniemo.errors import Batch, Count, NonNegative, PartialShare, Seed, UniEmoError, Width, Workers
 from uniemo.miniature.paths import resolve
 
 if TYPE_CHECKING:
@@ -42,12 +42,12 @@ def _parser() -> Parser:
     parser.add_argument("--dataset", choices=tuple(DATASETS), help="which dataset it is (recognised when left out)")
     parser.add_argument("--data.layout", dest="layout", help="take this layout without looking (recognised)")
     parser.add_argument("--data.split_file", dest="split_file", help="file with the split of each image")
-    parser.add_argument("--data.fold", dest="fold", type=positive, help="which fold is the test split, from 1")
-    parser.add_argument("--data.seed", dest="data_seed", type=natural, default=0, help="of a split made anew (0)")
+    parser.add_argument("--data.fold", dest="fold", type=number(Count), help="which fold is the test split, from 1")
+    parser.add_argument("--data.seed", dest="data_seed", type=number(Seed), default=0, help="of a split made anew (0)")
     parser.add_argument(
         "--data.diffusion_size",
         dest="diffusion_size",
-        type=positive,
+        type=number(Count),
         help="learn each image at this size as well: that of generated images, where the CLIP takes larger ones",
     )
     parser.add_argument(
@@ -55,19 +55,19 @@ def _parser() -> Parser:
     )
     parser.add_argument("--clip", required=True, help="frozen CLIP: an open_clip name, a folder or miniature:clip")
     parser.add_argument("--head", choices=("mlp", "linear"), default="mlp", help="two layers, or one as EmoGen's (mlp)")
-    parser.add_argument("--hidden", type=positive, help="width of the hidden layer (768)")
-    parser.add_argument("--dropout", type=_share, help="on the hidden layer, 0 to below 1 (0.5)")
-    parser.add_argument("--learning_rate", type=_rate, default=2e-3, help="of AdamW (0.002)")
-    parser.add_argument("--weight_decay", type=_rate, default=0.1, help="of AdamW (0.1)")
-    parser.add_argument("--epochs", type=positive, default=150, help="passes at most (150)")
-    parser.add_argument("--patience", type=positive, default=20, help="stop after so many without gain (20)")
-    parser.add_argument("--seed", type=natural, default=0, help="of weights, order and dropout (0)")
+    parser.add_argument("--hidden", type=number(Width), help="width of the hidden layer (768)")
+    parser.add_argument("--dropout", type=number(PartialShare), help="on the hidden layer, 0 to below 1 (0.5)")
+    parser.add_argument("--learning_rate", type=number(NonNegative), default=2e-3, help="of AdamW (0.002)")
+    parser.add_argument("--weight_decay", type=number(NonNegative), default=0.1, help="of AdamW (0.1)")
+    parser.add_argument("--epochs", type=number(Count), default=150, help="passes at most (150)")
+    parser.add_argument("--patience", type=number(Count), default=20, help="stop after so many without gain (20)")
+    parser.add_argument("--seed", type=number(Seed), default=0, help="of weights, order and dropout (0)")
     parser.add_argument("--temperature", action="store_true", help="calibrate: one temperature, fitted on validation")
     parser.add_argument("--output", required=True, type=Path, help="file to write, .safetensors")
     parser.add_argument("--overwrite", action="store_true", help="replace --output where it exists")
     parser.add_argument("--features_cache", type=Path, help="folder for features (one in uniemo's cache)")
-    parser.add_argument("--batch_size", type=positive, default=64, help="images at a time through the CLIP (64)")
-    parser.add_argument("--num_workers", type=natural, default=0, help="processes that decode images (0)")
+    parser.add_argument("--batch_size", type=number(Batch), default=64, help="images at a time through the CLIP (64)")
+    parser.add_argument("--num_workers", type=number(Workers), default=0, help="processes that decode images (0)")
     parser.add_shared("device")
     return parser
 
@@ -198,22 +198,3 @@ def _counts(data: EmotionDataModule) -> dict[str, dict[str, int]]:
             f"--data.root must have training images of each emotion; there are none of {', '.join(missing)}: add some"
         )
     return found
-
-
-def _share(text: str) -> float:
-    """Read a number from 0 to below 1 (an argparse type)."""
-    value = _rate(text)
-    if value >= 1:
-        raise argparse.ArgumentTypeError(f"must be below 1; got {text!r}")
-    return value
-
-
-def _rate(text: str) -> float:
-    """Read a number of at least 0 (an argparse type)."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"must be a number of at least 0; got {text!r}")
-    return value

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import logging
 import os
 import signal
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, NoReturn
 
 import lightning as L
-from jsonargparse import Namespace, set_parsing_settings
+from jsonargparse import set_parsing_settings
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
@@ -28,7 +27,15 @@ from uniemo.callbacks.summary import Summary
 from uniemo.checkpoint import CheckpointInfo, check_stage
 from uniemo.cli.arguments import prepare, read_config
 from uniemo.cli.messages import check_keys, check_sections, explain
-from uniemo.cli.preflight import check_devices, check_strategy, check_weights
+from uniemo.cli.preflight import (
+    check_choices,
+    check_devices,
+    check_monitor,
+    check_numbers,
+    check_strategy,
+    check_weights,
+    class_of,
+)
 from uniemo.cli.run_folder import checkpoint_to_resume, folder_of_results, remove_results, use_splits_of
 from uniemo.data.datamodule import EmotionDataModule
 from uniemo.distributed import is_first
@@ -40,6 +47,13 @@ from uniemo.modules.transfer import check_names
 _RUN_KEYS = ("run_dir", "resume", "overwrite", "weights", "ckpt_path", "weights_only", "verbose", "return_predictions")
 # checkpoints do not remember the machines that they were made on
 _ANY_MACHINE = {"accelerator": "auto", "devices": "auto", "num_nodes": 1, "strategy": "auto"}
+_CALLBACKS: dict[str, type[L.Callback]] = {
+    "best_checkpoint": BestCheckpoint,
+    "last_checkpoint": LastCheckpoint,
+    "generation_metrics": GenerationMetrics,
+    "attention_maps": AttentionMaps,
+    "explicit_feedback": ExplicitFeedback,
+}
 _SPLITS = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",), "predict": ("test",)}
 _DESCRIPTIONS = {
     "fit": "Train a stage. Each recipe runs on the embedded miniature from an empty folder; overlays stack.",
@@ -116,6 +130,7 @@ class TrainingCLI(LightningCLI):
             super().parse_arguments(parser, args)
         parsed = self.config[self.config.subcommand]
         check_sections(parsed, parser)
+        check_numbers(parsed, _CALLBACKS)
         for arg in args:
             path = arg.removeprefix("--config=")
             if path != arg and "\n" not in path:  # a file, not what a checkpoint holds
@@ -133,11 +148,8 @@ class TrainingCLI(LightningCLI):
             default="pretrained",
             help="random: true architectures without their weights, for dry runs; checkpoints remember it",
         )
-        parser.add_lightning_class_args(BestCheckpoint, "best_checkpoint")
-        parser.add_lightning_class_args(LastCheckpoint, "last_checkpoint")
-        parser.add_lightning_class_args(GenerationMetrics, "generation_metrics")
-        parser.add_lightning_class_args(AttentionMaps, "attention_maps")
-        parser.add_lightning_class_args(ExplicitFeedback, "explicit_feedback")
+        for name, callback in _CALLBACKS.items():
+            parser.add_lightning_class_args(callback, name)
         parser.link_arguments("seed_everything", "model.init_args.seed")
         parser.link_arguments("seed_everything", "data.init_args.seed")
 
@@ -148,11 +160,12 @@ class TrainingCLI(LightningCLI):
         """Settle the run folder and the checkpoint before anything is built."""
         config = self.config[self.config.subcommand]
         check_devices(config.trainer.devices, str(config.trainer.accelerator))
-        kind = _class_of(config.model)
+        kind = class_of(config.model)
         strategy = config.trainer.strategy
         name = strategy if isinstance(strategy, str) else str(strategy.class_path)
         check_strategy(name, kind.method or kind.stage, generates="diffusion" in config.model.init_args)
         if self.config.subcommand == "fit":
+            check_monitor(config, kind)
             given = config.run_dir or config.trainer.default_root_dir
             self.run_dir = Path(given or f"runs/{kind.method or kind.stage}").expanduser()
             resume = bool(config.resume or config.ckpt_path == "last")
@@ -164,6 +177,8 @@ class TrainingCLI(LightningCLI):
             if "init_from" in config.model.init_args:
                 config.model.init_args.init_from = None  # the checkpoint holds the weights
         check_weights(config)
+        if self.checkpoint is None:
+            check_choices(config.model.init_args)
         if not kind.trains:
             config.trainer.max_epochs, config.trainer.max_steps = 0, -1
         if self.checkpoint is not None:
@@ -252,13 +267,6 @@ class TrainingCLI(LightningCLI):
             if isinstance(stop.__context__, KeyboardInterrupt):
                 raise KeyboardInterrupt from None
             raise
-
-
-def _class_of(model: Namespace) -> type[EmotionModule]:
-    """Return the class that a configuration's model section names, which the parser has seen to be one."""
-    module, _, name = str(model.class_path).rpartition(".")
-    kind: type[EmotionModule] = getattr(importlib.import_module(module), name)
-    return kind
 
 
 def run(args: list[str]) -> int:

@@ -19,7 +19,19 @@ from uniemo.data.dataset import EmotionDataset, EpochSampler, SkippedFiles, choo
 from uniemo.data.images import ImageCache
 from uniemo.data.manifest import SPLITS, Layout, Manifest, Split
 from uniemo.data.transforms import PairedTransform
-from uniemo.errors import UniEmoError
+from uniemo.errors import (
+    Batch,
+    Count,
+    Folds,
+    OpenShare,
+    PartialShare,
+    Seed,
+    Share,
+    UniEmoError,
+    Width,
+    Workers,
+    check_ranges,
+)
 from uniemo.vocabulary import Vocabulary
 
 if TYPE_CHECKING:  # the rest is imported where it is used, by the runs that use it
@@ -77,26 +89,27 @@ class EmotionDataModule(L.LightningDataModule):
     def __init__(
         self,
         root: str,
-        image_size: int = 224,
-        diffusion_size: int | None = 512,
-        batch_size: int = 128,
-        eval_batch_size: int | None = None,
-        num_workers: int = 0,
-        seed: int = 0,
-        crop_scale: tuple[float, float] = (0.7, 1.0),
+        image_size: Width = 224,
+        diffusion_size: Width | None = 512,
+        batch_size: Batch = 128,
+        eval_batch_size: Batch | None = None,
+        num_workers: Workers = 0,
+        seed: Seed = 0,
+        crop_scale: tuple[Share, Share] = (0.7, 1.0),
         crop: Literal["random", "central"] = "random",
         cached_latents: bool = False,
         generated: str | None = None,
-        proportion: float = 0.2,
-        limit_train: int | None = None,
+        proportion: PartialShare = 0.2,
+        limit_train: Count | None = None,
         layout: str | None = None,
         split_file: str | None = None,
-        val_fraction: float | None = None,
-        fold: int | None = None,
-        folds: int = 5,
+        val_fraction: OpenShare | None = None,
+        fold: Count | None = None,
+        folds: Folds = 5,
         check: bool = True,
         on_error: Literal["raise", "skip"] = "raise",
     ) -> None:
+        check_ranges(EmotionDataModule, locals(), "data.")
         super().__init__()
         self.root = root
         self.image_size = image_size
@@ -136,13 +149,6 @@ class EmotionDataModule(L.LightningDataModule):
 
     def _check_arguments(self, crop_scale: tuple[float, float], crop: str) -> None:
         """Raise UniEmoError for a value out of its range."""
-        from uniemo.data.generated import check_proportion
-
-        lowest = {"image_size": 1, "diffusion_size": 1, "batch_size": 1, "eval_batch_size": 1, "num_workers": 0}
-        for name, low in {**lowest, "seed": 0, "limit_train": 1, "folds": 2}.items():
-            value = getattr(self, name)
-            if value is not None and value < low:
-                raise UniEmoError(f"data.{name} must be at least {low}; got {value}")
         if not 0 < crop_scale[0] <= crop_scale[1] <= 1:
             raise UniEmoError(f"data.crop_scale must satisfy 0 < low <= high <= 1; got {list(crop_scale)}")
         if crop not in ("random", "central"):
@@ -152,10 +158,7 @@ class EmotionDataModule(L.LightningDataModule):
                 "data.diffusion_size must be set with data.cached_latents; got null: give the diffusion model's size, "
                 "or leave cached_latents out where no diffusion model is trained with (stage 1)"
             )
-        check_proportion(self.proportion)
-        if self.val_fraction is not None and not 0 < self.val_fraction < 1:
-            raise UniEmoError(f"data.val_fraction must lie in (0, 1); got {self.val_fraction}")
-        if self.fold is not None and not 1 <= self.fold <= self.folds:
+        if self.fold is not None and self.fold > self.folds:
             raise UniEmoError(f"data.fold must lie in 1 … {self.folds} (data.folds); got {self.fold}")
         if self.on_error not in ("raise", "skip"):
             raise UniEmoError(f"data.on_error must be raise or skip; got {self.on_error!r}")

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from uniemo.errors import UniEmoError
+from uniemo.errors import Temperature, UniEmoError, check_ranges
 from uniemo.vocabulary import Vocabulary, attribute_text
 
 Kind = Literal["scene", "object"]
@@ -34,7 +34,11 @@ class AttributeConfig:
     source: Literal["images", "text", "table"] = "images"
     table: str | None = None
     retrieval: Literal["hard", "soft"] = "hard"
-    temperature: float = 0.07
+    temperature: Temperature = 0.07
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        check_ranges(type(self), vars(self), "model.attributes.")
 
 
 class AttributeBank(nn.Module):

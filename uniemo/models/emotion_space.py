@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from uniemo.errors import UniEmoError
+from uniemo.errors import Count, NonNegative, UniEmoError, check_ranges
 from uniemo.vocabulary import Vocabulary
 
 Weights = dict[int, float] | Tensor  # how much of each emotion
@@ -29,8 +29,12 @@ class EmotionSpaceConfig:
     """
 
     kind: Literal["bank", "gaussian"] = "bank"
-    noise: float = 0.1
-    bank_size: int = 256
+    noise: NonNegative = 0.1
+    bank_size: Count = 256
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        check_ranges(type(self), vars(self), "model.space.")
 
 
 class EmotionSpace(nn.Module):

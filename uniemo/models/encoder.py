@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from uniemo.errors import UniEmoError
+from uniemo.errors import Count, Range, UniEmoError, Width, check_ranges
 from uniemo.models.clip import ClipParts, load_clip
 from uniemo.models.interactive import InteractiveBlock, ReleasedInteractiveBlock
 
@@ -34,15 +34,19 @@ class EncoderConfig:
     """
 
     clip: str = "miniature:clip"
-    query_length: int = 32
+    query_length: Width = 32
     queries: Literal["multi_stage", "single_step", "none"] = "multi_stage"
     scene_queries: bool = True
     object_queries: bool = True
     interactive: Literal["paper", "released"] = "paper"
-    num_layers: int = 2
-    stages: tuple[int, int] | None = None
-    beta_init: float = 0.1
+    num_layers: Annotated[int, Range(1, 100)] = 2
+    stages: tuple[Count, Count] | None = None
+    beta_init: Annotated[float, Range(-1e3, 1e3)] = 0.1
     checkpointing: bool = False
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        check_ranges(type(self), vars(self), "model.encoder.")
 
 
 @dataclass
@@ -130,10 +134,6 @@ class ExpertQueryEncoder(nn.Module):
         self.stages = _stages(config.stages, len(self.visual.resblocks))
         self.single_step = config.queries == "single_step"
         self.checkpointing = config.checkpointing
-        for name in ("query_length", "num_layers"):
-            if getattr(config, name) < 1:
-                raise UniEmoError(f"encoder.{name} must be at least 1; got {getattr(config, name)}")
-
         heads: int = clip.visual.transformer.resblocks[0].attn.num_heads
         with_queries = config.queries != "none"
         self.scene_query = self._queries(config) if with_queries and config.scene_queries else None

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from uniemo.class_paths import import_class
-from uniemo.errors import UniEmoError
+from uniemo.errors import UniEmoError, Width, check_ranges
 
 TOKENS = ("cls", "patch", "scene", "object")
 
@@ -31,9 +31,13 @@ class FusionConfig:
 
     tokens: tuple[str, ...] = ("cls", "scene", "object")
     correlation: bool = True
-    hidden: int | None = None
+    hidden: Width | None = None
     normalize: bool = True
     implementation: str | None = None
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        check_ranges(type(self), vars(self), "model.fusion.")
 
 
 class ConditionFusion(nn.Module):

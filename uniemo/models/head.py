@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from uniemo.errors import PartialShare, Width, check_ranges
+
 
 @dataclass
 class HeadConfig:
@@ -17,8 +19,12 @@ class HeadConfig:
         dropout: share of hidden units left out in training.
     """
 
-    hidden: int | None = 768
-    dropout: float = 0.5
+    hidden: Width | None = 768
+    dropout: PartialShare = 0.5
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        check_ranges(type(self), vars(self), "model.head.")
 
 
 class EmotionHead(nn.Sequential):

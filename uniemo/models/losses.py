@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from uniemo.distributed import all_sum, gather_rows, get_world_size
+from uniemo.errors import NonNegative, Temperature, check_ranges
 
 Condition = tuple[Tensor, ...]  # one (B, W) per text encoder of the diffusion model
 
@@ -123,8 +124,12 @@ class ConditionLossConfig:
     """
 
     kind: Literal["prototype", "triplet", "cross_entropy"] = "prototype"
-    tau: float = TEMPERATURE
-    margin: float = 0.5
+    tau: Temperature = TEMPERATURE
+    margin: NonNegative = 0.5
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        check_ranges(type(self), vars(self), "model.condition.")
 
 
 class PrototypeLoss(nn.Module):

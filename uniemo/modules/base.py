@@ -17,7 +17,7 @@ from uniemo import __version__
 from uniemo.checkpoint import PREFIX, CheckpointInfo, check_stage, fingerprint, plain_config, read_checkpoint
 from uniemo.data.batch import EmotionBatch
 from uniemo.distributed import average
-from uniemo.errors import UniEmoError
+from uniemo.errors import Seed, UniEmoError, check_ranges
 from uniemo.models.attributes import Kind
 from uniemo.models.state import check_state
 from uniemo.modules.accuracy import AccuracyMetrics, print_label_map, print_once, sum_classes
@@ -49,14 +49,16 @@ class EmotionModule(L.LightningModule, ABC):
 
     stage: ClassVar[str]  # as checkpoints say it
     method: ClassVar[str] = ""  # name of a baseline; its default run folder is called so
+    monitors: ClassVar[tuple[str, ...]] = ("val/accuracy", "val/balanced_accuracy")  # logged after each validation
     trains: ClassVar[bool] = True  # False: fit writes the checkpoint and takes no step
     init_stages: ClassVar[tuple[str, ...]] = ()  # whose checkpoints ``init_from`` may name
     config_text: str = ""  # the run's resolved configuration, set by the command line
     model: nn.Module  # from setup on
 
     def __init__(
-        self, hyperparameters: Mapping[str, Any], optimizer: OptimizerConfig | RateConfig | None, seed: int
+        self, hyperparameters: Mapping[str, Any], optimizer: OptimizerConfig | RateConfig | None, seed: Seed
     ) -> None:
+        check_ranges(type(self), {**hyperparameters, "seed": seed}, "model.")
         super().__init__()
         self.optimizer = optimizer
         self.seed = seed

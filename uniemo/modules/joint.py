@@ -11,7 +11,7 @@ from torch import Tensor
 from uniemo.cache import atomic_write
 from uniemo.checkpoint import GENERATING, JOINT, PREFIX, UNDERSTANDING, CheckpointInfo, read_checkpoint
 from uniemo.data.batch import EmotionBatch
-from uniemo.errors import UniEmoError
+from uniemo.errors import Count, Seed, UniEmoError
 from uniemo.miniature.paths import resolve
 from uniemo.models.attributes import AttributeConfig, tables_from_file
 from uniemo.models.diffusion import DiffusionConfig
@@ -79,11 +79,9 @@ class JointModule(EmotionModule):
         optimizer: OptimizerConfig = _OPTIMIZER,
         loss: LossConfig = _LOSS,
         init_from: str | None = None,
-        space_images: int = 64,
-        seed: int = 0,
+        space_images: Count = 64,
+        seed: Seed = 0,
     ) -> None:
-        if space_images < 1:
-            raise UniEmoError(f"model.space_images must be at least 1; got {space_images}")
         config = ModelConfig(encoder, head, attributes, fusion, condition, diffusion, space)
         own = {"loss": loss, "init_from": init_from, "space_images": space_images}
         super().__init__({**config.given(), **own}, optimizer, seed)

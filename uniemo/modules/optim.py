@@ -11,7 +11,7 @@ import lightning as L
 from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
 
-from uniemo.errors import UniEmoError
+from uniemo.errors import NonNegative, Positive, Share, UniEmoError, check_ranges
 from uniemo.models.uniemo import UniEmoModel
 
 
@@ -32,20 +32,20 @@ class OptimizerConfig:
         final: learning rate at the end of the cosine, as a share of the peak.
     """
 
-    lr_clip: float = 8e-6  # released code, as are the next three
-    lr_query: float = 5e-4
-    lr_head: float = 1e-4
-    lr_fusion: float = 1e-3
-    weight_decay_clip: float = 1e-3
-    weight_decay_query: float = 1e-3
-    weight_decay_head: float = 1e-2
-    weight_decay_fusion: float = 1e-3
-    warmup: float = 0.05
-    final: float = 0.0
+    lr_clip: NonNegative = 8e-6  # released code, as are the next three
+    lr_query: NonNegative = 5e-4
+    lr_head: NonNegative = 1e-4
+    lr_fusion: NonNegative = 1e-3
+    weight_decay_clip: NonNegative = 1e-3
+    weight_decay_query: NonNegative = 1e-3
+    weight_decay_head: NonNegative = 1e-2
+    weight_decay_fusion: NonNegative = 1e-3
+    warmup: NonNegative = 0.05
+    final: Share = 0.0
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        _check_ranges(vars(self))
+        check_ranges(type(self), vars(self), "model.optimizer.")
 
     def build(self, groups: list[dict[str, Any]]) -> Optimizer:
         """Return AdamW; the groups of :func:`parameter_groups` bring rates and decays."""
@@ -64,32 +64,21 @@ class RateConfig:
         final: learning rate at the end of the cosine, as a share of the peak.
     """
 
-    lr: float = 1e-3
-    weight_decay: float = 0.0
+    lr: Positive = 1e-3
+    weight_decay: NonNegative = 0.0
     algorithm: Literal["adamw", "sgd"] = "adamw"
-    warmup: float = 0.05
-    final: float = 0.0
+    warmup: NonNegative = 0.05
+    final: Share = 0.0
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        if not self.lr > 0:
-            raise UniEmoError(f"optimizer.lr must be above 0; got {self.lr}")
-        _check_ranges({name: value for name, value in vars(self).items() if name != "algorithm"})
+        check_ranges(type(self), vars(self), "model.optimizer.")
 
     def build(self, groups: list[dict[str, Any]]) -> Optimizer:
         """Return the optimiser; groups with a rate or decay of their own keep it."""
         if self.algorithm == "sgd":
             return SGD(groups, lr=self.lr, weight_decay=self.weight_decay, momentum=0.9)
         return AdamW(groups, lr=self.lr, weight_decay=self.weight_decay)
-
-
-def _check_ranges(settings: Mapping[str, float]) -> None:
-    """Raise UniEmoError for a setting below 0, or a ``final`` above 1."""
-    for name, value in settings.items():
-        if name == "final" and not 0 <= value <= 1:
-            raise UniEmoError(f"optimizer.final must lie in [0, 1]; got {value}")
-        if not value >= 0:
-            raise UniEmoError(f"optimizer.{name} must be at least 0; got {value}")
 
 
 class Schedule:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from uniemo.data.batch import EmotionBatch
 from uniemo.distributed import batch_mean
-from uniemo.errors import UniEmoError
+from uniemo.errors import NonNegative, Temperature, UniEmoError, check_ranges
 from uniemo.models.attributes import Kind
 from uniemo.models.diffusion import DiffusionBackbone
 from uniemo.models.encoder import EmotionFeatures
@@ -43,23 +43,19 @@ class LossConfig:
         form: direction of the contrastive losses.
     """
 
-    lambda_scene: float = 0.25
-    lambda_object: float = 0.25
-    lambda_emotion: float = 0.5
-    gamma_understanding: float = 0.3
-    gamma_condition: float = 0.3
-    gamma_diffusion: float = 0.4
-    tau: float = 0.07
+    lambda_scene: NonNegative = 0.25
+    lambda_object: NonNegative = 0.25
+    lambda_emotion: NonNegative = 0.5
+    gamma_understanding: NonNegative = 0.3
+    gamma_condition: NonNegative = 0.3
+    gamma_diffusion: NonNegative = 0.4
+    tau: Temperature = 0.07
     duplicates: Literal["positive", "negative"] = "positive"
     form: Literal["image_to_text", "symmetric"] = "image_to_text"
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        for name, value in vars(self).items():
-            if isinstance(value, (int, float)) and not value >= 0:
-                raise UniEmoError(f"model.loss.{name} must be at least 0; got {value}")
-        if self.tau == 0:
-            raise UniEmoError("model.loss.tau must be above 0; got 0")
+        check_ranges(type(self), vars(self), "model.loss.")
 
 
 def understanding_terms(

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from uniemo.checkpoint import UNDERSTANDING, CheckpointInfo
 from uniemo.data.batch import EmotionBatch
+from uniemo.errors import Seed
 from uniemo.models.attributes import AttributeConfig
 from uniemo.models.encoder import EncoderConfig
 from uniemo.models.head import HeadConfig
@@ -52,7 +53,7 @@ class UnderstandingModule(EmotionModule):
         optimizer: OptimizerConfig = _OPTIMIZER,
         loss: LossConfig = _LOSS,
         init_from: str | None = None,
-        seed: int = 0,
+        seed: Seed = 0,
     ) -> None:
         config = ModelConfig(encoder, head, attributes)
         super().__init__({**config.given(), "loss": loss, "init_from": init_from}, optimizer, seed)

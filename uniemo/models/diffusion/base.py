@@ -13,12 +13,12 @@ import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
-from uniemo.errors import UniEmoError
+from uniemo.errors import Guidance, Range, Share, Steps, UniEmoError, check_ranges
 from uniemo.models.diffusion.components import add_lora, assemble, make_scheduler, quiet
 from uniemo.models.diffusion.prompts import EncodedPrompts, PromptTokenizer, embedding, encode_prompts
 from uniemo.models.losses import Condition, diffusion_loss
@@ -51,14 +51,18 @@ class DiffusionConfig:
     path: str = "miniature:diffusion"
     placeholder: str = "*"
     train_prompt: str = "{}"
-    lora_rank: int = 0
-    guidance: float = 7.5
-    steps: int = 50
+    lora_rank: Annotated[int, Range(0, 2**16)] = 0
+    guidance: Guidance = 7.5
+    steps: Steps = 50
     scheduler: str = "UniPCMultistepScheduler"
-    drop_condition: float = 0.0
+    drop_condition: Share = 0.0
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     checkpointing: bool = False
     family: str | None = None
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        check_ranges(type(self), vars(self), "model.diffusion.")
 
 
 class DiffusionBackbone(nn.Module, ABC):
