@@ -62,6 +62,20 @@ def test_a_batch_holds_several_emotions(model, tmp_path):
     )
 
 
+@pytest.mark.parametrize("lost", [[0], [3, 4], [8], [1, 7], range(5, 9), range(9)])
+def test_what_is_missing_comes_out_as_it_was(model, tmp_path, lost):
+    rows, seen = rows_of(), []
+    generate_images(tmp_path, rows, generator_of(model), 4, progress=False)
+    before = {row["file"]: (tmp_path / row["file"]).read_bytes() for row in rows}
+    for number in lost:
+        (tmp_path / rows[number]["file"]).unlink()
+    kept = {file: (tmp_path / file).stat().st_mtime_ns for file in before if (tmp_path / file).exists()}
+    generate_images(tmp_path, rows, generator_of(model, seen), 4, progress=False)
+    assert {file: (tmp_path / file).read_bytes() for file in before} == before
+    assert {file: (tmp_path / file).stat().st_mtime_ns for file in kept} == kept
+    assert seen == [3] * len({number // 3 for number in lost})  # whole batches of 9 in 3, of which an image is missing
+
+
 def test_weights_must_be_as_many_as_seeds(model):
     with pytest.raises(UniEmoError, match="as many as seeds; got 1 for 2"):
         model.generate([{0: 1.0}], [1, 2])

@@ -28,7 +28,8 @@ _DESCRIPTION = """Generate images that evoke an emotion or a mixture of emotions
 
 The output folder gets a folder of PNGs per emotion, index.jsonl (how each image was made) and grid.png. It appears when
 all is done: until then images gather in OUT.partial beside it, which goes when a run fails or is stopped, unless it was
-started with --resume. The same seed gives the same image, whatever --batch_size and --devices."""
+started with --resume. The same seed gives the same image, whatever --batch_size and --devices; with the same ones it is
+the same bit for bit, resumed or not, with others a pixel may be rounded otherwise, by 1/255."""
 
 _EXAMPLES = """examples:
   uniemo generate --ckpt runs/joint/best.ckpt --emotion awe --num 4 --out awe/

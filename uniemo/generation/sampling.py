@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,9 @@ def generate_images(
     """Generate the images of index rows and write PNGs and, at the end, ``index.jsonl`` into a folder.
 
     Of several ranks each generates its share, into a folder that all of them see; every rank calls this with the same
-    rows. Whole images that are in the folder already are kept. Only one batch of images is in memory.
+    rows. Whole images that are in the folder already are kept. Batches are always those of all rows, so that what is
+    missing comes out bit for bit as it would have at first: how a network rounds depends on the size of its batch. Only
+    one batch of images is in memory.
 
     Args:
         folder: existing or new; callers make it appear at once (:func:`uniemo.generation.partial.partial_folder`,
@@ -68,7 +71,10 @@ def generate_images(
     missing = broadcast(missing)  # before anybody writes
     for name in {str(Path(row["file"]).parent) for row in rows}:
         (folder / name).mkdir(parents=True, exist_ok=True)
-    mine = [rows[number] for number in missing[rank::ranks]]
+    open_rows, numbers = set(missing), range(len(rows))
+    shares = [even_batches(numbers[one::ranks], len(rows), batch_size) for one in range(ranks)]
+    # every rank takes part in a batch of which some rank lacks an image: they may share a network's weights
+    steps = [parts for parts in zip_longest(*shares, fillvalue=()) if not open_rows.isdisjoint(chain(*parts))]
     bar = tqdm(
         total=len(rows),
         initial=len(rows) - len(missing),
@@ -78,14 +84,16 @@ def generate_images(
     )
     with ThreadPoolExecutor(_WRITERS) as pool, bar:
         writing: list[Future[None]] = []
-        for part in even_batches(mine, len(missing), batch_size):
-            images = generate(part).cpu()
+        for parts in steps:
+            images = generate([rows[number] for number in parts[rank]]).cpu() if parts[rank] else ()
             for written in writing:
                 written.result()
             writing = [
-                pool.submit(_write, folder / row["file"], image) for row, image in zip(part, images, strict=True)
+                pool.submit(_write, folder / rows[number]["file"], image)
+                for number, image in zip(parts[rank], images, strict=True)
+                if number in open_rows
             ]
-            bar.update(min(len(part) * ranks, len(rows) - bar.n))
+            bar.update(len(open_rows.intersection(chain(*parts))))
         for written in writing:
             written.result()
     gather(None)  # all images are there
