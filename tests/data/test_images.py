@@ -177,10 +177,15 @@ def test_truncated_files_of_every_format(tmp_path, suffix):
     path = tmp_path / f"x.{suffix}"
     _painting().save(path)
     whole = path.read_bytes()
+    assert verify_image(path) is None
     for keep in (len(whole) // 2, 300, 4):
         path.write_bytes(whole[:keep])
         with pytest.raises(UnreadableImageError):
             read_image(path)
+        assert verify_image(path) is not None
+    path.write_bytes(whole + b"\0" * 5000)  # what some programs append
+    read_image(path)
+    assert verify_image(path) is None
 
 
 def test_verify_image(tmp_path):

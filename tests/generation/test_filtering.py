@@ -84,7 +84,8 @@ def test_filter_index(index, tmp_path):
     assert [row["seed"] for row in kept] == [row["seed"] for row in expected]
     assert counts == {name: sum(row["emotion"] == name for row in expected) for name in ("awe", "fear")}
     assert all((tmp_path / "kept" / row["file"]).is_file() for row in kept)
-    assert [path.name for path in (tmp_path / "kept").iterdir()] == ["kept.jsonl"]
+    assert {path.name for path in (tmp_path / "kept").iterdir()} == {"images", "kept.jsonl"}
+    assert all((tmp_path / "kept" / row["file"]).samefile(index.parent / row["file"]) for row in kept)  # hard links
     filter_index(index, index.parent / "kept.jsonl", ranking="global")  # beside the images
     kept = read_index(index.parent)
     assert [row["seed"] for row in kept] == _reference(emo, sem, 0.2, 0.8)

@@ -5,7 +5,7 @@ import torch
 from PIL import Image
 from small import paint
 
-from uniemo.data.images import UnreadableImageError
+from uniemo.errors import UniEmoError
 from uniemo.metrics import file_contents
 from uniemo.metrics.fid import FeatureStatistics
 from uniemo.metrics.file_contents import inspect_files
@@ -33,7 +33,7 @@ def test_what_files_say(tmp_path):
     assert found.size_text() == "2 sizes, shorter side 12 to 16, most often 16×16"
     assert len(set(found.hashes)) == 3
     (tmp_path / "awe" / "3.jpg").write_bytes(b"\xff\xd8\xff\xe0 cut off")
-    with pytest.raises(UnreadableImageError, match=r"awe/3\.jpg"):
+    with pytest.raises(UniEmoError, match=r"1 of 4 are not, first .*awe/3\.jpg"):
         inspect_files(read_images(tmp_path), progress=False)
 
 

@@ -19,13 +19,14 @@ def run(args: list[str]) -> int:
     parser.add_argument("--out", required=True, type=Path, help="new or empty folder")
     parser.add_argument("--kind", choices=("scene", "object", "both"), default="both", help="which attributes (both)")
     parser.add_argument("--copy", action="store_true", help="copy the images; default: relative links to them")
+    parser.add_shared("follow_links")
     options = parser.parse_args(args)
     check_new_folder(options.out, "--out")
 
     from uniemo.data.attribute_folders import KINDS, build_attribute_folders
 
     kinds = tuple(kind for kind in KINDS if options.kind in (kind, "both"))
-    built = build_attribute_folders(options.root, options.out, kinds, options.copy)
+    built = build_attribute_folders(options.root, options.out, kinds, options.copy, follow_links=options.follow_links)
     for kind, folders in built.images.items():
         print(f"{kind}: {len(folders)} folders with {sum(folders.values())} {'copies' if options.copy else 'links'}")
     if built.unannotated:

@@ -41,6 +41,7 @@ def run(args: list[str]) -> int:
     parser.add_argument(
         "--split-file", "--split_file", type=Path, metavar="FILE", help="look for leaks across the splits of this file"
     )
+    parser.add_shared("follow_links")
     options = vars(parser.parse_args(args))
     output = options.pop("output")
     if output is not None:

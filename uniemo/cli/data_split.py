@@ -44,6 +44,7 @@ def run(args: list[str]) -> int:
     parser.add_argument("--layout", help="take this layout without looking (recognised when left out)")
     parser.add_argument("--dataset", help="EmoSet, FI, EmotionROI, TwitterI or TwitterII (recognised when left out)")
     parser.add_argument("--agreement", choices=("three", "four", "five"), help="Twitter I: how many agree (five)")
+    parser.add_shared("follow_links")
     options = parser.parse_args(args)
     check_new_file(options.out, "--out")
     if options.fractions is not None and options.folds is not None:
@@ -58,7 +59,7 @@ def run(args: list[str]) -> int:
     if not root.is_dir():
         raise UniEmoError(f"ROOT must be an existing folder; got {options.root}: correct the path")
     layout, folder = find_layout(root, layouts_of(options.dataset), options.layout)
-    manifest = read_manifest(folder, [layout], layout.name, agreement=options.agreement)
+    manifest = read_manifest(folder, [layout], layout.name, options.follow_links, agreement=options.agreement)
     if not len(manifest):
         raise UniEmoError(f"ROOT must hold labelled images; {root} has none: see uniemo data check {options.root}")
     if options.fractions is not None and not options.fresh and "test" in manifest.given_splits:

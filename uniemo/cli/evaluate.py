@@ -93,7 +93,7 @@ def _parser() -> Parser:
         help="threads that decode (cores, at most 8)",
     )
     add("--no_cache", action="store_true", help="neither read nor keep statistics of the real images")
-    parser.add_shared("device", "devices", "trust")
+    parser.add_shared("device", "devices", "follow_links", "trust")
     return parser
 
 
@@ -112,6 +112,7 @@ def run(args: list[str]) -> int:
 def _evaluate(options: argparse.Namespace, args: list[str]) -> None:
     """Measure this rank's share of the images; the first rank writes the result."""
     from uniemo.cli.evaluation_inputs import read_facts
+    from uniemo.data.usable import check_files
     from uniemo.metrics.comparison import Settings, prepare
     from uniemo.metrics.evaluation import measure
     from uniemo.metrics.image_sets import label_space, read_images
@@ -119,10 +120,17 @@ def _evaluate(options: argparse.Namespace, args: list[str]) -> None:
 
     facts = None
     if options.ckpt is not None:
-        facts = read_facts(options.ckpt, "leave it out, give --train", trust=options.trust)
-    generated = read_images(options.generated, option="--generated")
-    real = read_images(options.real or facts.arguments["root"], options.split, "--real")  # type: ignore[union-attr]
-    train = None if options.train is None else read_images(options.train, None, "--train", training=True)
+        facts = read_facts(
+            options.ckpt, "leave it out, give --train", trust=options.trust, follow_links=options.follow_links
+        )
+    links = options.follow_links
+    generated = read_images(options.generated, option="--generated", follow_links=links)
+    root = options.real or facts.arguments["root"]  # type: ignore[union-attr]
+    real = read_images(root, options.split, "--real", follow_links=links)
+    train = None
+    if options.train is not None:
+        train = read_images(options.train, None, "--train", training=True, follow_links=links)
+        check_files(train.root, train.names, "--train")
     chosen = [PROTOCOLS[name] for name in PROTOCOLS if name in (options.protocol or PROTOCOLS)]
     settings = Settings(
         tuple(dataclasses.replace(one, pairs=options.pairs) if one is STRICT else one for one in chosen),

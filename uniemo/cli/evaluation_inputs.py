@@ -38,7 +38,9 @@ class CheckpointFacts:
     about: dict[str, str]
 
 
-def read_facts(path: str | Path, way_out: str, root: str | None = None, trust: bool = False) -> CheckpointFacts:
+def read_facts(
+    path: str | Path, way_out: str, root: str | None = None, trust: bool = False, follow_links: bool = False
+) -> CheckpointFacts:
     """Read what a checkpoint was trained on.
 
     Args:
@@ -46,6 +48,7 @@ def read_facts(path: str | Path, way_out: str, root: str | None = None, trust: b
         way_out: what to do about a checkpoint that does not say what it was trained on.
         root: folder of its dataset, where it is not the one of its training.
         trust: also import a data module that is not uniemo's.
+        follow_links: allow links that lead out of the dataset's folder, whatever the checkpoint says.
     """
     _, info = read_checkpoint(path, STAGES)
     stored = stored_config(info, trust).get("data", {})
@@ -53,6 +56,8 @@ def read_facts(path: str | Path, way_out: str, root: str | None = None, trust: b
     values = {key: value for key, value in stored.get("init_args", {}).items() if key not in training_alone}
     if root is not None:
         values["root"] = root
+    if follow_links:
+        values["follow_links"] = True
     if "root" not in values:
         raise UniEmoError(f"--ckpt must say which data it was trained on; {path} does not: {way_out}")
     if values.get("crop_scale") is not None:
@@ -78,7 +83,7 @@ def choose_set(wanted: str, real: ImageSet, checkpoint: CheckpointFacts | None =
 def names_for_clarity(real: ImageSet, checkpoint: CheckpointFacts | None, emotions: tuple[str, ...]) -> Vocabulary:
     """Return scene and object names for Sem-C by a CLIP: the data's, else the checkpoint's, else the miniature's."""
     if real.dataset == "EmoSet":
-        found = read_manifest(real.root, layouts_of("EmoSet")).vocabulary
+        found = read_manifest(real.root, layouts_of("EmoSet"), follow_links=real.follow_links).vocabulary
         if found.scenes or found.objects:
             return found
     if checkpoint is not None:
@@ -108,7 +113,9 @@ def training_data(
         return None
     dataset, root = (real.dataset, str(real.root)) if real.dataset else ("EmoSet", "miniature:emoset")
     size = min(read_image(generated.files()[0]).size)
-    data = getattr(uniemo.data, dataset)(root, image_size=image_size, diffusion_size=size)
+    data = getattr(uniemo.data, dataset)(
+        root, image_size=image_size, diffusion_size=size, follow_links=real.follow_links
+    )
     return checked(data), real.source if real.dataset else root
 
 

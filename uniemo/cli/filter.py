@@ -14,7 +14,8 @@ _DESCRIPTION = """Keep generated images whose scores lie in the middle band (Alg
 
 Every image is scored by Emo-A (the probability that a classifier on a frozen CLIP gives its intended emotion) and
 Sem-C (how clearly it shows some scene or object). Each score is ranked ascending; kept are the images between --low and
---high of both rankings. The output folder gets kept.jsonl, for data.generated; the images stay where they are."""
+--high of both rankings. The output folder gets kept.jsonl, for data.generated, and the images: hard links, or copies on
+another disk."""
 
 _EXAMPLES = """examples:
   uniemo filter --generated out/ --ckpt runs/joint/best.ckpt --out kept/
@@ -49,7 +50,7 @@ def _parser() -> Parser:
     parser.add_argument("--data.root", dest="root", help="EmoSet folder to train it on instead (miniature:emoset)")
     parser.add_argument("--clip", help="frozen CLIP that scores the images (the checkpoint's, else miniature:clip)")
     parser.add_argument("--batch_size", type=number(Batch), default=64, help="images at a time (64)")
-    parser.add_shared("device", "devices", "trust")
+    parser.add_shared("device", "devices", "follow_links", "trust")
     return parser
 
 
@@ -57,12 +58,15 @@ def run(args: list[str]) -> int:
     """Filter; ``args`` begin with the command."""
     options = _parser().parse_args(args[1:])
 
-    from uniemo.data.generated import intended_emotion, read_index
+    from uniemo.data.generated import find_index, intended_emotion, read_index
+    from uniemo.data.usable import check_files
     from uniemo.generation.filtering import check_band
 
     check_band(options.low, options.high)
     check_new_folder(options.out, "--out")
-    rows = read_index(options.generated)
+    rows = read_index(options.generated, options.follow_links)
+    index = find_index(options.generated)
+    check_files(index.parent, [row["file"] for row in rows], f"index {index}")
     groups = len({intended_emotion(row) for row in rows})  # each may round up
     most = round(options.high * len(rows)) - round(options.low * len(rows)) + groups
     if options.num is not None and options.num > min(most, len(rows)):
@@ -84,14 +88,15 @@ def _score(options: argparse.Namespace) -> None:
     from uniemo.metrics.clip_networks import FrozenClip
     from uniemo.metrics.feature_cache import views_of
 
-    sample = find_index(options.generated).parent / read_index(options.generated)[0]["file"]
+    index = find_index(options.generated)
+    sample = index.parent / read_index(index, options.follow_links)[0]["file"]
     with process_group(pick_device(options.device)) as device:
         data, name = _data(options, sample)
         clip = FrozenClip(options.clip or name).to(device)
         classifier, info = emotion_classifier(clip, data, views_of(data))
         if launched_rank() == 0:
             print(f"Emo-A classifier on {clip.name}: {info.accuracy:.1%} right on real validation images")
-        score_index(options.generated, clip, classifier, data.vocabulary, options.batch_size)
+        score_index(index, clip, classifier, data.vocabulary, options.batch_size, options.follow_links)
 
 
 def _keep(options: argparse.Namespace, total: int) -> None:
@@ -99,7 +104,7 @@ def _keep(options: argparse.Namespace, total: int) -> None:
     from uniemo.generation.filtering import filter_index
 
     band = (options.low, options.high, options.scope, options.criteria)
-    counts = filter_index(options.generated, options.out, *band, options.num, options.seed)
+    counts = filter_index(options.generated, options.out, *band, options.num, options.seed, options.follow_links)
     print(_counts(counts, total))
     if not sum(counts.values()):
         print("no image lies in the band, nothing was written: widen --low and --high or generate more")
@@ -115,11 +120,12 @@ def _data(options: argparse.Namespace, sample: Path) -> tuple[Any, str]:
     from uniemo.models.clip import load_clip
 
     if options.ckpt is not None:
-        facts = read_facts(options.ckpt, "give --data.root", options.root, options.trust)
+        facts = read_facts(options.ckpt, "give --data.root", options.root, options.trust, options.follow_links)
         return checked(facts.data_class(**facts.arguments)), facts.clip
     clip = options.clip or "miniature:clip"
     root = options.root or "miniature:emoset"
-    return checked(EmoSet(root, load_clip(clip).image_size, read_image(sample).width)), clip
+    sizes = load_clip(clip).image_size, read_image(sample).width
+    return checked(EmoSet(root, *sizes, follow_links=options.follow_links)), clip
 
 
 def _counts(counts: dict[str, int], total: int) -> str:

@@ -38,6 +38,10 @@ _SHARED: dict[str, dict[str, Any]] = {
         "metavar": "N",
         "help": "processes that share the work: one for each GPU, or on a CPU at most one for each core (1)",
     },
+    "follow_links": {
+        "action": "store_true",
+        "help": "allow lists and links that lead out of the folder of a dataset or an index",
+    },
     "trust": {"action": "store_true", "help": "import classes that the checkpoint names and that are not uniemo's"},
 }
 
@@ -55,7 +59,7 @@ class Parser(argparse.ArgumentParser):
         )
 
     def add_shared(self, *names: str) -> None:
-        """Add options that several commands have: ``device``, ``devices``, ``trust``."""
+        """Add options that several commands have: ``device``, ``devices``, ``follow_links``, ``trust``."""
         for name in names:
             self.add_argument(f"--{name}", **_SHARED[name])
 

@@ -68,7 +68,7 @@ def _parser() -> Parser:
     parser.add_argument("--features_cache", type=Path, help="folder for features (one in uniemo's cache)")
     parser.add_argument("--batch_size", type=number(Batch), default=64, help="images at a time through the CLIP (64)")
     parser.add_argument("--num_workers", type=number(Workers), default=0, help="processes that decode images (0)")
-    parser.add_shared("device")
+    parser.add_shared("device", "follow_links")
     return parser
 
 
@@ -99,6 +99,7 @@ def run(args: list[str]) -> int:
         split_file=options.split_file,
         fold=options.fold,
         on_error=options.on_error,
+        follow_links=options.follow_links,
     )
     data.check(SPLITS)
     counts = _counts(data)

@@ -74,7 +74,12 @@ def _folders(names: Sequence[Sequence[str]]) -> dict[str, list[int]]:
 
 
 def build_attribute_folders(
-    root: str | Path, out: str | Path, kinds: Sequence[Kind] = KINDS, copy: bool = False, progress: bool = True
+    root: str | Path,
+    out: str | Path,
+    kinds: Sequence[Kind] = KINDS,
+    copy: bool = False,
+    progress: bool = True,
+    follow_links: bool = False,
 ) -> AttributeFolders:
     """Build the folders; they are complete or absent.
 
@@ -84,6 +89,7 @@ def build_attribute_folders(
         kinds: of attributes.
         copy: copy the images; otherwise relative links lead to them, which break when either tree moves alone.
         progress: show progress bars.
+        follow_links: allow lists and links that lead out of ``root``.
 
     Raises:
         UniEmoError: ``root`` is no EmoSet tree with annotations, an annotation cannot be used, ``out`` has anything
@@ -93,7 +99,7 @@ def build_attribute_folders(
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise UniEmoError(f"out must be a new or an empty folder; {out} is not: choose another or remove it")
     root = Path(root).expanduser()
-    manifest = read_manifest(root, layouts_of("EmoSet"))
+    manifest = read_manifest(root, layouts_of("EmoSet"), follow_links=follow_links)
     if not copy and not manifest.root.resolve().is_relative_to(root.resolve()):
         raise UniEmoError(
             f"links must lead to image files in root; those of {root} ({manifest.info.layout}) were unpacked to the "
@@ -130,7 +136,7 @@ def _names(manifest: Manifest, progress: bool) -> tuple[list[tuple[str, ...]], l
     rows = range(len(manifest))
     objects: list[tuple[str, ...]] = [tuple(known.objects[index] for index in manifest.objects(row)) for row in rows]
     if None not in annotations:
-        paths = [f"{manifest.root}/{os.fsdecode(annotation)}" for annotation in annotations]
+        paths = [os.path.join(manifest.root, os.fsdecode(annotation)) for annotation in annotations]
         for row, note in enumerate(map_files(read_annotation, paths, "reading annotations", progress)):
             if not isinstance(note, str):
                 scenes[row], objects[row] = () if note[0] is None else (note[0],), note[1]

@@ -37,6 +37,7 @@ def check_tree(
     split_file: str | Path | None = None,
     workers: int | None = None,
     progress: bool = True,
+    follow_links: bool = False,
 ) -> Report:
     """Read every file of a dataset and report what is wrong.
 
@@ -48,6 +49,7 @@ def check_tree(
         split_file: JSON file of ``uniemo data split`` or of a run, whose splits are checked instead of the tree's.
         workers: processes; None takes one for each core. The report does not depend on it.
         progress: show a bar.
+        follow_links: allow lists and links that lead out of the folder.
 
     Raises:
         UniEmoError: no folder, no known layout, lists that cannot be read, a split file that does not fit.
@@ -56,7 +58,7 @@ def check_tree(
     if not folder.is_dir():
         raise UniEmoError(f"ROOT must be an existing folder; got {root}: correct the path")
     found, place = find_layout(folder, layouts_of(dataset), layout)
-    manifests = _read(found, place, agreement, split_file is not None)
+    manifests = _read(found, place, agreement, split_file is not None, follow_links)
     first = next(iter(manifests.values()))
     base = first.root  # of an export the folder that it was unpacked to
     by_list = {name: _items(manifest) for name, manifest in manifests.items()}
@@ -106,11 +108,11 @@ def check_tree(
 # Lists.
 
 
-def _read(layout: Layout, root: Path, agreement: str | None, single: bool) -> dict[str, Manifest]:
+def _read(layout: Layout, root: Path, agreement: str | None, single: bool, follow_links: bool) -> dict[str, Manifest]:
     """Return the manifests of a tree by name: "" for the only one, else the agreements of Twitter I, widest first."""
 
     def read(**options: str) -> Manifest:
-        manifest = read_manifest(root, [layout], layout.name, **options)
+        manifest = read_manifest(root, [layout], layout.name, follow_links, **options)
         for split, message in manifest.info.broken.items():
             if (manifest.root / f"{split}.json").is_file():
                 raise UniEmoError(message)

@@ -76,6 +76,8 @@ class EmotionDataModule(L.LightningDataModule):
         folds: how many folds there are.
         check: open every image before the first step, pixels aside; the result is kept until an image changes.
         on_error: ``raise`` stops at an image that is missing or broken, ``skip`` leaves such images out.
+        follow_links: allow links, ``..`` and absolute paths in lists that lead out of ``root``, or out of the folder
+            of ``generated``.
 
     Raises:
         UniEmoError: a value out of its range.
@@ -108,6 +110,7 @@ class EmotionDataModule(L.LightningDataModule):
         folds: Folds = 5,
         check: bool = True,
         on_error: Literal["raise", "skip"] = "raise",
+        follow_links: bool = False,
     ) -> None:
         check_ranges(EmotionDataModule, locals(), "data.")
         super().__init__()
@@ -129,6 +132,7 @@ class EmotionDataModule(L.LightningDataModule):
         self.folds = folds
         self.check_images = check
         self.on_error = on_error
+        self.follow_links = follow_links
         self.layout_options: dict[str, str] = {}  # the dataset's own arguments, for its layouts
         self._check_arguments(crop_scale, crop)
         self.skipped = SkippedFiles()
@@ -182,7 +186,7 @@ class EmotionDataModule(L.LightningDataModule):
         """All images of the tree."""
         from uniemo.data.layout import read_manifest
 
-        return read_manifest(self.path, self.layouts, self.layout, **self.layout_options)
+        return read_manifest(self.path, self.layouts, self.layout, self.follow_links, **self.layout_options)
 
     @property
     def vocabulary(self) -> Vocabulary:
@@ -356,7 +360,7 @@ class EmotionDataModule(L.LightningDataModule):
         from uniemo.data.generated import GeneratedImageDataset
 
         transform = self._train_transform if train else self._eval_transform
-        return GeneratedImageDataset(index, self.vocabulary, transform, self.seed, first_id)
+        return GeneratedImageDataset(index, self.vocabulary, transform, self.seed, first_id, self.follow_links)
 
     def set_generated(self, index: str | Path | None, proportion: float | None = None) -> None:
         """Choose the generated images for training; takes effect when the training loader is made again.
@@ -429,8 +433,10 @@ class EmotionDataModule(L.LightningDataModule):
         return self._loader(self.dataset("test", with_masks=True), self.eval_batch_size)
 
     def predict_dataloader(self) -> DataLoader[EmotionSample]:
-        """Return the test images."""
-        return self._loader(self.dataset("test"), self.eval_batch_size)
+        """Return the test images; those that cannot be read are left out and known to ``skipped``."""
+        dataset = self.dataset("test")
+        dataset.on_error = "skip"  # the predictions of all others are worth having
+        return self._loader(dataset, self.eval_batch_size)
 
     def evaluation_loader(
         self, split: Split, limit_per_emotion: int | None = None, generated: bool = False

@@ -58,9 +58,9 @@ def content_hashes(root: Path, names: Sequence[str], size: NDArray[np.int64]) ->
     hashes: list[str | None] = [None] * len(names)
     rows = np.flatnonzero(size > 0)
     rows = rows[_repeated(size[rows, None])]
-    ends = map_files(lambda row: _hash_end(f"{root}/{names[row]}"), rows.tolist(), "comparing images")
+    ends = map_files(lambda row: _hash_end(os.path.join(root, names[row])), rows.tolist(), "comparing images")
     rows = rows[_repeated(np.stack([size[rows], np.array(ends, dtype=np.int64)], axis=1))]
-    found = map_files(lambda row: hash_file(f"{root}/{names[row]}"), rows.tolist(), "comparing equal images")
+    found = map_files(lambda row: hash_file(os.path.join(root, names[row])), rows.tolist(), "comparing equal images")
     for row, content in zip(rows.tolist(), found, strict=True):
         hashes[row] = content
     return hashes

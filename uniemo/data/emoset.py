@@ -16,6 +16,7 @@ the attribute names then come from the annotations. Exports of Hugging Face data
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 from collections.abc import Mapping
@@ -121,9 +122,14 @@ def read_annotation(path: str) -> tuple[str | None, tuple[str, ...]] | str:
     return sys.intern(scene) if scene else None, tuple(map(sys.intern, objects))
 
 
-def read_tree(root: Path) -> Rows:
-    """Read the split files and every annotation that they list; a split whose file is broken is noted."""
+def read_tree(root: Path, follow_links: bool = False) -> Rows:
+    """Read the split files and every annotation that they list; a split whose file is broken is noted.
+
+    Raises:
+        UniEmoError: without ``follow_links``, images or annotations that lie elsewhere.
+    """
     from uniemo.data.duplicates import map_files
+    from uniemo.data.inside import check_inside
     from uniemo.data.rows import Problem, Rows
 
     rows = Rows(root, *read_names(root))
@@ -134,12 +140,17 @@ def read_tree(root: Path) -> Rows:
         except UniEmoError as error:
             rows.broken[split] = str(error)
             continue
-        notes = map_files(lambda entry: read_annotation(f"{root}/{entry[2]}"), entries, f"reading {split} annotations")
+        if not follow_links:
+            check_inside(root, [annotation for _, _, annotation in entries], f"annotations that {split}.json lists")
+        notes = map_files(
+            lambda entry: read_annotation(os.path.join(root, entry[2])), entries, f"reading {split} annotations"
+        )
         for (emotion, image, annotation), note in zip(entries, notes, strict=True):
             if not isinstance(note, str):
                 mask = find_mask(root, image) if with_masks else None
                 rows.add(image, emotion, split, note[0], note[1], mask, annotation)
             else:
+                rows.note_outside(image)
                 if not (root / image).is_file():
                     rows.problems.append(Problem(image, "it does not exist", split))
                 else:
@@ -190,22 +201,25 @@ def _is_saved(root: Path) -> bool:
     return (root / "dataset_dict.json").is_file() or (root / "state.json").is_file()
 
 
-def _read_export(root: Path) -> Rows:
+def _read_export(root: Path, follow_links: bool = False) -> Rows:
     from uniemo.data.huggingface import read_export
 
-    return read_export(root)
+    return read_export(root, follow_links)
 
 
 _TREE = "info.json train.json val.json test.json image/<emotion>/*.jpg annotation/<emotion>/*.json"
 _FLAT, _IDS = "as emoset, info.json with emotions only", "as emoset, entries [emotion, id, image, annotation]"
 _PARQUET = "data/{train,validation,test}-*.parquet with columns image, emotion, scene, object"
 _SAVED = "dataset_dict.json {train,validation,test}/data-*.arrow"
+_OPTIONS = ("follow_links",)
 LAYOUTS = (
-    Layout("emoset-old-info", "EmoSet", _FLAT, lambda root: _is_tree(root) and _has_flat_info(root), read_tree),
-    Layout("emoset-4tuple", "EmoSet", _IDS, lambda root: _is_tree(root) and _has_ids(root), read_tree),
-    Layout("emoset", "EmoSet", _TREE, _is_tree, read_tree),
-    Layout("parquet", "EmoSet", _PARQUET, _is_parquet, _read_export),
-    Layout("hf-disk", "EmoSet", _SAVED, _is_saved, _read_export),
+    Layout(
+        "emoset-old-info", "EmoSet", _FLAT, lambda root: _is_tree(root) and _has_flat_info(root), read_tree, _OPTIONS
+    ),
+    Layout("emoset-4tuple", "EmoSet", _IDS, lambda root: _is_tree(root) and _has_ids(root), read_tree, _OPTIONS),
+    Layout("emoset", "EmoSet", _TREE, _is_tree, read_tree, _OPTIONS),
+    Layout("parquet", "EmoSet", _PARQUET, _is_parquet, _read_export, _OPTIONS),
+    Layout("hf-disk", "EmoSet", _SAVED, _is_saved, _read_export, _OPTIONS),
 )
 
 

@@ -15,8 +15,10 @@ from torch.utils.data import Dataset
 from uniemo.cache import atomic_write
 from uniemo.data.batch import EmotionSample
 from uniemo.data.dataset import EmotionDataset
+from uniemo.data.inside import check_inside
 from uniemo.data.manifest import Info, make_manifest
 from uniemo.data.transforms import PairedTransform
+from uniemo.data.usable import check_files
 from uniemo.errors import UniEmoError
 from uniemo.vocabulary import Vocabulary
 
@@ -44,18 +46,19 @@ def find_index(path: str | Path) -> Path:
     return path
 
 
-def read_index(path: str | Path) -> list[dict[str, Any]]:
+def read_index(path: str | Path, follow_links: bool = False) -> list[dict[str, Any]]:
     """Read an index of generated images (JSON Lines).
 
     Args:
         path: the index, or the folder that holds it.
+        follow_links: allow images that lie outside of the index's folder.
 
     Returns:
         One dict for each image: ``file`` (relative to the index's folder), ``emotion`` (name or None), ``weights``
         ({emotion: weight}), and what else the writer knew: seed, prompt, scores.
 
     Raises:
-        UniEmoError: no such file, a line that is no JSON object with a ``file``, or no line at all.
+        UniEmoError: no such file, a line that is no JSON object with a ``file``, no line at all, or images elsewhere.
     """
     path = find_index(path)
     rows = []
@@ -73,6 +76,8 @@ def read_index(path: str | Path) -> list[dict[str, Any]]:
         rows.append(row)
     if not rows:
         raise UniEmoError(f"index {path} must list at least one image; it lists none: generate more or widen the band")
+    if not follow_links:
+        check_inside(path.parent, [row["file"] for row in rows], f"the images that {path.name} lists")
     return rows
 
 
@@ -142,9 +147,10 @@ class GeneratedImageDataset(EmotionDataset):
         transform: as for the real images.
         seed: as for the real images.
         first_id: sample id of the first line; the others count on from there.
+        follow_links: see :func:`read_index`.
 
     Raises:
-        UniEmoError: see :func:`read_index`; an unknown emotion; a listed image that does not exist.
+        UniEmoError: see :func:`read_index`; an unknown emotion; a listed image that does not exist or is broken.
     """
 
     def __init__(
@@ -154,17 +160,12 @@ class GeneratedImageDataset(EmotionDataset):
         transform: PairedTransform,
         seed: int = 0,
         first_id: int = 0,
+        follow_links: bool = False,
     ) -> None:
         self.index = find_index(index)
-        self.rows = read_index(self.index)
-        count = len(self.rows)
+        self.rows = read_index(self.index, follow_links)
         files = [row["file"] for row in self.rows]
-        missing = [name for name in files if not (self.index.parent / name).is_file()]
-        if missing:
-            raise UniEmoError(
-                f"index {self.index} must list existing images; {len(missing)} of {count} are missing, "
-                f"first {missing[0]}: generate again"
-            )
+        check_files(self.index.parent, files, f"index {self.index}")
         looks = [(self.index.parent / name).stat() for name in files]
         columns: dict[str, Any] = {
             "path": files,

@@ -25,6 +25,7 @@ from tqdm import tqdm
 
 from uniemo.cache import cache_dir, digest
 from uniemo.cache import get as cached
+from uniemo.data.inside import Inside, refuse_outside
 from uniemo.data.lists import SPLIT_WORDS
 from uniemo.data.manifest import Split
 from uniemo.data.rows import Rows
@@ -45,11 +46,16 @@ _SIGNATURES: dict[bytes, str] = {  # first bytes of an image file
 }
 
 
-def read_export(root: Path) -> Rows:
+def read_export(root: Path, follow_links: bool = False) -> Rows:
     """Return the images of an export, which are written to the cache first.
 
+    Args:
+        root: folder of the export.
+        follow_links: allow paths that lead out of it.
+
     Raises:
-        UniEmoError: nothing to read, a file cannot be read, a column is missing, or the disk is too small.
+        UniEmoError: nothing to read, a file cannot be read or lies elsewhere, a column is missing, or the disk is too
+            small.
     """
     files = sorted(path for suffix in ("parquet", "arrow") for path in root.rglob(f"*.{suffix}"))
     if not files:
@@ -57,7 +63,8 @@ def read_export(root: Path) -> Rows:
     size = sum(path.stat().st_size for path in files)
     home = digest(os.fsencode(root.resolve()))
     state = digest(
-        [(path.relative_to(root).as_posix(), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+        [(path.relative_to(root).as_posix(), path.stat().st_size, path.stat().st_mtime_ns) for path in files],
+        follow_links,
     )
 
     def write(folder: Path) -> None:
@@ -67,7 +74,7 @@ def read_export(root: Path) -> Rows:
                 f"the cache folder must have room for the images of {root}, {size / 2**30:.1f} GiB; {cache_dir()} has "
                 f"{free / 2**30:.1f}: set UNIEMO_CACHE to another disk"
             )
-        _unpack(root, folder)
+        _unpack(root, folder, follow_links)
         for old in (cache_dir() / "huggingface").glob(f"{home}-*"):
             if old.is_dir() and time.time() - old.stat().st_mtime > _DAY_S:  # a run may still train on today's
                 shutil.rmtree(old)
@@ -81,7 +88,7 @@ def read_export(root: Path) -> Rows:
     return rows
 
 
-def _unpack(root: Path, folder: Path) -> None:
+def _unpack(root: Path, folder: Path, follow_links: bool) -> None:
     """Write the images of an export into a new folder, and the list of their labels."""
     import datasets
     import pyarrow as pa
@@ -89,6 +96,8 @@ def _unpack(root: Path, folder: Path) -> None:
     folder.mkdir()
     content: dict[str, Any] = {"scene": None, "object": None, "rows": []}
     taken: set[str] = set()
+    inside = Inside(root)
+    outside: list[str] = []
     try:
         for split, rows, features, base in _parts(root):
             for kind in ("scene", "object"):
@@ -98,6 +107,8 @@ def _unpack(root: Path, folder: Path) -> None:
                 emotion, scene, objects, image = _read_row(row, features, where)
                 data, given = image.get("bytes"), image.get("path")
                 path = _free_path(emotion, given, data, taken)
+                if data is None and given is not None and not follow_links:
+                    outside += [] if str(base / given) in inside else [given]
                 (folder / path).parent.mkdir(parents=True, exist_ok=True)
                 if data is not None:
                     (folder / path).write_bytes(data)
@@ -111,6 +122,7 @@ def _unpack(root: Path, folder: Path) -> None:
     except (pa.ArrowException, datasets.exceptions.DatasetsError, OSError) as error:
         reason = str(error).splitlines()[0]
         raise UniEmoError(f"export must be readable; {root} is not ({reason}): download it again") from error
+    refuse_outside(root, outside, "the image paths of an export")
     if not content["rows"]:
         raise UniEmoError(f"export must have at least one row; {root} has none: download it again")
     (folder / _LIST).write_text(json.dumps(content), encoding="utf-8")

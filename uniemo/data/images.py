@@ -5,8 +5,9 @@ from __future__ import annotations
 import struct
 from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from io import BytesIO
+from io import SEEK_END, BytesIO
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import simplejpeg
@@ -32,6 +33,8 @@ _UPRIGHT = {  # by EXIF orientation; 1 is upright
     7: Transpose.TRANSVERSE,
     8: Transpose.ROTATE_90,
 }
+_JPEG_END = b"\xff\xd9"
+_TAIL = 1024  # bytes at a file's end; some programs append a few
 _DECODER_ERRORS = (OSError, ValueError, SyntaxError, EOFError, struct.error, Image.DecompressionBombError)
 
 
@@ -74,13 +77,34 @@ def image_errors(path: str | Path) -> Iterator[None]:
 
 
 def verify_image(path: str | Path) -> str | None:
-    """Return why Pillow cannot open a file as an image, or None; pixels are not decoded."""
+    """Return why a file is no whole image, or None; see :func:`check_whole`."""
     try:
-        with image_errors(path), Image.open(path) as image:
-            image.verify()
+        with image_errors(path), open(path, "rb") as file, Image.open(file) as image:
+            check_whole(image, file)
     except UnreadableImageError as error:
         return error.reason
     return None
+
+
+def check_whole(image: Image.Image, file: BinaryIO) -> None:
+    """Raise a decoder's error for an image that is cut off or damaged; it cannot be used afterwards.
+
+    Pillow verifies PNG to the end without decoding it. Of a JPEG that ends as it should the end alone is read: nearly
+    all of those that are damaged are cut off. Only what seems to be cut off, or is of another kind, is decoded.
+
+    Args:
+        image: as opened, not decoded yet.
+        file: that it was opened from.
+    """
+    if image.format == "PNG":
+        image.verify()
+        return
+    place = file.tell()
+    file.seek(max(0, file.seek(0, SEEK_END) - _TAIL))
+    whole = image.format == "JPEG" and _JPEG_END in file.read()
+    file.seek(place)
+    if not whole:
+        image.load()
 
 
 def exif_orientation(image: Image.Image) -> int:

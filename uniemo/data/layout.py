@@ -27,7 +27,7 @@ from uniemo.data.manifest import Info, Layout, Manifest, Problem, map_table
 from uniemo.errors import UniEmoError
 from uniemo.vocabulary import Vocabulary
 
-_FORMAT = 1  # of the table; one of another format is made again
+_FORMAT = 2  # of the table; one of another format is made again
 _DAY_S = 86_400.0
 # A file may change once more without its time of change moving on: FAT counts in steps of two seconds. A table that was
 # made so soon after a change is made again at the next start.
@@ -96,22 +96,31 @@ def describe_folder(folder: Path, limit: int = 12) -> str:
     return ", ".join(names[:limit]) + more if names else "nothing"
 
 
-def read_manifest(root: Path, layouts: Sequence[Layout], forced: str | None = None, **options: str | None) -> Manifest:
+def read_manifest(
+    root: Path,
+    layouts: Sequence[Layout],
+    forced: str | None = None,
+    follow_links: bool = False,
+    **options: str | None,
+) -> Manifest:
     """Recognise a tree and return its images, from the cache where it has not changed.
 
     Args:
         root: folder that the user gave.
         layouts: the known ones, see :func:`layouts_of`.
         forced: name of the layout to take without looking.
+        follow_links: allow lists and links that lead out of the folder.
         options: the dataset's own, for example ``agreement`` of Twitter I; None takes its default.
 
     Raises:
-        UniEmoError: no such layout, or its files cannot be used.
+        UniEmoError: no such layout, its files cannot be used, or they lie elsewhere.
     """
     layout, folder = find_layout(root, layouts, forced)
-    given = {name: value for name, value in options.items() if value is not None and name in layout.options}
-    key = " ".join([layout.name, *(f"{name}={value}" for name, value in sorted(given.items()))])
-    return _cached(folder, key, lambda: layout.read(folder, **given).manifest(layout, folder))
+    wanted = {**options, "follow_links": follow_links}
+    given = {name: value for name, value in wanted.items() if value is not None and name in layout.options}
+    settings = sorted({**given, "follow_links": follow_links}.items())
+    key = " ".join([layout.name, *(f"{name}={value}" for name, value in settings)])
+    return _cached(folder, key, lambda: layout.read(folder, **given).manifest(layout, folder, follow_links))
 
 
 # The cache.
@@ -175,14 +184,16 @@ def tree_state(root: Path) -> str:
 
 
 def _look(folder: bytes) -> tuple[list[bytes], bytes, int]:
-    """Return a folder's folders, its files' names, sizes and times in one buffer, and the latest of the times."""
+    """Return a folder's folders, its files' names, sizes and times and its links in one buffer, and the latest time."""
     found: dict[bytes, tuple[int, int]] = {}
-    folders = []
+    folders, links = [], []
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
                 if entry.name.startswith((b".", b"__")):
                     continue
+                if entry.is_symlink():
+                    links.append(entry.name)
                 try:
                     if entry.is_dir():
                         folders.append(entry.path)
@@ -195,4 +206,5 @@ def _look(folder: bytes) -> tuple[list[bytes], bytes, int]:
         return [], b"", 0
     names = sorted(found)
     numbers = array("q", [number for name in names for number in found[name]])
-    return sorted(folders), b"\0".join(names) + b"\0" + numbers.tobytes(), max(numbers[1::2], default=0)
+    listing = b"\0".join((*names, numbers.tobytes(), *sorted(links)))
+    return sorted(folders), listing, max(numbers[1::2], default=0)

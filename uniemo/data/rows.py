@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from uniemo.data.duplicates import content_hashes
+from uniemo.data.inside import Inside, refuse_outside
 from uniemo.data.manifest import SPLITS, Info, Layout, Problem, Split, to_table
 from uniemo.vocabulary import Vocabulary, attribute_text
 
@@ -31,6 +33,7 @@ class Rows:
         broken: message for each split whose list cannot be read.
         folds: how many cross-validation folds the tree gives.
         notes: remarks on the tree.
+        outside: paths that lead out of the root.
     """
 
     root: Path
@@ -42,6 +45,11 @@ class Rows:
     broken: dict[str, str] = field(default_factory=dict)
     folds: int = 0
     notes: list[str] = field(default_factory=list)
+    outside: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        """Look up where the root lies."""
+        self._inside = Inside(self.root)
 
     def add(
         self,
@@ -63,17 +71,25 @@ class Rows:
             scene: name of its scene attribute.
             objects: names of its object attributes.
             mask: path of its grey-scale mask.
-            annotation: path of its annotation.
+            annotation: path of its annotation, which whoever reads it has looked at with ``check_inside``.
             folds: given folds that test on it, from 1.
         """
+        place = os.path.join(self.root, path)
         try:
-            status = os.stat(f"{self.root}/{path}")
+            status = os.lstat(place)
+            is_link = stat.S_ISLNK(status.st_mode)
+            status = os.stat(place) if is_link else status
         except OSError:
+            self.note_outside(path)
             self.problems.append(Problem(path, "it does not exist", split))
             return
         if emotion not in self.emotions:
             self.problems.append(Problem(path, f"label {emotion!r}", split, emotion))
             return
+        if not self._inside.holds(path, is_link):
+            self.outside.append(path)
+        if mask is not None:
+            self.note_outside(mask)
         values = {
             "path": os.fsencode(path),
             "split": -1 if split is None else SPLITS.index(split),
@@ -89,14 +105,25 @@ class Rows:
         for name, value in values.items():
             self.columns.setdefault(name, []).append(value)
 
-    def manifest(self, layout: Layout, folder: Path) -> tuple[Info, pa.Table]:
+    def note_outside(self, path: str) -> None:
+        """Take note of a path that leads out of the root."""
+        if path not in self._inside:
+            self.outside.append(path)
+
+    def manifest(self, layout: Layout, folder: Path, follow_links: bool = False) -> tuple[Info, pa.Table]:
         """Return what a manifest consists of.
 
         Args:
             layout: that was read.
             folder: of the tree; images elsewhere were unpacked.
+            follow_links: allow images that lie elsewhere.
+
+        Raises:
+            UniEmoError: images or masks lie elsewhere.
         """
         inside = self.root == folder or folder in self.root.parents
+        if inside and not follow_links:
+            refuse_outside(self.root, self.outside, "images and masks of a dataset")
         columns, self.columns = {"path": [], "emotion": [], **self.columns}, {}
         warnings: list[str] = []
         scenes, scene_index = _class_indices("scene", self.scenes, columns.get("scene", []), warnings)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
@@ -16,6 +18,7 @@ from uniemo.data.rows import plural
 from uniemo.data.splits import Assignment
 from uniemo.errors import UniEmoError
 
+_CHECKS = 2  # version of what is checked
 _MANY = 2000  # files from which on a pass over them takes long enough for a progress bar
 
 
@@ -43,8 +46,6 @@ def check_lists(manifest: Manifest, splits: Sequence[Split], on_error: Literal["
 def check_images(records: Manifest, split: Split, on_error: Literal["raise", "skip"]) -> dict[str, str]:
     """Return the images that cannot be opened, each with the reason.
 
-    The result is kept in the cache until one of the images changes; those that could not be opened are tried again.
-
     Args:
         records: the images.
         split: theirs, for errors.
@@ -53,18 +54,7 @@ def check_images(records: Manifest, split: Split, on_error: Literal["raise", "sk
     Raises:
         UniEmoError: there are such images and ``on_error`` is ``raise``.
     """
-
-    def verify(names: list[str]) -> dict[str, str]:
-        many = len(names) >= _MANY
-        reasons = map_files(lambda name: verify_image(f"{records.root}/{name}"), names, "checking images", many)
-        return {name: reason for name, reason in zip(names, reasons, strict=True) if reason is not None}
-
-    def write(file: Path) -> None:
-        file.write_text(json.dumps(list(verify(records.names()))), encoding="utf-8")
-
-    file = cached("unreadable", f"{digest(records.fingerprint())}.json", write)
-    names = json.loads(file.read_text(encoding="utf-8"))
-    bad = verify(names) if names else {}
+    bad = find_unreadable(records.root, records.names(), records.fingerprint())
     if bad and on_error == "raise":
         name, reason = next(iter(bad.items()))
         raise UniEmoError(
@@ -73,6 +63,52 @@ def check_images(records: Manifest, split: Split, on_error: Literal["raise", "sk
             "--data.on_error skip"
         )
     return bad
+
+
+def check_files(root: Path, names: Sequence[str], what: str) -> None:
+    """Raise UniEmoError where images are missing or broken, before any work is done on the others.
+
+    Args:
+        root: folder that the names are relative to.
+        names: of the images.
+        what: names them.
+    """
+    looks: list[object] = [str(root.resolve()), *names]
+    for name in names:
+        with suppress(OSError):
+            status = os.stat(root / name)
+            looks.append((name, status.st_size, status.st_mtime_ns))
+    bad = find_unreadable(root, names, digest(looks))
+    if bad:
+        name, reason = next(iter(bad.items()))
+        raise UniEmoError(
+            f"{what} must name images that can be read; {len(bad)} of {len(names)} cannot, first {root / name} "
+            f"({reason}): make them again, or take them out"
+        )
+
+
+def find_unreadable(root: Path, names: Sequence[str], fingerprint: str) -> dict[str, str]:
+    """Return the images that are missing or broken, each with the reason.
+
+    The result is kept in the cache until one of the images changes; those that could not be opened are tried again.
+
+    Args:
+        root: folder that the names are relative to.
+        names: of the images.
+        fingerprint: what changes when one of the files does.
+    """
+
+    def verify(names: Sequence[str]) -> dict[str, str]:
+        many = len(names) >= _MANY
+        reasons = map_files(lambda name: verify_image(root / name), names, "checking images", many)
+        return {name: reason for name, reason in zip(names, reasons, strict=True) if reason is not None}
+
+    def write(file: Path) -> None:
+        file.write_text(json.dumps(list(verify(names))), encoding="utf-8")
+
+    file = cached("unreadable", f"{digest(fingerprint, _CHECKS)}.json", write)
+    bad = json.loads(file.read_text(encoding="utf-8"))
+    return verify(bad) if bad else {}
 
 
 def remarks(manifest: Manifest, made: Assignment, skipped: Mapping[str, str]) -> list[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -17,6 +18,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from uniemo.cache import atomic_write
 from uniemo.data.generated import (
     balanced_choice,
     emotion_labels,
@@ -25,6 +27,7 @@ from uniemo.data.generated import (
     read_index,
     write_index,
 )
+from uniemo.data.inside import Inside
 from uniemo.distributed import gather, get_rank, get_world_size
 from uniemo.errors import UniEmoError
 from uniemo.metrics.image_batches import read_batches, to_unit
@@ -119,6 +122,7 @@ def score_index(
     classifier: EmotionClassifier,
     vocabulary: Vocabulary,
     batch_size: int = 64,
+    follow_links: bool = False,
 ) -> list[dict[str, Any]]:
     """Score every image of an index and write the scores into it.
 
@@ -131,6 +135,7 @@ def score_index(
         classifier: Emo-A on that CLIP's features.
         vocabulary: emotions, scenes and objects; without the latter two ``sem_c`` is null.
         batch_size: images at a time.
+        follow_links: allow images that lie outside of the index's folder.
 
     Returns:
         The rows with ``emo_a`` (probability of the intended emotion), ``sem_c`` and ``network`` added, as written.
@@ -141,7 +146,7 @@ def score_index(
     from uniemo.metrics.sem_c import ZeroShotClarity
 
     index = find_index(index)
-    rows = read_index(index)
+    rows = read_index(index, follow_links)
     emotion = torch.from_numpy(emotion_labels(rows, vocabulary))
     reader = ZeroShotClarity(clip, vocabulary) if vocabulary.scenes or vocabulary.objects else None
     rank, ranks = get_rank(), get_world_size()
@@ -173,13 +178,15 @@ def _stack(images: Sequence[Tensor], names: Sequence[str]) -> Tensor:
     return to_unit(torch.stack(list(images)))
 
 
-def _new_file(output: str | Path) -> Path:
+def _new_file(output: str | Path, source: Path) -> Path:
     """Return the file to write; UniEmoError where it or its folder is not new or empty."""
     output = Path(output).expanduser()
-    if output.suffix == ".jsonl":
-        target, taken = output, output.exists() and output.stat().st_size > 0
+    target = output if output.suffix == ".jsonl" else output / "kept.jsonl"
+    folder = target.parent
+    if target == output and folder.resolve() == source.resolve():
+        taken = output.exists() and output.stat().st_size > 0
     else:
-        target, taken = output / "kept.jsonl", output.is_file() or (output.is_dir() and any(output.iterdir()))
+        taken = output.is_file() or folder.is_file() or (folder.is_dir() and any(folder.iterdir()))
     if taken:
         raise UniEmoError(f"filter output must be new or empty; {output} is not: choose another or delete it")
     return target
@@ -194,18 +201,23 @@ def filter_index(
     criteria: Criteria = "both",
     num: int | None = None,
     seed: int = 0,
+    follow_links: bool = False,
 ) -> dict[str, int]:
     """Filter a scored index and write what is kept.
 
+    In another folder than the index's the kept images are there too: as hard links, or as copies where the disk is
+    another one. Images that the index names outside of its folder stay where they are.
+
     Args:
         index: scored ``.jsonl`` file (see :func:`score_index`) or its folder.
-        output: a ``.jsonl`` file, or a folder to write ``kept.jsonl`` into; must be new or empty.
+        output: a new ``.jsonl`` file beside the index, or a new or empty folder for ``kept.jsonl`` and the images.
         low: η, where the band starts, as a share of the ranks.
         high: δ, where it ends.
         ranking: ``emotion`` ranks within each intended emotion, ``global`` all images together.
         criteria: ``both``, ``emo_a`` or ``sem_c``.
         num: how many of the images in the band to keep, evenly over emotions; None keeps all.
         seed: of that choice.
+        follow_links: allow images that lie outside of the index's folder.
 
     Returns:
         Kept images of each intended emotion, zeros included. With nothing in the band nothing is written.
@@ -216,9 +228,9 @@ def filter_index(
     check_band(low, high)
     if num is not None and num < 1:
         raise UniEmoError(f"filter num must be at least 1; got {num}")
-    target = _new_file(output)
     index = find_index(index)
-    rows = read_index(index)
+    target = _new_file(output, index.parent)
+    rows = read_index(index, follow_links)
     bare = [row["file"] for row in rows if not {"emo_a", "sem_c"} <= row.keys()]
     if bare:
         raise UniEmoError(
@@ -240,7 +252,7 @@ def filter_index(
             )
         kept = kept[balanced_choice(labels[kept], num, seed)]
     if len(kept):
-        write_index(target, [_moved(rows[i], index.parent, target.parent) for i in kept])
+        _write_kept([rows[i] for i in kept], index.parent, target)
     return {name: int((labels[kept] == i).sum()) for i, name in enumerate(emotions)}
 
 
@@ -249,7 +261,28 @@ def _number(value: object) -> float:
     return float(value) if isinstance(value, int | float) else math.nan
 
 
-def _moved(row: dict[str, Any], source: Path, target: Path) -> dict[str, Any]:
-    """Return the row with its file relative to another folder."""
-    path = os.path.relpath((source / row["file"]).resolve(), target.resolve())
-    return {**row, "file": Path(path).as_posix()}
+def _write_kept(rows: Sequence[dict[str, Any]], source: Path, target: Path) -> None:
+    """Write an index of images of a folder; into another folder with the images, whole or not at all."""
+    if target.parent.resolve() == source.resolve():
+        write_index(target, rows)
+        return
+    inside, kept = Inside(source), []
+    with atomic_write(target.parent) as folder:
+        folder.mkdir()
+        for row in rows:
+            file, name = (source / row["file"]).resolve(), os.path.normpath(row["file"])
+            if row["file"] not in inside or os.path.isabs(name):
+                name = str(file)
+            elif not (folder / name).exists():
+                _link(file, folder / name)
+            kept.append({**row, "file": name})
+        write_index(folder / target.name, kept)
+
+
+def _link(file: Path, place: Path) -> None:
+    """Put a file at another place too: as a hard link, or as a copy where the disk allows none."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(file, place)
+    except OSError:
+        shutil.copyfile(file, place)

@@ -17,7 +17,8 @@ from PIL import Image
 from tqdm.contrib.concurrent import thread_map
 
 from uniemo.cache import atomic_write, cache_dir, digest
-from uniemo.data.images import image_errors
+from uniemo.data.images import UnreadableImageError, check_whole, image_errors
+from uniemo.errors import UniEmoError
 from uniemo.metrics.image_sets import ImageSet
 
 _RECENT = 2_000_000_000  # ns in which a file may change again without a change of its times
@@ -74,7 +75,7 @@ def inspect_files(
         known = _read(file) if remember else {}
         stamps = {name: _stamp(path) for name, path in zip(images.names, images.files(), strict=True)}
         new = [name for name, stamp in stamps.items() if not stamp or known.get(name, [""])[0] != stamp]
-        found = thread_map(
+        looks = thread_map(
             _look,
             [str(images.root / name) for name in new],
             max_workers=workers or os.cpu_count(),
@@ -83,6 +84,13 @@ def inspect_files(
             disable=not progress,
             delay=1,
         )
+        found = [look for look in looks if not isinstance(look, str)]
+        bad = [(name, look) for name, look in zip(new, looks, strict=True) if isinstance(look, str)]
+        if bad:
+            raise UniEmoError(
+                f"images of {images.source} must be readable; {len(bad)} of {len(images)} are not, first "
+                f"{images.root / bad[0][0]} ({bad[0][1]}): restore them or take them out; none is left out unasked"
+            )
         known.update({name: [stamps[name], *entry] for name, entry in zip(new, found, strict=True)})
         if remember and new:
             kept = {name: entry for name, entry in known.items() if entry[0]}
@@ -110,9 +118,16 @@ def _stamp(path: Path) -> str:
     return f"{stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns} {stat.st_ino}"
 
 
-def _look(path: str) -> Entry:
-    with image_errors(path):
-        content = Path(path).read_bytes()
-        with Image.open(BytesIO(content)) as image:
-            alpha = image.mode in _ALPHA or "transparency" in image.info
-            return hashlib.blake2b(content, digest_size=16).hexdigest(), *image.size, alpha
+def _look(path: str) -> Entry | str:
+    """Return a file's entry, or why it cannot be read."""
+    try:
+        with image_errors(path):
+            content = Path(path).read_bytes()
+            file = BytesIO(content)
+            with Image.open(file) as image:
+                alpha = image.mode in _ALPHA or "transparency" in image.info
+                entry = hashlib.blake2b(content, digest_size=16).hexdigest(), *image.size, alpha
+                check_whole(image, file)
+                return entry
+    except UnreadableImageError as error:
+        return error.reason

@@ -10,6 +10,7 @@ from typing import Literal, get_args
 
 from uniemo.data.files import is_image, subfolders
 from uniemo.data.generated import INDEX_NAMES, intended_emotion, read_index
+from uniemo.data.inside import check_inside
 from uniemo.data.layout import describe_folder, find_layout, layouts_of, read_manifest
 from uniemo.data.manifest import SPLITS, Layout
 from uniemo.data.splits import assign
@@ -38,6 +39,7 @@ class ImageSet:
         split: which part of a dataset; ``all`` elsewhere.
         classes: the dataset's emotions in class order; empty elsewhere.
         ignored: files in the folders that are no pictures.
+        follow_links: whether a dataset's files may lie elsewhere.
         notes: what a reader of the result should know.
     """
 
@@ -50,6 +52,7 @@ class ImageSet:
     split: str = "all"
     classes: tuple[str, ...] = ()
     ignored: int = 0
+    follow_links: bool = False
     notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
@@ -78,7 +81,11 @@ class ImageSet:
 
 
 def read_images(
-    path: str | Path, split: Part | None = None, option: str = "--generated", training: bool = False
+    path: str | Path,
+    split: Part | None = None,
+    option: str = "--generated",
+    training: bool = False,
+    follow_links: bool = False,
 ) -> ImageSet:
     """List the images that a path stands for.
 
@@ -89,6 +96,7 @@ def read_images(
             the tree lacks is cut as training cuts it (seed 0).
         option: named in errors.
         training: without a split, take the training split, of a dataset whose tree names none as training cuts it.
+        follow_links: allow images that lie outside of the folder.
     """
     source, root = str(path), resolve(str(path))
     if not root.exists():
@@ -98,17 +106,20 @@ def read_images(
             raise UniEmoError(
                 f"{option} must be a folder of images or a .jsonl index; {root} is neither: give the folder"
             )
-        found = _read_index(source, root, option)
+        found = _read_index(source, root, option, follow_links)
     else:
         layout, folder = _layout(root)
         classes = {name: name.casefold() for name in subfolders(root) if name.casefold() in _EMOTIONS}
         plain = classes and layout is not None and layout.name in _CLASS_FOLDERS and split in (None, "all")
         if layout is None or plain:
             found = _read_classes(source, root, classes)
+            if not follow_links:
+                check_inside(root, found.names, f"the images of {option}")
             if split not in (None, "all"):
                 raise UniEmoError(f"--split must be all for class folders without splits; got {split}: leave it out")
         else:
-            found = _read_dataset(source, layout, folder, split or ("train" if training else None), option)
+            part: Part | None = split or ("train" if training else None)
+            found = _read_dataset(source, layout, folder, part, option, follow_links)
     if not found.names:
         raise UniEmoError(
             f"{option} must hold images in folders named after emotions ({', '.join(TAXONOMIES['mikels8'])}, …), a "
@@ -148,9 +159,9 @@ def _layout(root: Path) -> tuple[Layout | None, Path]:
         return None, root
 
 
-def _read_index(source: str, root: Path, option: str) -> ImageSet:
+def _read_index(source: str, root: Path, option: str, follow_links: bool) -> ImageSet:
     """Read an index of generated images; a mixture counts for the emotion with the largest weight."""
-    rows = read_index(root)
+    rows = read_index(root, follow_links)
     base = root.parent if root.is_file() else root
     found: dict[str, str] = {}
     for row in rows:
@@ -182,9 +193,11 @@ def _read_classes(source: str, root: Path, classes: dict[str, str]) -> ImageSet:
     return _image_set(source, root, found, "folders", ignored=len(files) - len(found), notes=notes)
 
 
-def _read_dataset(source: str, layout: Layout, folder: Path, split: Part | None, option: str) -> ImageSet:
+def _read_dataset(
+    source: str, layout: Layout, folder: Path, split: Part | None, option: str, follow_links: bool
+) -> ImageSet:
     """Read a split of a dataset."""
-    manifest = read_manifest(folder, [layout], layout.name)
+    manifest = read_manifest(folder, [layout], layout.name, follow_links)
     info = manifest.info
     absent = [problem for problem in info.problems if problem.label is None and problem.annotation is None]
     unknown = [problem for problem in info.problems if problem.label is not None]
@@ -221,5 +234,6 @@ def _read_dataset(source: str, layout: Layout, folder: Path, split: Part | None,
         dataset=layout.dataset,
         split=part,
         classes=manifest.vocabulary.emotions,
+        follow_links=follow_links,
         notes=tuple(notes),
     )
