@@ -15,7 +15,9 @@ from tests.tiny_runs import assets, recipe, trained
 from uniemo import __version__
 from uniemo.cli import COMMANDS, main
 from uniemo.cli.classify import table
+from uniemo.data import images
 from uniemo.data.generated import read_index
+from uniemo.metrics import classifier_training
 
 pytestmark = pytest.mark.usefixtures("empty_folder")
 
@@ -86,6 +88,24 @@ def test_validate_and_predict(tmp_path, capsys):
     assert sum(rows[0]["probabilities"].values()) == pytest.approx(1, abs=1e-4)
 
 
+def test_predict_of_an_image_that_cannot_be_read(capsys):
+    shutil.copytree(assets() / "tree", "tree")
+    image = json.loads(Path("tree/test.json").read_text())[3][1]
+    Path("tree", image).write_bytes(Path("tree", image).read_bytes()[:-80])
+    args = ["predict", "--ckpt", stage1(), "--data.root", "tree"]
+    capsys.readouterr()
+    assert main([*args, "--run_dir", "early"]) == 2
+    assert f"1 of 32 in test are not, first tree/{image}" in capsys.readouterr().err  # before any work
+    args += ["--data.check", "false"]
+    assert main([*args, "--run_dir", "run"]) == 2
+    assert f"1 of 32 are not, first {image}" in capsys.readouterr().err
+    rows = [json.loads(line) for line in Path("run/predictions.jsonl").read_text().splitlines()]
+    assert [row["file"] for row in rows if "error" in row] == [image]
+    assert len(rows) == 32
+    assert main([*args, "--run_dir", "skip", "--data.on_error", "skip"]) == 0
+    assert Path("skip/predictions.jsonl").read_bytes() == Path("run/predictions.jsonl").read_bytes()
+
+
 def test_resume(capsys):
     folder = trained("understanding")
     copy = Path("copy")
@@ -138,7 +158,8 @@ def test_classify(tmp_path, capsys, generated):
 
 
 def test_table():
-    lines = table(["a.png", "b" * 100], [[0.2, 0.7, 0.1], [0.5, 0.1, 0.4]], ("awe", "fear", "anger")).splitlines()
+    head, rows = table(["a.png", "b" * 100], [[0.2, 0.7, 0.1], [0.5, 0.1, 0.4]], ("awe", "fear", "anger"))
+    lines = [head, *(line for _, line in rows)]
     assert lines[1].split() == ["a.png", "fear", "70.0", "awe", "20.0"]
     assert len({len(line) for line in lines}) == 1
 
@@ -154,6 +175,36 @@ def test_filter(tmp_path, capsys, generated):
     args = ["filter", "--generated", "out", "--data.root", root, "--clip", clip, "--scope", "global"]
     assert main([*args, "--criteria", "sem_c", "--num", "8", "--out", "eight"]) == 0
     assert len(read_index("eight")) == 8
+
+
+def test_a_broken_image_is_found_before_filter_and_evaluate_begin(capsys, generated, monkeypatch):
+    shutil.copytree(generated, "out")
+    Path("out/awe/00001.png").write_bytes(Path("out/awe/00001.png").read_bytes()[:-90])
+    Path("out/fear/00002.png").unlink()
+    monkeypatch.setattr(classifier_training, "emotion_classifier", lambda *args: pytest.fail("work has begun"))
+    capsys.readouterr()
+    assert main(["filter", "--generated", "out", "--ckpt", joint(), "--out", "kept"]) == 2
+    error = capsys.readouterr().err
+    assert "2 of 40 cannot, first out/awe/00001.png (" in error
+    assert error.count("\n") == 1
+    shutil.copy("out/awe/00000.png", "out/fear/00002.png")
+    for sets in (("--generated", "out", "--real", str(generated)), ("--generated", str(generated), "--real", "out")):
+        assert main(["evaluate", *sets, "--output", "result.json"]) == 2
+        assert "1 of 40 are not, first out/awe/00001.png (" in capsys.readouterr().err
+    sets = ("--generated", str(generated), "--real", str(generated), "--train", "out")
+    assert main(["evaluate", *sets, "--output", "result.json"]) == 2
+    assert "--train must name images that can be read; 1 of 40 cannot" in capsys.readouterr().err
+    assert not Path("result.json").exists()
+
+
+def test_a_broken_generated_image_stops_feedback_before_its_first_step(capsys, generated):
+    shutil.copytree(generated, "out")
+    Path("out/awe/00001.png").write_bytes(b"no picture")
+    args = [*recipe("feedback"), "--model.init_from", joint(), "--data.generated", "out", "--run_dir", "run"]
+    capsys.readouterr()
+    assert main(args) == 2
+    assert "1 of 40 cannot, first out/awe/00001.png (no picture of a known kind)" in capsys.readouterr().err
+    assert not Path("run").exists()
 
 
 def fit(*args):
@@ -298,8 +349,43 @@ def test_bad_filter(tmp_path, capsys, generated, args, expected):
     assert not (tmp_path / "kept").exists()
 
 
-def test_photo_that_cannot_be_read(capsys):
-    Path("a.jpg").write_bytes(b"no picture")
-    assert main(["classify", "--ckpt", joint(), "a.jpg", "--output", "out.jsonl"]) == 2
-    assert "a.jpg" in capsys.readouterr().err
+def photos_with_a_broken_one():
+    """Make a folder of six photos; the third is cut off."""
+    Path("photos").mkdir()
+    for number in range(6):
+        Image.new("RGB", (40, 30), (40 * number, 0, 0)).save(f"photos/{number}.jpg")
+    Path("photos/2.jpg").write_bytes(Path("photos/2.jpg").read_bytes()[:-60])
+
+
+def test_a_photo_that_cannot_be_read_costs_its_row_alone(capsys):
+    photos_with_a_broken_one()
+    args = ["classify", "--ckpt", joint(), "photos", "--batch_size", "2", "--output", "out.jsonl"]
+    capsys.readouterr()
+    assert main(args) == 1
+    out, err = capsys.readouterr()
+    assert "photos/2.jpg  cannot be read: " in out
+    assert "1 of 6 photos cannot be read, first photos/2.jpg (" in err
+    rows = [json.loads(line) for line in Path("out.jsonl").read_text().splitlines()]
+    assert [row["file"] for row in rows] == [f"photos/{number}.jpg" for number in range(6)]
+    assert [number for number, row in enumerate(rows) if "error" in row] == [2]
+    assert not Path("out.jsonl.partial").exists()
+
+
+def test_an_interrupted_classify_keeps_its_rows(capsys, monkeypatch):
+    photos_with_a_broken_one()
+    ckpt = joint()
+    read = images.read_image
+
+    def stopped(file):
+        if file.name == "4.jpg":
+            raise KeyboardInterrupt
+        return read(file)
+
+    monkeypatch.setattr(images, "read_image", stopped)
+    capsys.readouterr()
+    assert main(["classify", "--ckpt", ckpt, "photos", "--batch_size", "2", "--output", "out.jsonl"]) == 130
+    out, err = capsys.readouterr()
+    assert "photos/3.jpg" in out
+    assert "out.jsonl.partial" in err
+    assert len(Path("out.jsonl.partial").read_text().splitlines()) == 4
     assert not Path("out.jsonl").exists()

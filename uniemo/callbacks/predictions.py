@@ -11,14 +11,18 @@ import lightning as L
 from lightning.pytorch.callbacks import BasePredictionWriter
 
 from uniemo.cache import atomic_write
+from uniemo.data.datamodule import EmotionDataModule
 from uniemo.distributed import gather
+from uniemo.errors import UniEmoError
 from uniemo.modules.base import EmotionModule
 
 
 class PredictionWriter(BasePredictionWriter):
     """Write ``predictions.jsonl`` into the run folder: file, emotion, and the probability of each emotion.
 
-    Where the data has other classes than the model, ``mapped`` holds emotion and probabilities in the data's.
+    Where the data has other classes than the model, ``mapped`` holds emotion and probabilities in the data's. An image
+    that cannot be read has a row with its ``error``; unless ``data.on_error`` is ``skip``, the command then fails, when
+    all others are written.
     """
 
     def __init__(self) -> None:
@@ -31,7 +35,11 @@ class PredictionWriter(BasePredictionWriter):
         predictions: Sequence[dict[str, Any]],
         batch_indices: Sequence[Any],
     ) -> None:
-        """Write the predictions of all ranks, in the order of the split."""
+        """Write the predictions of all ranks, in the order of the split.
+
+        Raises:
+            UniEmoError: images could not be read and ``data.on_error`` is ``raise``.
+        """
         emotions = pl_module.vocabulary.emotions
         lines: dict[int, str] = {}
         for part in predictions:
@@ -44,11 +52,32 @@ class PredictionWriter(BasePredictionWriter):
                 lines[sample_id] = json.dumps({"file": name, **row}, ensure_ascii=False) + "\n"
         for others in gather(lines):
             lines |= others
+        data: EmotionDataModule = trainer.datamodule
+        unreadable = _unreadable(data)
+        lines |= {number: json.dumps(row, ensure_ascii=False) + "\n" for number, row in unreadable.items()}
         if trainer.is_global_zero:
             path = Path(trainer.default_root_dir) / "predictions.jsonl"
             with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8") as file:
                 file.writelines(lines[sample_id] for sample_id in sorted(lines))
             print(f"wrote {path}", flush=True)
+        if unreadable and data.on_error == "raise":
+            first = next(iter(unreadable.values()))
+            raise UniEmoError(
+                f"images must be readable; {len(unreadable)} of {len(lines)} are not, first {first['file']} "
+                f"({first['error']}): all others are in predictions.jsonl; restore them, or add --data.on_error skip"
+            )
+
+
+def _unreadable(data: EmotionDataModule) -> dict[int, dict[str, str]]:
+    """Return the rows of the images that could not be read, by sample id."""
+    reasons = dict(data.skipped.files())
+    records = data.records("test")
+    names = records.names() if reasons else []
+    return {
+        int(records.sample_id[place]): {"file": name, "error": reasons[file]}
+        for place, name in enumerate(names)
+        if (file := str(records.root / name)) in reasons
+    }
 
 
 def _row(emotions: Sequence[str], probabilities: list[float]) -> dict[str, Any]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TextIO
 
 from uniemo.cli import collecting_later
 from uniemo.cli.parsing import Parser, check_new_file, number, pick_device
@@ -15,13 +17,21 @@ from uniemo.errors import Batch, UniEmoError
 if TYPE_CHECKING:
     from torch import Tensor
 
+Result = list[float] | str  # probabilities, or why a photo cannot be read
+
 _DESCRIPTION = """Classify which emotion each photo evokes.
 
 A table on screen shows the two likeliest emotions of each photo; --output writes the probability of every emotion as
-JSON Lines. Folders are searched with everything below them. A checkpoint of any stage will do, or of a baseline that
-classifies emotions."""
+JSON Lines, which gather in OUTPUT.partial until all are there. Folders are searched with everything below them. A photo
+that cannot be read gets a row with its error. A checkpoint of any stage will do, or of a baseline that classifies
+emotions."""
 
-_EXAMPLES = """example:
+_EXAMPLES = """exit code:
+  0  every photo is classified
+  1  some cannot be read; all others are classified
+  2  nothing can be classified; the last line says why
+
+example:
   uniemo classify --ckpt runs/understanding/best.ckpt photo.jpg holidays/ --output emotions.jsonl
 """
 
@@ -40,11 +50,11 @@ def run(args: list[str]) -> int:
     with collecting_later():
         files = find_photos(options.photos)
         classify, size, emotions = _load(options)
-    rows = _classify(files, classify, size, options)
-    print(table([str(file) for file in files], rows, emotions))
-    if options.output is not None:
-        _write(options.output, files, rows, emotions)
-    return 0
+    bad = _report(files, _classify(files, classify, size, options), emotions, options.output)
+    if bad:
+        file, reason = next(iter(bad.items()))
+        print(f"{len(bad)} of {len(files)} photos cannot be read, first {file} ({reason})", file=sys.stderr)
+    return 1 if bad else 0
 
 
 def _load(options: argparse.Namespace) -> tuple[Callable[[Tensor], Tensor], int, tuple[str, ...]]:
@@ -64,34 +74,68 @@ def _load(options: argparse.Namespace) -> tuple[Callable[[Tensor], Tensor], int,
 
 def _classify(
     files: list[Path], classify: Callable[[Tensor], Tensor], size: int, options: argparse.Namespace
-) -> list[list[float]]:
-    """Return the probabilities of each photo."""
+) -> Iterator[Result]:
+    """Yield the probabilities of each photo, or why it cannot be read."""
     import numpy as np
     import torch
 
-    from uniemo.data.images import read_image
+    from uniemo.data.images import UnreadableImageError, read_image
     from uniemo.data.transforms import PairedTransform
 
     device = pick_device(options.device)
     transform, rng = PairedTransform(size), np.random.default_rng()  # evaluation is not random
-    rows: list[list[float]] = []
     for start in range(0, len(files), options.batch_size):
-        part = files[start : start + options.batch_size]
-        images = torch.stack([transform(read_image(file), rng)[0] for file in part])
-        rows += classify(images.to(device)).cpu().tolist()
-    return rows
+        found: list[Tensor | str] = []
+        for file in files[start : start + options.batch_size]:
+            try:
+                found.append(transform(read_image(file), rng)[0])
+            except UnreadableImageError as error:
+                found.append(error.reason)
+        images = [one for one in found if not isinstance(one, str)]
+        rows = iter(classify(torch.stack(images).to(device)).cpu().tolist() if images else ())
+        yield from (one if isinstance(one, str) else next(rows) for one in found)
 
 
-def _write(path: Path, files: list[Path], rows: list[list[float]], emotions: tuple[str, ...]) -> None:
-    """Write the probabilities as JSON Lines."""
-    from uniemo.cache import atomic_write
+def _report(
+    files: list[Path], results: Iterable[Result], emotions: tuple[str, ...], output: Path | None
+) -> dict[Path, str]:
+    """Print and write results as they come; return the photos that cannot be read, each with the reason."""
+    bad: dict[Path, str] = {}
+    head, lines = table([str(file) for file in files], results, emotions)
+    print(head, flush=True)
+    with nullcontext() if output is None else _growing(output) as stream:
+        for file, (result, line) in zip(files, lines, strict=True):
+            print(line, flush=True)
+            if isinstance(result, str):
+                bad[file] = result
+            if stream is not None:
+                print(json.dumps(_row(file, result, emotions), ensure_ascii=False), file=stream)
+    return bad
 
-    with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8") as stream:
-        for file, row in zip(files, rows, strict=True):
-            probabilities = dict(zip(emotions, (round(value, 6) for value in row), strict=True))
-            best = emotions[row.index(max(row))]
-            line = {"file": str(file), "emotion": best, "probabilities": probabilities}
-            stream.write(json.dumps(line, ensure_ascii=False) + "\n")
+
+@contextmanager
+def _growing(path: Path) -> Iterator[TextIO]:
+    """Yield a file ``<path>.partial`` that is ``path`` when the block ends, and stays with what it has otherwise."""
+    partial = path.with_name(f"{path.name}.partial")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with partial.open("w", encoding="utf-8", buffering=1) as stream:  # a line at a time
+            yield stream
+    except BaseException:
+        if partial.is_file() and partial.stat().st_size:
+            print(f"what is classified so far is in {partial}", file=sys.stderr)
+        else:
+            partial.unlink(missing_ok=True)
+        raise
+    partial.replace(path)
+
+
+def _row(file: Path, result: Result, emotions: tuple[str, ...]) -> dict[str, Any]:
+    """Return what is written about a photo."""
+    if isinstance(result, str):
+        return {"file": str(file), "error": result}
+    probabilities = dict(zip(emotions, (round(value, 6) for value in result), strict=True))
+    return {"file": str(file), "emotion": emotions[result.index(max(result))], "probabilities": probabilities}
 
 
 def find_photos(given: list[Path]) -> list[Path]:
@@ -101,7 +145,9 @@ def find_photos(given: list[Path]) -> list[Path]:
     files: list[Path] = []
     for path in given:
         if path.is_dir():
-            inside = sorted(file for file in path.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES)
+            inside = sorted(
+                file for file in path.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file()
+            )
             if not inside:
                 raise UniEmoError(f"photos must be images or folders of them; {path} holds none: give another folder")
             files += inside
@@ -112,16 +158,26 @@ def find_photos(given: list[Path]) -> list[Path]:
     return files
 
 
-def table(names: list[str], rows: list[list[float]], emotions: tuple[str, ...]) -> str:
-    """Lay out the two likeliest emotions of each photo."""
+def table(
+    names: list[str], results: Iterable[Result], emotions: tuple[str, ...]
+) -> tuple[str, Iterator[tuple[Result, str]]]:
+    """Lay out the two likeliest emotions of each photo.
+
+    Returns:
+        The head, and each result with its line as it comes.
+    """
     width = min(60, max(len("photo"), *(len(name) for name in names)))
     column = max(len("emotion"), *(len(name) for name in emotions))
-    lines = [f"{'photo':<{width}}  {'emotion':<{column}}  {'%':>5}  {'then':<{column}}  {'%':>5}"]
-    for name, row in zip(names, rows, strict=True):
-        first, second = sorted(range(len(row)), key=row.__getitem__, reverse=True)[:2]
+
+    def line(name: str, result: Result) -> str:
         shown = name if len(name) <= width else "…" + name[-(width - 1) :]
-        lines.append(
-            f"{shown:<{width}}  {emotions[first]:<{column}}  {100 * row[first]:5.1f}"
-            f"  {emotions[second]:<{column}}  {100 * row[second]:5.1f}"
+        if isinstance(result, str):
+            return f"{shown:<{width}}  cannot be read: {result}"
+        first, second = sorted(range(len(result)), key=result.__getitem__, reverse=True)[:2]
+        return (
+            f"{shown:<{width}}  {emotions[first]:<{column}}  {100 * result[first]:5.1f}"
+            f"  {emotions[second]:<{column}}  {100 * result[second]:5.1f}"
         )
-    return "\n".join(lines)
+
+    head = f"{'photo':<{width}}  {'emotion':<{column}}  {'%':>5}  {'then':<{column}}  {'%':>5}"
+    return head, ((result, line(name, result)) for name, result in zip(names, results, strict=True))
