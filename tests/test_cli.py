@@ -349,6 +349,17 @@ def test_bad_filter(tmp_path, capsys, generated, args, expected):
     assert not (tmp_path / "kept").exists()
 
 
+def test_filter_finds_an_unknown_emotion_before_it_trains(monkeypatch, capsys, generated):
+    shutil.copytree(generated, "out")
+    index = Path("out/index.jsonl")
+    index.write_text(index.read_text().replace("amusement", "ennui"))
+    args = ["filter", "--generated", "out", "--ckpt", joint(), "--out", "kept"]  # trains what it needs
+    trained_one = lambda *_: pytest.fail("it came to training")  # noqa: E731
+    monkeypatch.setattr("uniemo.metrics.classifier_training.emotion_classifier", trained_one)
+    assert main(args) == 2
+    assert "ennui" in capsys.readouterr().err
+
+
 def photos_with_a_broken_one():
     """Make a folder of six photos; the third is cut off."""
     Path("photos").mkdir()

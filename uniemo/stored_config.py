@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
-
 from uniemo import class_paths
 from uniemo.checkpoint import CheckpointInfo, check_class, check_classes
 from uniemo.errors import UniEmoError
+from uniemo.text_files import parse_yaml
 
 T = TypeVar("T")
 _CALLBACKS = ("best_checkpoint", "last_checkpoint", "generation_metrics", "attention_maps", "explicit_feedback")
@@ -29,10 +28,10 @@ def stored_config(info: CheckpointInfo, trust: bool = False) -> dict[str, Any]:
         UniEmoError: no YAML with sections, or a class that is not uniemo's.
     """
     try:
-        content = yaml.safe_load(info.config) or {}
+        content = parse_yaml(info.config) or {}
         sections = [content, *(content.get(name, {}) for name in ("model", "data"))]
         damaged = not all(isinstance(one.get("init_args", {}), dict) for one in sections)
-    except (yaml.YAMLError, RecursionError, AttributeError):
+    except (ValueError, AttributeError):
         damaged = True
     if damaged:
         raise UniEmoError(f"checkpoint must hold a configuration; that in {info.path} is damaged: take another")

@@ -16,6 +16,7 @@ from uniemo.cli.messages import near
 from uniemo.configurations import find_configuration, packaged_recipes
 from uniemo.errors import UniEmoError
 from uniemo.stored_config import stored_config
+from uniemo.text_files import read_yaml
 
 # What a checkpoint's configuration says about loading, whatever the dataset; the rest belongs to the one it names.
 _LOADING = (
@@ -84,8 +85,8 @@ def find_config(name: str) -> Path:
 def read_config(path: Path) -> dict[str, Any]:
     """Return what is in a configuration file."""
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        content = read_yaml(path)
+    except ValueError as error:
         raise UniEmoError(f"--config must be a YAML file; {path} is not ({error}): correct it") from error
     if content is not None and not isinstance(content, dict):
         raise UniEmoError(f"--config must hold sections such as model, data, trainer; {path} holds none: correct it")

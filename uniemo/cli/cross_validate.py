@@ -18,6 +18,7 @@ from uniemo.cache import hash_file, write_json
 from uniemo.cli.arguments import find_config
 from uniemo.cli.parsing import Parser, number
 from uniemo.errors import Folds, UniEmoError
+from uniemo.text_files import read_json
 
 _HEADLINES = ("test/accuracy", "test/balanced_accuracy")  # the metrics on screen, as far as they are there
 _STATE, _RESULTS = "cross_validate.json", "results.json"
@@ -112,7 +113,7 @@ class Job:
                 )
             return
         try:
-            before = json.loads(state.read_bytes())
+            before = read_json(state)
             self.fitted = list(before["fitted"])
         except (ValueError, KeyError, TypeError) as error:
             raise UniEmoError(f"{state} must be what cross-validate wrote; it is not: add --overwrite") from error

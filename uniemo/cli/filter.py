@@ -82,16 +82,18 @@ def run(args: list[str]) -> int:
 
 def _score(options: argparse.Namespace) -> None:
     """Score this rank's share of the images; the first rank writes all scores into the index."""
-    from uniemo.data.generated import find_index, read_index
+    from uniemo.data.generated import emotion_labels, find_index, read_index
     from uniemo.generation.filtering import score_index
     from uniemo.metrics.classifier_training import emotion_classifier
     from uniemo.metrics.clip_networks import FrozenClip
     from uniemo.metrics.feature_cache import views_of
 
     index = find_index(options.generated)
-    sample = index.parent / read_index(index, options.follow_links)[0]["file"]
+    rows = read_index(index, options.follow_links)
+    sample = index.parent / rows[0]["file"]
     with process_group(pick_device(options.device)) as device:
         data, name = _data(options, sample)
+        emotion_labels(rows, data.vocabulary)  # an unknown emotion is found before the classifier is trained
         clip = FrozenClip(options.clip or name).to(device)
         classifier, info = emotion_classifier(clip, data, views_of(data))
         if launched_rank() == 0:

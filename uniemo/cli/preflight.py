@@ -6,7 +6,8 @@ import importlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jsonargparse import Namespace
+import yaml
+from jsonargparse import Namespace, get_loader
 
 from uniemo.cli.parsing import check_cores
 from uniemo.errors import Range, UniEmoError, check_ranges
@@ -16,6 +17,7 @@ from uniemo.models.diffusion import find_diffusion
 from uniemo.models.diffusion.components import find_scheduler
 from uniemo.models.hub import random_name
 from uniemo.modules.base import EmotionModule
+from uniemo.text_files import DEEPEST, check_yaml
 
 _COUNT, _NATURAL, _SHARE = Range(1, 2**31 - 1), Range(0, 2**31 - 1), Range(0, 1)
 _UNLIMITED = Range(-1, 2**31 - 1)  # -1 is without end
@@ -30,6 +32,18 @@ TRAINER: dict[str, tuple[Range, Range]] = {
     "gradient_clip_val": (Range(0), Range(0)),
     "reload_dataloaders_every_n_epochs": (_NATURAL, _NATURAL),
 }
+
+_LOAD_YAML = get_loader("yaml")  # jsonargparse's own
+
+
+def load_yaml(text: str) -> Any:  # noqa: ANN401
+    """Read YAML as jsonargparse does, files that a section names included, but no bomb and nothing nested deeply."""
+    if "\n" in text or "&" in text or len(text) > DEEPEST:
+        try:
+            check_yaml(text)
+        except ValueError as error:
+            raise yaml.YAMLError(str(error)) from error
+    return _LOAD_YAML(text)
 
 
 def check_numbers(config: Namespace, callbacks: Mapping[str, type]) -> None:

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any, Literal, NoReturn
 
 import lightning as L
-from jsonargparse import set_parsing_settings
+import yaml
+from jsonargparse import set_loader, set_parsing_settings
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
@@ -35,6 +36,7 @@ from uniemo.cli.preflight import (
     check_strategy,
     check_weights,
     class_of,
+    load_yaml,
 )
 from uniemo.cli.run_folder import checkpoint_to_resume, folder_of_results, remove_results, use_splits_of
 from uniemo.data.datamodule import EmotionDataModule
@@ -296,4 +298,5 @@ def quiet() -> None:
     logging.getLogger(launcher).setLevel(logging.INFO)  # why it ends a run: a process has died
     for message in _EXPECTED_WARNINGS:
         warnings.filterwarnings("ignore", message=message)
+    set_loader("yaml", load_yaml, (yaml.YAMLError,))
     set_parsing_settings(instantiate_subclass_spec_in_any=False, import_path_allowlist=["uniemo"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -13,6 +12,7 @@ from torch import Tensor
 from uniemo.cache import write_json
 from uniemo.convert.pickles import check_file, read_arrays
 from uniemo.errors import UniEmoError
+from uniemo.text_files import read_json
 
 Rows = dict[str, list[float]]  # C numbers by attribute
 _KINDS = ("scene", "object")
@@ -71,7 +71,7 @@ def write_coefficients(path: str | Path, tables: dict[str, Rows]) -> None:
 
 def _read_json(path: Path) -> Any:  # noqa: ANN401
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return read_json(path)
     except ValueError as error:  # no JSON, no UTF-8
         raise UniEmoError(f"{_WHAT} must be JSON or a pickle named .pkl; {path} is neither ({error})") from error
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import os
 import warnings
@@ -20,6 +19,7 @@ from PIL import Image
 from uniemo.cache import digest
 from uniemo.data.images import exif_orientation, to_rgb
 from uniemo.errors import UniEmoError
+from uniemo.text_files import read_bytes, read_json
 from uniemo.vocabulary import attribute_text
 
 _CHUNK = 16  # images that a worker takes at a time
@@ -97,7 +97,7 @@ def _inspect_image(root: Path, name: str) -> Facts:
     odd = {"upper_extension": suffix != suffix.lower(), "script_name": not name.isascii()}
     faults = [(kind, "") for kind, there in odd.items() if there]
     try:
-        data = (root / name).read_bytes()
+        data = read_bytes(root / name)
     except OSError as error:
         return Facts(faults=(*faults, ("unreadable", error.strerror or type(error).__name__)))
     facts = Facts(len(data), digest(data, length=32), faults=(*faults, *([] if data else [("zero_byte", "0 bytes")])))
@@ -166,7 +166,7 @@ def _inspect_annotation(
 ) -> tuple[list[Fault], tuple[Fault, ...]]:
     """Return what is wrong with an annotation, and the names in it that are not known."""
     try:
-        note = json.loads((root / (item.annotation or "")).read_bytes())
+        note = read_json(root / (item.annotation or ""))
     except FileNotFoundError:
         return [("missing_annotation", item.annotation or "")], ()
     except (OSError, ValueError) as error:
@@ -192,7 +192,7 @@ def _texts(value: Any) -> list[str]:  # noqa: ANN401
 def attribute_names(info: Path) -> dict[str, frozenset[str]]:
     """Return the names of each attribute in EmoSet's full ``info.json``, as training compares them."""
     try:
-        tables: Any = json.loads(info.read_bytes())
+        tables: Any = read_json(info)
     except (OSError, ValueError):
         return {}
     return {

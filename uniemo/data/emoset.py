@@ -42,6 +42,12 @@ _FIRST = re.compile(r"\[\s*(\[[^\]]*\])")
 # Reading a tree.
 
 
+def _read(path: str | Path) -> Any:  # noqa: ANN401
+    from uniemo import text_files
+
+    return text_files.read_json(path)
+
+
 def read_json(path: Path) -> Any:  # noqa: ANN401
     """Return a JSON file's content.
 
@@ -49,7 +55,7 @@ def read_json(path: Path) -> Any:  # noqa: ANN401
         UniEmoError: the file is missing or no JSON.
     """
     try:
-        return json.loads(path.read_bytes())
+        return _read(path)
     except FileNotFoundError as error:
         raise UniEmoError(
             f"EmoSet needs {path.name}; {path} does not exist: data.root must be the folder with info.json, "
@@ -105,8 +111,7 @@ def _in_order(table: dict[str, Any]) -> tuple[str, ...]:
 def read_annotation(path: str) -> tuple[str | None, tuple[str, ...]] | str:
     """Return scene and objects of an annotation as spelled there; a reason where it cannot be used."""
     try:
-        with open(path, "rb") as file:
-            note = json.loads(file.read())
+        note = _read(path)
     except FileNotFoundError:
         return "its annotation does not exist"
     except (OSError, ValueError) as error:
@@ -188,7 +193,7 @@ def _has_ids(root: Path) -> bool:
 
 def _has_flat_info(root: Path) -> bool:
     try:
-        return "label2idx" in json.loads((root / "info.json").read_bytes())
+        return "label2idx" in _read(root / "info.json")
     except (OSError, ValueError, TypeError):
         return False
 

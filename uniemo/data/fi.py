@@ -22,6 +22,7 @@ from uniemo.data.manifest import SPLITS, Layout, Split
 from uniemo.data.rows import Rows
 from uniemo.errors import UniEmoError
 from uniemo.taxonomy import EMOTION_ROI_6, MIKELS_8
+from uniemo.text_files import parse_json
 
 LABELS = Labels(MIKELS_8)
 _OWN = set(MIKELS_8) - set(EMOTION_ROI_6)  # amusement, awe …: names that EmotionROI has not
@@ -114,7 +115,7 @@ def _read_json_lists(root: Path) -> Rows:
 def _read_json(path: Path) -> list[Any]:
     """Return the entries of a JSON list, or of an object of names and labels."""
     try:
-        lines = json.loads(read_text(path))
+        lines = parse_json(read_text(path))
     except ValueError as error:
         raise UniEmoError(f"FI list {path} must be JSON; it is not ({error}): restore it") from error
     lines = list(lines.items()) if isinstance(lines, dict) else lines

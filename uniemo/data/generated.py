@@ -20,6 +20,7 @@ from uniemo.data.manifest import Info, make_manifest
 from uniemo.data.transforms import PairedTransform
 from uniemo.data.usable import check_files
 from uniemo.errors import UniEmoError
+from uniemo.text_files import parse_json, read_utf8
 from uniemo.vocabulary import Vocabulary
 
 INDEX_NAMES: tuple[str, ...] = ("kept.jsonl", "index.jsonl")  # the filtered one first
@@ -61,13 +62,17 @@ def read_index(path: str | Path, follow_links: bool = False) -> list[dict[str, A
         UniEmoError: no such file, a line that is no JSON object with a ``file``, no line at all, or images elsewhere.
     """
     path = find_index(path)
+    try:
+        lines = read_utf8(path).splitlines()
+    except ValueError as error:
+        raise UniEmoError(f"index {path} must be JSON Lines; {error}: generate again") from error
     rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
+            row = parse_json(line)
+        except ValueError as error:
             raise UniEmoError(
                 f"index {path} must be JSON Lines; line {number} is not ({error}): generate again"
             ) from error

@@ -64,7 +64,11 @@ class UnreadableImageError(UniEmoError):
 @contextmanager
 def image_errors(path: str | Path) -> Iterator[None]:
     """Turn any decoder's exception into an UnreadableImageError that names the file."""
+    from uniemo.text_files import check_regular
+
     try:
+        with suppress(FileNotFoundError):  # of an image that is in memory
+            check_regular(path)
         yield
     except FileNotFoundError as error:
         raise UnreadableImageError(path, "it does not exist") from error

@@ -13,6 +13,7 @@ from uniemo.data.files import FileFinder, images_below, is_image, path_parts, su
 from uniemo.data.manifest import SPLITS, Problem, Split
 from uniemo.data.rows import Rows, plural
 from uniemo.errors import UniEmoError
+from uniemo.text_files import read_bytes
 
 _PATH_COLUMNS: tuple[str, ...] = (
     *("path", "imagepath", "imgpath", "filepath", "image", "img", "file", "filename", "imagename", "imgname"),
@@ -53,7 +54,7 @@ def read_text(path: Path) -> str:
         UniEmoError: the file is missing.
     """
     try:
-        data = path.read_bytes()
+        data = read_bytes(path)
     except FileNotFoundError as error:
         raise UniEmoError(f"data.root must hold {path.name}; {path} does not exist: restore it") from error
     if data[:2] in (b"\xff\xfe", b"\xfe\xff"):

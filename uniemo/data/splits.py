@@ -8,7 +8,6 @@ gains or loses an image keeps the places of nearly all others.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +20,7 @@ from uniemo.cache import write_json
 from uniemo.data.duplicates import drop_copies, find_copies, find_placeholders
 from uniemo.data.manifest import SPLITS, Manifest, Split
 from uniemo.errors import UniEmoError
+from uniemo.text_files import read_json
 
 FRACTIONS = (0.8, 0.05, 0.15)  # EmoSet's own, and what is used for FI
 TRAIN, VAL, TEST = range(3)
@@ -251,7 +251,7 @@ def read_split(path: str | Path, manifest: Manifest, with_copies: bool = False) 
     """
     path = Path(path).expanduser()
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
+        content = read_json(path)
     except FileNotFoundError as error:
         raise UniEmoError(f"data.split_file must be an existing file; got {path}: correct --data.split_file") from error
     except (OSError, ValueError) as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from uniemo.errors import Temperature, UniEmoError, check_ranges
+from uniemo.text_files import read_json
 from uniemo.vocabulary import Vocabulary, attribute_text
 
 Kind = Literal["scene", "object"]
@@ -185,8 +185,8 @@ def tables_from_file(path: str | Path, vocabulary: Vocabulary) -> Tables:
         UniEmoError: no such file, no JSON object, a row of another length, or no name that fits.
     """
     try:
-        content = json.loads(Path(path).read_text())
-    except (OSError, json.JSONDecodeError) as error:
+        content = read_json(path)
+    except (OSError, ValueError) as error:
         raise UniEmoError(f"attributes.table must be a JSON file; {str(path)!r} cannot be read ({error})") from error
     if not isinstance(content, dict):
         raise UniEmoError(f"attributes.table must map attribute names to numbers; {str(path)!r} holds no JSON object")

@@ -10,12 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from uniemo import cache
 from uniemo.configurations import find_configuration
 from uniemo.errors import UniEmoError
 from uniemo.studies.study import Column, Row, Scale, Study
+from uniemo.text_files import read_yaml
 
 VERSION = 1  # raise it when earlier results must not count any more
 HERE = "{here}"
@@ -235,4 +234,7 @@ def _content(name: str) -> Any:  # noqa: ANN401
 @functools.cache
 def _parsed(path: Path, changed: int) -> Any:  # noqa: ANN401
     """Return what a YAML file holds, read once for each modification time."""
-    return yaml.safe_load(path.read_text(encoding="utf-8"))
+    try:
+        return read_yaml(path)
+    except ValueError as error:
+        raise UniEmoError(f"--config in a study must be a YAML file; {path} is not ({error}): mend it") from error

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
+from uniemo.text_files import parse_json, read_json, read_yaml
 
 
 @dataclass
@@ -29,9 +28,8 @@ def read_mapping(path: Path, notes: Notes | None = None) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        text = path.read_text(encoding="utf-8")
-        content = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
-    except (OSError, ValueError, yaml.YAMLError) as error:
+        content = (read_json if path.suffix == ".json" else read_yaml)(path)
+    except (OSError, ValueError) as error:
         notes.add(path, error)
         return {}
     if not isinstance(content, dict):
@@ -50,7 +48,7 @@ def read_lines(path: Path, notes: Notes | None = None) -> list[dict[str, Any]]:
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
+            row = parse_json(line)
         except ValueError as error:
             notes.add(path.with_name(f"{path.name}, line {number},"), error)
             continue

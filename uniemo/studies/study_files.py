@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from uniemo.configurations import find_configuration, packaged_configurations
 from uniemo.errors import UniEmoError
 from uniemo.studies.study import SCALES, Check, Column, Recipe, Row, Step, Study
+from uniemo.text_files import read_yaml
 
 _FOLDER = "studies"  # of configs/
 _SHARED = "common"  # not a study
@@ -65,8 +64,8 @@ def _beside(path: Path, name: str) -> Path:
 def _load(path: Path) -> dict[str, Any]:
     """Read a YAML mapping."""
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
+        content = read_yaml(path)
+    except ValueError as error:
         raise UniEmoError(f"a study must be a YAML file; {path} is not ({error}): mend it") from error
     if not isinstance(content, dict):
         raise UniEmoError(f"a study must hold title, claim, metrics and rows; {path} holds none: mend it")

@@ -19,6 +19,7 @@ from uniemo.models.diffusion.components import assemble, make_scheduler, quiet
 from uniemo.models.diffusion.sdxl import StableDiffusionXL
 from uniemo.models.diffusion.stable_diffusion import StableDiffusion
 from uniemo.models.hub import RANDOM, hub_folder, is_hub_name
+from uniemo.text_files import read_json
 
 FAMILIES: tuple[type[DiffusionBackbone], ...] = (StableDiffusionXL, StableDiffusion)
 _SEED = 23372  # of random weights: a checkpoint finds the same ones again
@@ -166,7 +167,7 @@ def _family_of(place: Path, family: str | None) -> type[DiffusionBackbone]:
         )
     names = {kind.pipeline_class: kind for kind in kinds}
     try:
-        name = json.loads((place / _INDEX).read_text())["_class_name"]
+        name = read_json(place / _INDEX)["_class_name"]
         return names[name]
     except (ValueError, TypeError, KeyError) as error:
         raise UniEmoError(
