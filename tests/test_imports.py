@@ -27,6 +27,7 @@ def test_emoset_reads_few_files():
 def loaded_by(code):
     """Return the heavy packages that are loaded after ``code`` in a fresh process."""
     heavy = ("torch", "lightning", "diffusers", "transformers", "open_clip", "torchmetrics", "matplotlib")
+    heavy += ("torch._dynamo", "scipy", "pandas")
     code += f"\nimport sys; print([name for name in {heavy!r} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     return ast.literal_eval(done.stdout.splitlines()[-1])
@@ -56,3 +57,9 @@ def test_models_data_metrics_and_classify_need_no_lightning_and_no_diffusers():
     names = ("checkpoint", "cli.classify", "data", "generation.filtering", "metrics", "models.uniemo")
     code = "import " + ", ".join(f"uniemo.{name}" for name in names)
     assert not {"lightning", "diffusers"} & set(loaded_by(code))
+
+
+def test_commands_start_without_scipy_and_without_the_compiler_that_lightning_alone_needs():
+    start = "from uniemo.deferred import defer_packages; defer_packages(); import uniemo.models.uniemo"
+    assert not {"torch._dynamo", "scipy"} & set(loaded_by(f"{start}, uniemo.cli.classify"))
+    assert not {"scipy", "pandas"} & set(loaded_by(f"{start}, uniemo.cli.training"))

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from uniemo import __version__
+from uniemo.deferred import defer_packages
 from uniemo.errors import UniEmoError, one_line
 from uniemo.launch import launched_rank
 
@@ -97,6 +98,7 @@ def _dispatch(args: list[str]) -> int:
 
         raise UniEmoError(f"command must be one of {', '.join(COMMANDS)}; got {args[0]!r}{near(args[0], COMMANDS)}")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # else a warning each time loaders fork
+    defer_packages()
     with collecting_later():
         module = importlib.import_module(COMMANDS[args[0]][0])
     return module.run(args)

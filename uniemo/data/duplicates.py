@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 from tqdm import tqdm
 
@@ -89,7 +90,7 @@ def find_copies(manifest: Manifest, names: Sequence[str]) -> list[list[int]]:
     """
     groups: dict[bytes, list[int]] = {}
     hashes = manifest.column("hash")
-    for row in np.flatnonzero(hashes.is_valid().to_numpy(zero_copy_only=False)).tolist():
+    for row in pc.indices_nonzero(hashes.is_valid()).to_pylist():
         groups.setdefault(hashes[row].as_py(), []).append(row)
     copies = [sorted(group, key=names.__getitem__) for group in groups.values() if len(group) > 1]
     return sorted(copies, key=lambda group: [names[row] for row in group])

@@ -126,8 +126,8 @@ class Manifest:
         self._paths = self._column("path")
         self._masks = self._column("mask")
         objects = self._column("objects")
-        self._object_values = objects.values.to_numpy()
-        self._object_offsets = objects.offsets.to_numpy()
+        self._object_values: NDArray[Any] = np.from_dlpack(objects.values)
+        self._object_offsets = np.from_dlpack(objects.offsets)
 
     def _column(self, name: str) -> Any:  # noqa: ANN401 - pyarrow has no types
         """Return a column of the whole table as one array."""
@@ -135,7 +135,7 @@ class Manifest:
         return column.chunk(0) if column.num_chunks else pa.array([], column.type)
 
     def _numbers(self, name: str) -> NDArray[Any]:
-        values = self._column(name).to_numpy(zero_copy_only=False)
+        values = np.from_dlpack(self._column(name))  # to_numpy would import pandas
         return values if self.rows is None else values[self.rows]
 
     def _row(self, index: int) -> int:
@@ -180,7 +180,11 @@ class Manifest:
     def column(self, name: str) -> Any:  # noqa: ANN401 - pyarrow has no types
         """Return the column of ``SCHEMA`` as an Arrow array (N,)."""
         column = self._column(name)
-        return column if self.rows is None else column.take(pa.array(self.rows))
+        if self.rows is None:
+            return column
+        rows = np.ascontiguousarray(self.rows, dtype=np.int64)
+        # pa.array would import pandas
+        return column.take(pa.Array.from_buffers(pa.int64(), len(rows), [None, pa.py_buffer(rows)]))
 
     def emotions(self) -> list[str]:
         """Return the name of each image's emotion."""
@@ -229,7 +233,7 @@ class Manifest:
     @property
     def given_splits(self) -> tuple[Split, ...]:
         """The splits that the tree itself gives."""
-        codes = np.unique(self._column("split").to_numpy(zero_copy_only=False))
+        codes = np.unique(np.from_dlpack(self._column("split")))
         return tuple(SPLITS[code] for code in codes.tolist() if code >= 0)
 
 

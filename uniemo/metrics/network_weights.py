@@ -17,7 +17,6 @@ from huggingface_hub import constants
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from torchvision.models import get_weight
 
 from uniemo.errors import UniEmoError
 from uniemo.torchscript import is_torchscript, read_torchscript
@@ -49,6 +48,8 @@ class WeightFile:
 
 def torchvision_file(name: str) -> WeightFile:
     """Return the file that torchvision publishes weights in, for example ``ResNet50_Weights.IMAGENET1K_V1``."""
+    from torchvision.models import get_weight
+
     weights = get_weight(name)
     return WeightFile(weights.url, f"{weights.meta['_file_size']:.0f} MB")
 

@@ -17,10 +17,14 @@ def miniature_tree() -> Path:
 
     Its name contains a digest of the painter, so that another version of it never meets an old tree.
     """
-    from uniemo.miniature.synthesis import synthesize_emoset
-
     painter = [(_HERE / f"{name}.py").read_bytes() for name in _PAINTER]
-    return cache.get("miniature", f"emoset-{cache.digest(*painter)}", synthesize_emoset)
+    return cache.get("miniature", f"emoset-{cache.digest(*painter)}", _paint)
+
+
+def _paint(folder: Path) -> None:
+    from uniemo.miniature.synthesis import synthesize_emoset  # imports SciPy
+
+    synthesize_emoset(folder)
 
 
 def resolve(path: str) -> Path:
