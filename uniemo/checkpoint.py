@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import pickle
 import types
 import typing
 import warnings
@@ -27,9 +26,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+from uniemo.archives import check_archive, is_ordinary
 from uniemo.cache import hash_file
 from uniemo.errors import UniEmoError
 from uniemo.miniature.paths import resolve
+from uniemo.stored_names import check_names
 from uniemo.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -42,7 +43,6 @@ STAGES = (UNDERSTANDING, JOINT, FEEDBACK)
 BASELINE = "baseline"  # trained for comparison, by another method
 GENERATING = (JOINT, FEEDBACK)  # stages whose checkpoints can generate images
 _HEAD_BYTES = 2**20
-_UNREADABLE = (pickle.UnpicklingError, RuntimeError, EOFError, LookupError, TypeError, ValueError)
 _TYPES: dict[str, type] = {  # of Lightning's entries and of ours
     **{"state_dict": dict, "uniemo": dict, "loops": dict, "callbacks": dict, "hyper_parameters": dict},
     **{"optimizer_states": list, "lr_schedulers": list, "epoch": int, "global_step": int},
@@ -51,7 +51,6 @@ _ABOUT_TYPES: dict[str, type] = {
     **{"version": str, "stage": str, "method": str, "config": str, "vocabulary": dict, "model": dict},
     **{"backbones": dict, "epoch_step": int, "complete": bool},
 }
-_CLASS_KEYS = ("class_path", "_class_path", "family", "implementation")  # of diffusion model and fusion
 _REQUIRED = ("version", "stage", "vocabulary", "model", "backbones", "config")
 
 
@@ -68,6 +67,7 @@ class CheckpointInfo:
     config: str
     step: int = 0
     method: str = ""
+    resumable: bool = False  # holds optimiser and progress, too
 
     def digest(self) -> str:
         """Return the first 12 hex digits of the file's SHA-256."""
@@ -97,16 +97,20 @@ def read_checkpoint(path: str | Path, stages: tuple[str, ...] = ()) -> tuple[dic
     if not zipfile.is_zipfile(path):  # torch.save writes zip archives
         raise UniEmoError(f"{wrong}: {way_out}")
     try:
+        check_archive(path)
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()  # torch.load does not compare checksums
         content = None if damaged else torch.load(path, map_location="cpu", weights_only=True)
-    except (*_UNREADABLE, zipfile.BadZipFile) as error:
+    except Exception as error:  # the file is anyone's
         raise UniEmoError(f"{wrong}, or it is damaged: {way_out}") from error
     if damaged:
         raise UniEmoError(f"checkpoint must be as it was written; {path} is damaged: copy it anew, or take another")
     if not isinstance(content, dict) or "uniemo" not in content or "state_dict" not in content:
         raise UniEmoError(f"{wrong} but a torch file of another program: {way_out}")
     _check_types(path, content, _TYPES)
+    for name, value in content["state_dict"].items():
+        if not isinstance(name, str) or not is_ordinary(value):
+            raise UniEmoError(f"checkpoint must map names to tensors; {name!r} of {path} is none: take another")
     about = content["uniemo"]
     _check_types(path, about, _ABOUT_TYPES, _REQUIRED)
     if about["stage"] in STAGES:
@@ -125,6 +129,7 @@ def read_checkpoint(path: str | Path, stages: tuple[str, ...] = ()) -> tuple[dic
         config=about["config"],
         step=content.get("global_step", 0),
         method=about.get("method", ""),
+        resumable="optimizer_states" in content and "loops" in content,
     )
     check_stage(info, stages)
     return content, info
@@ -152,28 +157,6 @@ def check_stage(info: CheckpointInfo, stages: tuple[str, ...]) -> None:
         raise UniEmoError(
             f"checkpoint must be of stage {wanted} here; {info.path} is of {found}: "
             f"train one with uniemo fit --config {recipe}"
-        )
-
-
-def check_classes(value: Any, source: str | Path, trust: bool) -> None:  # noqa: ANN401
-    """Raise UniEmoError where a value of a checkpoint names, anywhere inside, a class that is not uniemo's."""
-    if isinstance(value, dict):
-        for name in _CLASS_KEYS:
-            if value.get(name) is not None:
-                check_class(value[name], source, trust)
-        for item in value.values():
-            check_classes(item, source, trust)
-    elif isinstance(value, list):
-        for item in value:
-            check_classes(item, source, trust)
-
-
-def check_class(class_path: Any, source: str | Path, trust: bool) -> None:  # noqa: ANN401
-    """Raise UniEmoError unless a class that a checkpoint names is uniemo's or trusted."""
-    if not isinstance(class_path, str) or not (trust or class_path.startswith("uniemo.")):
-        raise UniEmoError(
-            f"{source} must name classes of uniemo alone; it names {class_path!r}: add --trust if you know where the "
-            "file comes from"
         )
 
 
@@ -290,7 +273,7 @@ def load_model(
         stages: stages that will do; empty for all three.
         generation: with what generation needs; without it no diffusion model is loaded.
         dtype: precision of the diffusion model; None is the checkpoint's.
-        trust: also import classes that are not uniemo's.
+        trust: also import classes that are not uniemo's, and fetch networks that it does not know.
 
     Returns:
         The model, and what the checkpoint says about itself.
@@ -299,7 +282,7 @@ def load_model(
         UniEmoError: see :func:`read_checkpoint`; a backbone that cannot be loaded.
     """
     content, info = read_checkpoint(path, stages or STAGES)
-    check_classes(info.model, path, trust)
+    check_names(info.model, path, trust)
     with fitting(path):
         return _build(content, info, generation, dtype), info
 

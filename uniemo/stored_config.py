@@ -6,13 +6,15 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from uniemo import class_paths
-from uniemo.checkpoint import CheckpointInfo, check_class, check_classes
+from uniemo.checkpoint import CheckpointInfo
 from uniemo.errors import UniEmoError
+from uniemo.stored_names import check_class, check_names, check_sections, find_own
 from uniemo.text_files import parse_yaml
 
 T = TypeVar("T")
 _CALLBACKS = ("best_checkpoint", "last_checkpoint", "generation_metrics", "attention_maps", "explicit_feedback")
 _TRAINER_TEXT = ("precision", "gradient_clip_algorithm", "deterministic")  # beside numbers
+_MACHINE = ("devices", "num_nodes")  # numbers of the trainer that start processes or wait for other machines
 
 
 def stored_config(info: CheckpointInfo, trust: bool = False) -> dict[str, Any]:
@@ -25,7 +27,7 @@ def stored_config(info: CheckpointInfo, trust: bool = False) -> dict[str, Any]:
         trust: also take model and data classes that are not uniemo's.
 
     Raises:
-        UniEmoError: no YAML with sections, or a class that is not uniemo's.
+        UniEmoError: no YAML with sections, a class that is not uniemo's, or a network that it does not know.
     """
     try:
         content = parse_yaml(info.config) or {}
@@ -40,16 +42,23 @@ def stored_config(info: CheckpointInfo, trust: bool = False) -> dict[str, Any]:
         if name == "seed_everything" and isinstance(value, bool | int):
             config[name] = value
         elif name in ("model", "data") and isinstance(value, dict):
-            check_classes(value, info.path, trust)
-            config[name] = {key: value[key] for key in ("class_path", "init_args") if key in value}
+            section = {key: value[key] for key in ("class_path", "init_args") if key in value}
+            check_names(section, info.path, trust)
+            own = find_own(str(section.get("class_path")))
+            if own is not None:
+                check_sections(own, section.get("init_args", {}), info.path)
+            config[name] = section
         elif name in (*_CALLBACKS, "trainer") and isinstance(value, dict):
-            text = _TRAINER_TEXT if name == "trainer" else value
-            config[name] = {
-                key: item
-                for key, item in value.items()
-                if item is None or isinstance(item, int | float) or (isinstance(item, str) and key in text)
-            }
+            config[name] = {key: item for key, item in value.items() if _is_plain(name, key, item)}
+            check_names(config[name], info.path, trust)
     return config
+
+
+def _is_plain(section: str, key: str, value: Any) -> bool:  # noqa: ANN401
+    """Whether a value of a callback or of the trainer may be taken over."""
+    if section == "trainer" and (key in _MACHINE or (isinstance(value, str) and key not in _TRAINER_TEXT)):
+        return False
+    return value is None or isinstance(value, int | float | str)
 
 
 def import_class(class_path: Any, base: type[T], source: str | Path, trust: bool = False) -> type[T]:  # noqa: ANN401

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import pickle
 import zipfile
 from collections import OrderedDict
@@ -11,6 +12,8 @@ from typing import IO, Any
 
 import torch
 from torch import Tensor
+
+from uniemo.archives import check_archive
 
 _DTYPES = {
     "FloatStorage": torch.float32,
@@ -42,11 +45,12 @@ def read_torchscript(path: Path) -> dict[str, Tensor]:
         pickle.UnpicklingError: something other than modules, tensors and plain values, or a damaged archive.
     """
     try:
+        check_archive(path)
         with zipfile.ZipFile(path) as archive:
             root = next(name.removesuffix("/data.pkl") for name in archive.namelist() if name.endswith("/data.pkl"))
             with archive.open(f"{root}/data.pkl") as file:
                 return dict(_tensors(_Reader(file, archive, root).load(), ""))
-    except (KeyError, StopIteration, AttributeError, TypeError, ValueError, RuntimeError, EOFError) as error:
+    except Exception as error:  # the file is anyone's
         raise pickle.UnpicklingError(f"not an archive of modules and tensors ({error})") from error
 
 
@@ -87,6 +91,8 @@ class _Reader(pickle.Unpickler):
 
 def _tensor(values: Tensor, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: object) -> Tensor:
     """Lay out stored values as a tensor; pickle passes whether it has a gradient, too."""
+    if math.prod(size) > len(values):
+        raise pickle.UnpicklingError(f"a tensor of {tuple(size)} in {len(values)} values")
     return values.as_strided(size, stride, offset).clone()
 
 

@@ -31,6 +31,13 @@ class Vocabulary:
     scenes: tuple[str, ...] = ()
     objects: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        """Check the names: they are printed, and emotions name the folders of generated images."""
+        for name in (*self.emotions, *self.scenes, *self.objects):
+            folder = name not in self.emotions or not (name.startswith(".") or set(name) & set("/\\:"))
+            if not name or not name.isprintable() or not folder:
+                raise UniEmoError(f"names must be text that can be printed, emotions without / or \\; got {name!r}")
+
     def emotion_index(self, name: str) -> int:
         """Return the class index of an emotion, whatever its letter case.
 

@@ -14,7 +14,8 @@ from uniemo.baselines.base import ClassifierBaseline
 from uniemo.checkpoint import BASELINE, CheckpointInfo, check_backbones, fitting, read_checkpoint
 from uniemo.errors import UniEmoError
 from uniemo.modules.base import EmotionModule
-from uniemo.stored_config import check_classes, import_class, stored_config
+from uniemo.stored_config import import_class, stored_config
+from uniemo.stored_names import check_names, check_sections
 
 
 def find_baseline(info: CheckpointInfo, trust: bool = False) -> type[EmotionModule]:
@@ -53,7 +54,8 @@ def load_baseline(path: str | Path, trust: bool = False) -> EmotionModule:
     kind = find_baseline(info, trust)
     settings: dict[str, Any] = dict(content.get("hyper_parameters", {}))
     settings.pop("_instantiator", None)
-    check_classes(settings, info.path, trust)
+    check_names(settings, info.path, trust)
+    check_sections(kind, settings, info.path)
     with fitting(path):
         module: EmotionModule = instantiate_module(kind, settings)
         check_backbones(info, module.backbones())

@@ -139,8 +139,10 @@ def load(path: str, dtype: str) -> tuple[Any, Any]:
     try:
         with quiet():
             name = str(resolve(path))
-            return AutoProcessor.from_pretrained(name), AutoModelForImageTextToText.from_pretrained(name, dtype=dtype)
-    except (OSError, ValueError, KeyError) as error:
+            own = {"trust_remote_code": False}
+            processor = AutoProcessor.from_pretrained(name, **own)
+            return processor, AutoModelForImageTextToText.from_pretrained(name, dtype=dtype, **own)
+    except Exception as error:  # the files are anyone's
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UniEmoError(
             f"model.path must be a vision-language model of transformers, a folder or a name on the hub; {path!r} "

@@ -54,6 +54,21 @@ class _RunFolderCheckpoint(ModelCheckpoint):
                 shutil.rmtree(partial, ignore_errors=True)
         super().setup(trainer, pl_module, stage)
 
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Load what a run has saved; Lightning removes the files that it names when it writes new ones.
+
+        Raises:
+            UniEmoError: it names another file than this callback's own.
+        """
+        best = state_dict.get("best_k_models") or {}
+        names = ("best_model_path", "kth_best_model_path", "last_model_path")
+        paths = [*best, *(state_dict.get(name) or "" for name in names)]
+        own = f"{self.filename}{self.FILE_EXTENSION}"
+        for path in paths:
+            if path and (os.path.basename(str(path)) != own or os.path.abspath(str(path)) != path):
+                raise UniEmoError(f"checkpoint must name its own run's {own}; it names {path}: take another")
+        super().load_state_dict(state_dict)
+
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Find out whether the resumed run was killed at its very end, with no step left to take."""
         if trainer.state.fn == "fit":

@@ -68,7 +68,7 @@ def _load(options: argparse.Namespace) -> tuple[Callable[[Tensor], Tensor], int,
 
         baseline, size = load_classifier(options.ckpt, options.trust)
         return baseline.to(device).classify, size, info.vocabulary.emotions
-    model, _ = load_model(options.ckpt)
+    model, _ = load_model(options.ckpt, trust=options.trust)
     return model.to(device).classify, model.encoder.image_size, info.vocabulary.emotions
 
 

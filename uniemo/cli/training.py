@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import traceback
 import warnings
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
@@ -25,7 +27,7 @@ from uniemo.callbacks.generation_metrics import GenerationMetrics
 from uniemo.callbacks.predictions import PredictionWriter
 from uniemo.callbacks.progress import LossProgressBar
 from uniemo.callbacks.summary import Summary
-from uniemo.checkpoint import CheckpointInfo, check_stage
+from uniemo.checkpoint import CheckpointInfo, check_stage, fitting
 from uniemo.cli.arguments import prepare, read_config
 from uniemo.cli.messages import check_keys, check_sections, explain
 from uniemo.cli.preflight import (
@@ -189,6 +191,11 @@ class TrainingCLI(LightningCLI):
             config.trainer.max_epochs, config.trainer.max_steps = 0, -1
         if self.checkpoint is not None:
             check_stage(self.checkpoint, (kind.stage,))
+            if self.config.subcommand == "fit" and kind.trains and not self.checkpoint.resumable:
+                raise UniEmoError(
+                    f"--ckpt must hold optimiser and progress for fit; {self.checkpoint.path} holds weights alone: "
+                    "give last.ckpt, or start anew with --model.init_from where the stage has it"
+                )
             config.ckpt_path, config.weights_only = str(self.checkpoint.path), True
             use_splits_of(self.checkpoint, config.data)
         config.trainer.default_root_dir = str(self.run_dir)
@@ -266,13 +273,29 @@ class TrainingCLI(LightningCLI):
         if subcommand == "fit" and self.config.fit.overwrite and self.checkpoint is None and is_first():
             remove_results(self.run_dir)
         try:
-            super()._run_subcommand(subcommand)
+            with ExitStack() as stack:
+                if self.checkpoint is not None:
+                    stack.enter_context(_restoring(self.checkpoint.path))
+                super()._run_subcommand(subcommand)
         except SIGTERMException:
             raise SystemExit(128 + signal.SIGTERM) from None
         except SystemExit as stop:  # how Lightning ends a run after Ctrl-C
             if isinstance(stop.__context__, KeyboardInterrupt):
                 raise KeyboardInterrupt from None
             raise
+
+
+@contextmanager
+def _restoring(path: Path) -> Iterator[None]:
+    """Say in one line that a checkpoint does not fit, where Lightning fails while it restores its content."""
+    try:
+        yield
+    except Exception as error:
+        frames = (frame.f_code.co_filename for frame, _ in traceback.walk_tb(error.__traceback__))
+        if any(Path(name).name == "checkpoint_connector.py" for name in frames):
+            with fitting(path):
+                raise
+        raise
 
 
 def run(args: list[str]) -> int:
@@ -303,4 +326,6 @@ def quiet() -> None:
     for message in _EXPECTED_WARNINGS:
         warnings.filterwarnings("ignore", message=message)
     set_loader("yaml", load_yaml, (yaml.YAMLError,))
-    set_parsing_settings(instantiate_subclass_spec_in_any=False, import_path_allowlist=["uniemo"])
+    set_parsing_settings(
+        instantiate_subclass_spec_in_any=False, import_path_allowlist=["uniemo"], config_read_mode_fsspec_enabled=False
+    )

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from uniemo.archives import check_archive, is_ordinary
 from uniemo.errors import UniEmoError
 
 _WRAPPER = "module."  # what DataParallel puts before every name
@@ -63,6 +64,7 @@ def read_torch(path: str | Path, what: str) -> Any:  # noqa: ANN401 - whatever t
         warnings.catch_warnings(),
     ):
         warnings.simplefilter("ignore")  # about its own legacy formats
+        check_archive(path)
         return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
 
 
@@ -147,16 +149,6 @@ def tensors(content: Any, path: Path, what: str) -> dict[str, Tensor]:  # noqa: 
     if wrong is not None:
         raise UniEmoError(f"{what} must hold finite numbers; {wrong} of {path} does not: download it again")
     return {name: value.detach().float() for name, value in content.items()}
-
-
-def is_ordinary(value: object) -> bool:
-    """Whether this is a tensor of real numbers, each of which is in the file."""
-    return (
-        isinstance(value, Tensor)
-        and value.layout is torch.strided
-        and not (value.is_meta or value.is_quantized or value.is_complex())
-        and value.untyped_storage().nbytes() >= value.numel() * value.element_size()
-    )
 
 
 def check_complete(state: dict[str, Tensor], names: Iterable[str], path: Path) -> None:

@@ -12,10 +12,11 @@ import yaml
 from torch import Tensor
 
 from uniemo import __version__
+from uniemo.archives import is_ordinary
 from uniemo.cache import atomic_write
 from uniemo.checkpoint import JOINT, PREFIX, UNDERSTANDING, plain_config
 from uniemo.convert.coefficients import Rows
-from uniemo.convert.pickles import check_file, check_shapes, fill, is_ordinary, read_torch, tensors
+from uniemo.convert.pickles import check_file, check_shapes, fill, read_torch, tensors
 from uniemo.convert.released import read_released
 from uniemo.convert.released_model import Pixels, build_model, configs, convert_pixels
 from uniemo.errors import UniEmoError

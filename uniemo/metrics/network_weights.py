@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import pickle
 import re
 import socket
 import textwrap
@@ -14,16 +13,15 @@ from pathlib import Path
 import torch
 from filelock import FileLock
 from huggingface_hub import constants
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from uniemo.archives import check_archive, is_ordinary
 from uniemo.errors import UniEmoError
 from uniemo.torchscript import is_torchscript, read_torchscript
 
 State = dict[str, Tensor]  # of a module
 _TIMEOUT = 20.0  # seconds without an answer after which a download has failed
-_UNREADABLE = (OSError, RuntimeError, EOFError, KeyError, ValueError, pickle.UnpicklingError, SafetensorError)
 
 
 @dataclass(frozen=True)
@@ -143,18 +141,20 @@ def read_weights(path: Path, what: str) -> State:
         what: named in the error.
     """
     try:
+        check_archive(path)
         if path.suffix == ".safetensors":
             content = load_file(path)
         elif is_torchscript(path):
             content = read_torchscript(path)
         else:
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except _UNREADABLE as error:
+    except Exception as error:  # the file is anyone's
         raise UniEmoError(
             f"{what} must be a file of weights; {path} cannot be read ({_first_line(error)}): fetch it again"
         ) from error
     state = content.get("state_dict", content) if isinstance(content, dict) else {}
-    if not state or not all(isinstance(value, Tensor) for value in state.values()):
+    named = isinstance(state, dict) and all(isinstance(name, str) and is_ordinary(state[name]) for name in state)
+    if not state or not named:
         raise UniEmoError(f"{what} must be a file of named tensors; {path} holds none: give another file")
     return {name.removeprefix("module."): value for name, value in state.items()}
 

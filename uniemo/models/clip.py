@@ -14,7 +14,6 @@ import open_clip
 import torch
 from huggingface_hub import HfApi
 from open_clip.pretrained import download_pretrained, get_pretrained_cfg, list_pretrained_tags_by_model
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from uniemo.errors import UniEmoError
@@ -31,6 +30,8 @@ _SIZES = {"ViT-B-32": "605 MB", "ViT-B-16": "599 MB", "ViT-L-14": "1.7 GB"}  # i
 _WEIGHTS = ("*.safetensors", "*.bin", "*.pth")  # what open_clip looks for in a folder
 _TOKENIZER = ("tokenizer.json", "vocab.json")
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt", "special_tokens_map.json")
+# what makes open_clip and transformers fetch other networks, or run code that lies beside a tokenizer
+_FOREIGN = ("hf_model_name", "tokenizer_kwargs", "timm_model_name", "auto_map")
 _TEXT_BATCH = 256
 _PATIENCE = 10  # seconds for an answer of the hub
 
@@ -79,7 +80,7 @@ class TextEncoder:
         """Return (N, T) token ids of N texts, padded or cut to the tower's T places."""
         if self._tokenizer is None:
             with _quiet():
-                self._tokenizer = open_clip.get_tokenizer(self._source)
+                self._tokenizer = _tokenizer(self._source)
         return self._tokenizer(list(texts))
 
     @torch.no_grad()
@@ -128,13 +129,27 @@ def load_clip(name: str) -> ClipParts:
             model = open_clip.create_model(
                 source, pretrained=pretrained, load_weights=not random, require_pretrained=not random
             )
-    except (RuntimeError, ValueError, OSError, SafetensorError) as error:
+    except Exception as error:  # the files are anyone's
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UniEmoError(
             f"clip {name!r} could not be loaded ({reason}); download its weights once with a network, "
             f"or give a folder in open_clip's layout"
         ) from error
     return take_apart(model.eval(), source, name)
+
+
+def _tokenizer(source: str) -> Callable[[list[str]], Tensor]:
+    """Return the tokenizer of what open_clip finds by ``source``.
+
+    Raises:
+        UniEmoError: its files cannot be read.
+    """
+    try:
+        tokenizer: Callable[[list[str]], Tensor] = open_clip.get_tokenizer(source)
+    except Exception as error:  # the files are anyone's
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UniEmoError(f"clip must have a readable tokenizer; that of {source} is not ({reason})") from error
+    return tokenizer
 
 
 def find_clip(name: str) -> None:
@@ -261,10 +276,18 @@ def _check_folder(folder: Path, weights: bool) -> None:
             f"clip folder must hold open_clip_model.safetensors; {str(folder)!r} has no weights, copy them there"
         )
     try:
-        own_tokenizer = "hf_tokenizer_name" in json.loads((folder / _CONFIG).read_text())["model_cfg"]["text_cfg"]
-    except (ValueError, TypeError, KeyError) as error:
+        model = json.loads((folder / _CONFIG).read_text())["model_cfg"]
+        names = {*model["text_cfg"], *model["vision_cfg"]}
+        about_tokenizer = folder / "tokenizer_config.json"
+        names |= set(json.loads(about_tokenizer.read_text()) if about_tokenizer.is_file() else {})
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise UniEmoError(f"clip folder must hold open_clip's {_CONFIG}; that in {str(folder)!r} is another") from error
-    if own_tokenizer and not any((folder / file).is_file() for file in _TOKENIZER):
+    if foreign := sorted(names.intersection(_FOREIGN)):
+        raise UniEmoError(
+            f"clip folder must hold a plain CLIP; that in {str(folder)!r} asks for code or networks from elsewhere "
+            f"({foreign[0]}), give another"
+        )
+    if "hf_tokenizer_name" in names and not any((folder / file).is_file() for file in _TOKENIZER):
         raise UniEmoError(f"clip folder must hold tokenizer.json; {str(folder)!r} has no tokenizer, copy it there")
 
 

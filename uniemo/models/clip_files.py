@@ -10,8 +10,8 @@ from typing import Any
 import open_clip
 from open_clip.factory import load_state_dict
 from open_clip.model import build_model_from_openai_state_dict
-from safetensors import SafetensorError
 
+from uniemo.archives import check_archive
 from uniemo.errors import UniEmoError
 from uniemo.models.clip_shapes import CONTEXT, VOCABULARY, set_openai_pixels
 from uniemo.torchscript import is_torchscript, read_torchscript
@@ -33,6 +33,7 @@ def read_clip_file(file: Path, architecture: str | None) -> Any:  # noqa: ANN401
     """
     wrong = f"clip file must hold a CLIP ViT with open_clip's names; {str(file)!r} does not"
     try:
+        check_archive(file)
         found = read_torchscript(file) if is_torchscript(file) else load_state_dict(str(file))
         state = {name: value.float() for name, value in found.items() if name.rpartition(".")[2] not in _NO_WEIGHTS}
         if architecture is None:
@@ -46,7 +47,7 @@ def read_clip_file(file: Path, architecture: str | None) -> Any:  # noqa: ANN401
             model.load_state_dict(state)
     except (KeyError, AttributeError, TypeError, StopIteration, pickle.UnpicklingError, zipfile.BadZipFile) as error:
         raise UniEmoError(f"{wrong}: give another, with its architecture as in ViT-L-14-quickgelu/<file>") from error
-    except (RuntimeError, OSError, ValueError, EOFError, SafetensorError) as error:
+    except Exception as error:  # the file is anyone's
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UniEmoError(f"{wrong} ({reason}): give another, or the architecture that it is of") from error
     return model.eval()

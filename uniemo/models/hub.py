@@ -18,6 +18,13 @@ def is_hub_name(name: str) -> bool:
     return _NAME.fullmatch(name) is not None and not name.endswith(_FILES)
 
 
+def is_here(repo: str) -> bool:
+    """Whether a repository of the hub was fetched before."""
+    from huggingface_hub import constants, file_download
+
+    return Path(constants.HF_HUB_CACHE, file_download.repo_folder_name(repo_id=repo, repo_type="model")).is_dir()
+
+
 def random_name(name: str) -> str:
     """Return the name of a network's architecture with random weights."""
     return RANDOM + name.removeprefix(RANDOM)

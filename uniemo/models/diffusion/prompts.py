@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from uniemo.errors import UniEmoError
 
 SLOT = "{}"  # where a prompt takes the condition
+_LONGEST = 4096  # tokens of a prompt; transformers takes 1e30 where a folder does not say
 _CACHED = 1024  # prompts whose ids are kept
 
 
@@ -62,6 +63,11 @@ class PromptTokenizer:
                     f"or unknown, take a short common word"
                 )
             self._placeholders.append(ids[0])
+            if tokenizer.model_max_length > _LONGEST:
+                raise UniEmoError(
+                    f"diffusion.path must have a tokenizer with a length of at most {_LONGEST} tokens; that of "
+                    f"{tokenizer.name_or_path!r} has none: copy its tokenizer_config.json there anew"
+                )
         self._cache: dict[str, list[tuple[Tensor, Tensor]]] = {}
 
     def __call__(self, prompt: str) -> list[tuple[Tensor, Tensor]]:
