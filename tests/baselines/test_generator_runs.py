@@ -126,7 +126,9 @@ def test_refusals(capsys, tmp_path):
     booth = [*recipe("dreambooth"), "--run_dir", "c"]
     assert "8 different words" in refused(capsys, *booth, "--model.identifiers", '["sks"]')
     assert "rank must be at least 1" in refused(capsys, *booth, "--model.rank", "0")
-    assert "tau must be at least 0.0001; got 0" in refused(capsys, *recipe("emogen"), "--run_dir", "c", "--model.tau", "0")
+    assert "tau must be at least 0.0001; got 0" in refused(
+        capsys, *recipe("emogen"), "--run_dir", "c", "--model.tau", "0"
+    )
     args = ("--run_dir", "c", "--model.attribute_weight", "-1")
     assert "attribute_weight must be at least 0" in refused(capsys, *recipe("emogen"), *args)
     assert not list(tmp_path.glob("*/*.ckpt"))
