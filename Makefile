@@ -13,7 +13,7 @@ REPRODUCE = $(BIN)/uniemo reproduce --scale $(SCALE) $(if $(QUICK),--quick) $(if
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help setup demo test coverage check bench loop miniature clean reproduce $(STUDIES)
+.PHONY: help setup demo test fuzz coverage check bench loop miniature clean reproduce $(STUDIES)
 
 help: ## Show this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -31,6 +31,9 @@ demo: $(INSTALLED) ## Train the three stages on the miniature, generate, filter,
 
 test: $(INSTALLED) ## Run the tests, on up to four cores at once
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+
+fuzz: $(INSTALLED) ## Random configuration values and damaged files of every kind, FUZZ_SECONDS each (60; twenty minutes)
+	FUZZ_SECONDS=$(or $(FUZZ_SECONDS),60) $(BIN)/python -m pytest tests/fuzz --timeout 3600
 
 coverage: $(INSTALLED) ## Run the tests in one process and tell which lines they leave out
 	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered

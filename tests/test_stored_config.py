@@ -1,5 +1,6 @@
 """Checkpoints from elsewhere run no code and choose no folder to write to; damaged ones are refused in one line."""
 
+import random
 from pathlib import Path
 
 import pytest
@@ -137,6 +138,25 @@ def test_flipped_bits_are_noticed(capsys):
     content[len(content) // 2] ^= 1
     Path("x.ckpt").write_bytes(content)
     assert "damaged" in refused(capsys, "test", "--ckpt", "x.ckpt")
+
+
+def test_no_flipped_bit_changes_a_checkpoint():
+    """Each is refused, or lies between the entries of the archive and changes nothing."""
+    whole = (trained("understanding") / "best.ckpt").read_bytes()
+    state = read_checkpoint(trained("understanding") / "best.ckpt")[0]["state_dict"]
+    rng, refusals = random.Random(0), 0
+    for _ in range(100):
+        content = bytearray(whole)
+        content[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
+        Path("x.ckpt").write_bytes(content)
+        try:
+            found = read_checkpoint("x.ckpt")[0]["state_dict"]
+        except UniEmoError:
+            refusals += 1
+            continue
+        assert found.keys() == state.keys()
+        assert all(torch.equal(found[name], value) for name, value in state.items())
+    assert refusals > 60
 
 
 def test_only_classes_of_the_right_kind_are_imported():

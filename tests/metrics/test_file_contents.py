@@ -88,5 +88,10 @@ def test_statistics_meet_neither_another_image_nor_another_network(tmp_path):
     changed = StatisticsCache(images, inspect_files(images, progress=False), ("awe", "fear"))
     assert changed.load("net 1 strict") is None
     assert changed.path("net 1 strict") == cache.path("net 1 strict")  # the old file gives way
+    path = cache.path("net 1 strict")
+    whole = path.read_bytes()
+    for place in (9, len(whole) // 2, len(whole) - 1):  # header and sums
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        assert cache.load("net 1 strict") is None
     cache.path("net 1 strict").write_bytes(b"damaged")
     assert cache.load("net 1 strict") is None

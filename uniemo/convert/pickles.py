@@ -22,7 +22,6 @@ from torch import Tensor
 
 from uniemo.archives import check_archive, is_ordinary
 from uniemo.errors import UniEmoError
-from uniemo.models.state import check_finite
 
 _WRAPPER = "module."  # what DataParallel puts before every name
 _MULTIARRAY: Any = getattr(np, "_core", None) or np.core  # numpy 2, numpy 1
@@ -146,7 +145,9 @@ def tensors(content: Any, path: Path, what: str) -> dict[str, Tensor]:  # noqa: 
         raise UniEmoError(f"{what} must map names to tensors; {path} does not: give a checkpoint of the released code")
     while all(name.startswith(_WRAPPER) for name in content):
         content = {name.removeprefix(_WRAPPER): value for name, value in content.items()}
-    check_finite(content, f"{what} {path}", "download it again")
+    wrong = next((name for name, value in content.items() if not torch.isfinite(value).all()), None)
+    if wrong is not None:
+        raise UniEmoError(f"{what} must hold finite numbers; {wrong} of {path} does not: download it again")
     return {name: value.detach().float() for name, value in content.items()}
 
 

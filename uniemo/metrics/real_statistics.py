@@ -9,13 +9,15 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch import Tensor
 
 from uniemo.cache import atomic_write, cache_dir, digest
 from uniemo.metrics.fid import FeatureStatistics
 from uniemo.metrics.file_contents import Contents
 from uniemo.metrics.image_sets import ImageSet
 
-_VERSION = 2  # of the file's content; another one is never read
+_VERSION = 3  # of the file's content; another one is never read
+_SUMS = ("count", "total", "outer")
 
 
 class StatisticsCache:
@@ -50,9 +52,9 @@ class StatisticsCache:
         """Return the statistics of these very images for this network; None where they are not known."""
         try:
             with safe_open(self.path(network), "pt") as file:
-                if file.metadata() != self._metadata(network):
+                sums = [file.get_tensor(name) for name in _SUMS]
+                if file.metadata() != self._metadata(network, sums):
                     return None
-                sums = [file.get_tensor(name) for name in ("count", "total", "outer")]
         except (OSError, SafetensorError):
             return None
         return FeatureStatistics(network, *sums) if len(sums[0]) == self.shape else None
@@ -61,7 +63,9 @@ class StatisticsCache:
         """Keep statistics."""
         with atomic_write(self.path(statistics.network)) as temporary:
             state = {name: value.cpu().contiguous() for name, value in statistics.state().items()}
-            save_file(state, temporary, self._metadata(statistics.network))
+            save_file(state, temporary, self._metadata(statistics.network, [state[name] for name in _SUMS]))
 
-    def _metadata(self, network: str) -> dict[str, str]:
-        return {"made_of": self._made_of, "network": network, "version": str(_VERSION)}
+    def _metadata(self, network: str, sums: Sequence[Tensor]) -> dict[str, str]:
+        """Return what must stand in a file with these sums: a flipped bit in them is noticed, too."""
+        content = digest(*(value.numpy().tobytes() for value in sums))
+        return {"made_of": self._made_of, "network": network, "version": str(_VERSION), "content": content}

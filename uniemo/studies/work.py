@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from uniemo import __version__
-from uniemo.cache import to_json
 from uniemo.errors import UniEmoError
 from uniemo.studies.cells import Cell, Setting
 from uniemo.studies.run_files import read_lines, read_metrics
@@ -116,7 +115,7 @@ def add_result(path: Path, result: Result) -> None:
             file.seek(-1, os.SEEK_END)
             if file.read(1) != b"\n":
                 file.write(b"\n")
-        file.write(to_json(result).encode())
+        file.write(json.dumps(result, ensure_ascii=False).encode() + b"\n")
         file.flush()
         os.fsync(file.fileno())
 
