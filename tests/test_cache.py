@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from uniemo import cache
+from uniemo.errors import UniEmoError
 
 
 @pytest.fixture(autouse=True)
@@ -81,6 +82,16 @@ def test_atomic_write(tmp_path):
         temporary.write_text(2)
     assert target.read_text() == "one"
     assert os.listdir(target.parent) == ["file"]
+
+
+def test_json_has_no_nan(tmp_path):
+    cache.write_json(tmp_path / "x.json", {"é": 1.5, "none": None})
+    assert (tmp_path / "x.json").read_text(encoding="utf-8") == '{\n "é": 1.5,\n "none": null\n}\n'
+    assert cache.to_json([1, "é"]) == '[1, "é"]\n'
+    for value in (float("nan"), float("-inf")):
+        with pytest.raises(UniEmoError, match=r"must be finite; \{'a': \[-?(nan|inf)\]\}"):
+            cache.write_json(tmp_path / "x.json", {"a": [value]})
+    assert "1.5" in (tmp_path / "x.json").read_text(encoding="utf-8")
 
 
 def test_digests(tmp_path):

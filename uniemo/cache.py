@@ -7,12 +7,15 @@ import json
 import os
 import shutil
 import tempfile
+import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
+
+from uniemo.errors import UniEmoError
 
 _BLOCK = 2**22  # bytes read at a time
 
@@ -91,10 +94,19 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         shutil.rmtree(temporary.parent, ignore_errors=True)
 
 
+def to_json(value: object, indent: int | None = None) -> str:
+    """Return one JSON value with its line end; UniEmoError for NaN and infinity, which JSON does not have."""
+    try:
+        return json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False) + "\n"
+    except ValueError as error:
+        shown = textwrap.shorten(repr(value), 200)
+        raise UniEmoError(f"numbers in JSON must be finite; {shown} has others: look at what they come from") from error
+
+
 def write_json(path: str | Path, value: object) -> None:
-    """Write JSON, whole or not at all."""
+    """Write JSON, whole or not at all; UniEmoError for NaN and infinity."""
     with atomic_write(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        temporary.write_text(to_json(value, indent=1), encoding="utf-8")
 
 
 def digest(*parts: Any, length: int = 16) -> str:  # noqa: ANN401

@@ -42,6 +42,7 @@ UNDERSTANDING, JOINT, FEEDBACK = "understanding", "joint", "feedback"
 STAGES = (UNDERSTANDING, JOINT, FEEDBACK)
 BASELINE = "baseline"  # trained for comparison, by another method
 GENERATING = (JOINT, FEEDBACK)  # stages whose checkpoints can generate images
+DIVERGED = "its training has diverged or it is damaged, take another"
 _HEAD_BYTES = 2**20
 _TYPES: dict[str, type] = {  # of Lightning's entries and of ours
     **{"state_dict": dict, "uniemo": dict, "loops": dict, "callbacks": dict, "hyper_parameters": dict},
@@ -85,9 +86,11 @@ def read_checkpoint(path: str | Path, stages: tuple[str, ...] = ()) -> tuple[dic
         The file's content on the CPU, and what it says about itself.
 
     Raises:
-        UniEmoError: no such file, no checkpoint, a damaged one, or one of another stage.
+        UniEmoError: no such file, no checkpoint, a damaged one, weights that are not finite, or one of another stage.
     """
     import torch
+
+    from uniemo.models.state import check_finite
 
     path = Path(path).expanduser()
     if not path.is_file():
@@ -132,6 +135,8 @@ def read_checkpoint(path: str | Path, stages: tuple[str, ...] = ()) -> tuple[dic
         resumable="optimizer_states" in content and "loops" in content,
     )
     check_stage(info, stages)
+    with fitting(path):
+        check_finite(content["state_dict"], f"checkpoint {path}", DIVERGED)
     return content, info
 
 

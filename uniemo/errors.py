@@ -72,8 +72,8 @@ Workers = Annotated[int, Range(0, 1024)]
 Seed = Annotated[int, Range(0, 2**32 - 1)]  # as NumPy's
 Guidance = Annotated[float, Range(0, 1000)]
 Folds = Annotated[int, Range(2, 10_000)]
-Positive = Annotated[float, Range(0, above=True)]
-NonNegative = Annotated[float, Range(0)]
+Positive = Annotated[float, Range(0, 1e30, above=True)]  # Adam computes in float32, which ends at 3e38
+NonNegative = Annotated[float, Range(0, 1e30)]
 Share = Annotated[float, Range(0, 1)]
 PartialShare = Annotated[float, Range(0, 1, below=True)]
 OpenShare = Annotated[float, Range(0, 1, above=True, below=True)]

@@ -96,3 +96,10 @@ def test_a_run_goes_on_as_the_method_that_it_was(tmp_path, capsys):
     assert "checkpoint must be of the method cocoop; it is of coop" in refused(
         capsys, *recipe("cocoop"), "--run_dir", "run", "--resume"
     )
+
+
+@pytest.mark.parametrize("method", ["fine_tune", "coop", "cocoop"])  # the linear probe's loss stays finite
+def test_training_stops_where_the_loss_is_not_finite(method, tmp_path, capsys):
+    line = refused(capsys, *recipe(method), "--model.optimizer.lr=1e30", "--run_dir", "run")
+    assert "training losses must be finite; at step 1 emotion: " in line
+    assert not list(tmp_path.glob("run/*.ckpt"))

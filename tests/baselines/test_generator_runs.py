@@ -132,3 +132,11 @@ def test_refusals(capsys, tmp_path):
     args = ("--run_dir", "c", "--model.attribute_weight", "-1")
     assert "attribute_weight must be at least 0" in refused(capsys, *recipe("emogen"), *args)
     assert not list(tmp_path.glob("*/*.ckpt"))
+
+
+@pytest.mark.parametrize("method", ["textual_inversion", "dreambooth", "emogen"])
+def test_training_stops_where_the_loss_is_not_finite(method, tmp_path, capsys):
+    line = refused(capsys, *recipe(method), "--model.optimizer.lr=1e30", "--run_dir", "run")
+    assert "training losses must be finite; at step" in line
+    assert "diffusion" in line
+    assert not list(tmp_path.glob("run/*.ckpt"))

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from uniemo.data import EmoSet
 from uniemo.errors import UniEmoError
 from uniemo.metrics.calibration import fit_temperature
+from uniemo.metrics.classifier import ClassifierOrigin, EmotionClassifier
 from uniemo.metrics.classifier_training import ClassifierConfig, emotion_classifier, train_emotion_classifier
 from uniemo.miniature.table import cell_weights, emotion_table
 
@@ -107,3 +108,37 @@ def test_temperature_calibrates_without_changing_answers(task):
     assert temperature == pytest.approx(fit_temperature(plain(task[1][0]), task[1][1]))
     before, after = (float(F.cross_entropy(k(task[1][0]).double(), task[1][1])) for k in (plain, scaled))
     assert after <= before
+
+
+@pytest.mark.parametrize(
+    ("scale", "rate", "message"),
+    [
+        (1, 1e30, r"in epoch 1 at step 1 it is (nan|inf) \(learning rate 1e\+30\): lower the learning rate"),
+        (torch.nan, 2e-3, "in epoch 1 at step 0 it is nan"),
+    ],
+)
+def test_a_loss_that_is_not_finite_ends_training(task, scale, rate, message):
+    features, labels, _ = task[0]
+    with pytest.raises(UniEmoError, match=message):
+        train_emotion_classifier(features * scale, labels, *task[1][:2], 8, ClassifierConfig(learning_rate=rate))
+
+
+def test_a_validation_loss_that_is_not_finite_ends_training(task):
+    features, labels, _ = task[0]
+    with pytest.raises(UniEmoError, match="in epoch 1 on validation it is nan"):
+        train_emotion_classifier(features, labels, task[1][0] * torch.nan, task[1][1], 8)
+
+
+def test_weights_that_are_not_finite_are_neither_written_nor_read(task, tmp_path):
+    classifier, _ = train_emotion_classifier(*task[0][:2], *task[1][:2], 8, ClassifierConfig(max_epochs=1))
+    classifier.origin = ClassifierOrigin(tuple("abcdefgh"), "clip", "0" * 12)
+    classifier.save(tmp_path / "x.safetensors")
+    before = (tmp_path / "x.safetensors").read_bytes()
+    state = classifier.state_dict()
+    state["layers.0.weight"][3, 4] = torch.inf
+    with pytest.raises(UniEmoError, match=r"to write must hold finite numbers; layers\.0\.weight has NaN or infinity"):
+        classifier.save(tmp_path / "x.safetensors")
+    assert (tmp_path / "x.safetensors").read_bytes() == before
+    torch.save({"fc.weight": torch.full((8, 4), torch.nan), "fc.bias": torch.zeros(8)}, tmp_path / "fc.pth")
+    with pytest.raises(UniEmoError, match=r"fc\.pth must hold finite numbers; fc\.weight has NaN"):
+        EmotionClassifier.load(tmp_path / "fc.pth")

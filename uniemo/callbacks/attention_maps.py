@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from uniemo.cache import atomic_write
+from uniemo.cache import atomic_write, to_json
 from uniemo.callbacks.image_logging import log_picture
 from uniemo.data.batch import EmotionBatch
 from uniemo.data.transforms import denormalise
@@ -171,6 +170,6 @@ class AttentionMaps(L.Callback):
                 entry[kind] = f"{number:03d}_{kind}.png"
                 with atomic_write(folder / entry[kind]) as path:
                     to_pil(images[number]).save(path, format="PNG")
-            lines.append(json.dumps(entry, ensure_ascii=False) + "\n")
+            lines.append(to_json(entry))
         with atomic_write(folder / "index.jsonl") as path:
             path.write_text("".join(lines), encoding="utf-8")

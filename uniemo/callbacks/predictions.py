@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.callbacks import BasePredictionWriter
 
-from uniemo.cache import atomic_write
+from uniemo.cache import atomic_write, to_json
 from uniemo.data.datamodule import EmotionDataModule
 from uniemo.distributed import gather
 from uniemo.errors import UniEmoError
@@ -49,12 +48,12 @@ class PredictionWriter(BasePredictionWriter):
                 for row, probabilities in zip(rows, part["mapped"].tolist(), strict=True):
                     row["mapped"] = _row(classes, probabilities)
             for sample_id, name, row in zip(part["sample_id"].tolist(), part["names"], rows, strict=True):
-                lines[sample_id] = json.dumps({"file": name, **row}, ensure_ascii=False) + "\n"
+                lines[sample_id] = to_json({"file": name, **row})
         for others in gather(lines):
             lines |= others
         data: EmotionDataModule = trainer.datamodule
         unreadable = _unreadable(data)
-        lines |= {number: json.dumps(row, ensure_ascii=False) + "\n" for number, row in unreadable.items()}
+        lines |= {number: to_json(row) for number, row in unreadable.items()}
         if trainer.is_global_zero:
             path = Path(trainer.default_root_dir) / "predictions.jsonl"
             with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8") as file:

@@ -36,7 +36,8 @@ class Summary(L.Callback):
     """Print the last metrics when fit, validate or test ends, and save those of validate and test as JSON.
 
     Losses are means over the last epoch's training images. The files are ``<validate|test>.json`` and, for methods that
-    classify, ``<validate|test>_confusion.json`` in the run folder.
+    classify, ``<validate|test>_confusion.json`` in the run folder. A metric without a value is null there, and the
+    reason is under ``undefined``.
     """
 
     state_key = "ClosingTable"  # its name in checkpoints since version 0.1
@@ -119,6 +120,9 @@ def _save(trainer: L.Trainer, module: L.LightningModule, name: str, split: Liter
     if not trainer.is_global_zero:
         return
     values: dict[str, Any] = {key: value if math.isfinite(value) else None for key, value in sorted(metrics.items())}
+    undefined = {key: _reason(key, split) for key, value in values.items() if value is None}
+    if undefined:
+        values["undefined"] = undefined
     if isinstance(module, EmotionModule) and (counts := module.confusion(split)) is not None:
         labels = module.label_map()
         if not labels.same_classes:
@@ -126,6 +130,11 @@ def _save(trainer: L.Trainer, module: L.LightningModule, name: str, split: Liter
         table = {"emotions": labels.target, "rows": "labels", "columns": "answers", "counts": counts.tolist()}
         _write(folder / f"{name}_confusion.json", {"label_map": labels.describe(), **table})
     _write(folder / f"{name}.json", values)
+
+
+def _reason(name: str, split: str) -> str:
+    """Return why a metric has no value."""
+    return "the split has no image of it" if name.startswith(f"{split}/accuracy/") else "not a finite number"
 
 
 def _write(path: Path, values: dict[str, Any]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -81,6 +80,7 @@ def _classify(
 
     from uniemo.data.images import UnreadableImageError, read_image
     from uniemo.data.transforms import PairedTransform
+    from uniemo.models.state import check_scores
 
     device = pick_device(options.device)
     transform, rng = PairedTransform(size), np.random.default_rng()  # evaluation is not random
@@ -92,7 +92,9 @@ def _classify(
             except UnreadableImageError as error:
                 found.append(error.reason)
         images = [one for one in found if not isinstance(one, str)]
-        rows = iter(classify(torch.stack(images).to(device)).cpu().tolist() if images else ())
+        probabilities = classify(torch.stack(images).to(device)).cpu() if images else torch.empty(0, 1)
+        check_scores(probabilities.isfinite().all(dim=1), "emotion probabilities")
+        rows = iter(probabilities.tolist())
         yield from (one if isinstance(one, str) else next(rows) for one in found)
 
 
@@ -100,6 +102,8 @@ def _report(
     files: list[Path], results: Iterable[Result], emotions: tuple[str, ...], output: Path | None
 ) -> dict[Path, str]:
     """Print and write results as they come; return the photos that cannot be read, each with the reason."""
+    from uniemo.cache import to_json
+
     bad: dict[Path, str] = {}
     head, lines = table([str(file) for file in files], results, emotions)
     print(head, flush=True)
@@ -109,7 +113,7 @@ def _report(
             if isinstance(result, str):
                 bad[file] = result
             if stream is not None:
-                print(json.dumps(_row(file, result, emotions), ensure_ascii=False), file=stream)
+                stream.write(to_json(_row(file, result, emotions)))
     return bad
 
 

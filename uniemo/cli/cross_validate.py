@@ -224,7 +224,7 @@ def _close(job: Job) -> int:
 
 def summarise(by_fold: Sequence[Mapping[str, float | None]]) -> dict[str, dict[str, float]]:
     """Return mean and sample standard deviation over folds of each metric that every fold has."""
-    shared = [name for name in by_fold[0] if all(metrics.get(name) is not None for metrics in by_fold)]
+    shared = [name for name in by_fold[0] if all(isinstance(metrics.get(name), int | float) for metrics in by_fold)]
     summary = {}
     for name in shared:
         values = [float(metrics[name] or 0.0) for metrics in by_fold]

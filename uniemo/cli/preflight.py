@@ -91,6 +91,15 @@ def _on_cpu(accelerator: str) -> bool:
     return not (CUDAAccelerator.is_available() or MPSAccelerator.is_available())
 
 
+def check_precision(precision: int | str | None) -> None:
+    """Refuse weights that are not in 32 bits: Adam divides by numbers that are 0 in half precision."""
+    if str(precision) in ("16-true", "bf16-true", "64-true", "64"):
+        raise UniEmoError(
+            "trainer.precision must be 32-true, bf16-mixed or 16-mixed, which keep weights in 32 bits; "
+            f"got {precision}: set --trainer.precision bf16-mixed or 32-true"
+        )
+
+
 def check_strategy(strategy: str, stage: str, generates: bool) -> None:
     """Refuse strategies that shard what is trained, or a UNet where there is none: checkpoints would hold a piece."""
     name = strategy.rpartition(".")[2].lower().replace("_", "")

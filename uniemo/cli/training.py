@@ -35,6 +35,7 @@ from uniemo.cli.preflight import (
     check_devices,
     check_monitor,
     check_numbers,
+    check_precision,
     check_strategy,
     check_weights,
     class_of,
@@ -168,6 +169,7 @@ class TrainingCLI(LightningCLI):
         """Settle the run folder and the checkpoint before anything is built."""
         config = self.config[self.config.subcommand]
         check_devices(config.trainer.devices, str(config.trainer.accelerator))
+        check_precision(config.trainer.precision)
         kind = class_of(config.model)
         strategy = config.trainer.strategy
         name = strategy if isinstance(strategy, str) else str(strategy.class_path)

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from uniemo.archives import check_archive, is_ordinary
 from uniemo.errors import UniEmoError
+from uniemo.models.state import check_finite
 
 _WRAPPER = "module."  # what DataParallel puts before every name
 _MULTIARRAY: Any = getattr(np, "_core", None) or np.core  # numpy 2, numpy 1
@@ -145,9 +146,7 @@ def tensors(content: Any, path: Path, what: str) -> dict[str, Tensor]:  # noqa: 
         raise UniEmoError(f"{what} must map names to tensors; {path} does not: give a checkpoint of the released code")
     while all(name.startswith(_WRAPPER) for name in content):
         content = {name.removeprefix(_WRAPPER): value for name, value in content.items()}
-    wrong = next((name for name, value in content.items() if not torch.isfinite(value).all()), None)
-    if wrong is not None:
-        raise UniEmoError(f"{what} must hold finite numbers; {wrong} of {path} does not: download it again")
+    check_finite(content, f"{what} {path}", "download it again")
     return {name: value.detach().float() for name, value in content.items()}
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from uniemo.cache import atomic_write
+from uniemo.cache import atomic_write, to_json
 from uniemo.data.batch import EmotionSample
 from uniemo.data.dataset import EmotionDataset
 from uniemo.data.inside import check_inside
@@ -89,8 +88,7 @@ def read_index(path: str | Path, follow_links: bool = False) -> list[dict[str, A
 def write_index(path: str | Path, rows: Sequence[dict[str, Any]]) -> None:
     """Write an index as JSON Lines, whole or not at all."""
     with atomic_write(path) as temporary:
-        lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-        temporary.write_text("".join(lines), encoding="utf-8")
+        temporary.write_text("".join(map(to_json, rows)), encoding="utf-8")
 
 
 def intended_emotion(row: dict[str, Any]) -> str:

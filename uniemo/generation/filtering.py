@@ -31,6 +31,7 @@ from uniemo.data.inside import Inside
 from uniemo.distributed import gather, get_rank, get_world_size
 from uniemo.errors import UniEmoError
 from uniemo.metrics.image_batches import read_batches, to_unit
+from uniemo.models.state import check_scores
 from uniemo.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -141,7 +142,7 @@ def score_index(
         The rows with ``emo_a`` (probability of the intended emotion), ``sem_c`` and ``network`` added, as written.
 
     Raises:
-        UniEmoError: unusable index, unknown emotion, unreadable image.
+        UniEmoError: unusable index, unknown emotion, unreadable image, a score that is not finite.
     """
     from uniemo.metrics.sem_c import ZeroShotClarity
 
@@ -165,6 +166,8 @@ def score_index(
         {**row, "emo_a": scores[number][0], "sem_c": scores[number][1], "network": clip.name}
         for number, row in enumerate(rows)
     ]
+    finite = [math.isfinite(number) for both in scores.values() for number in both if number is not None]
+    check_scores(torch.tensor(finite), "scores")
     if rank == 0:
         write_index(index, scored)
     return scored

@@ -17,6 +17,7 @@ from uniemo.cache import atomic_write
 from uniemo.errors import UniEmoError
 from uniemo.metrics.feature_network import NetworkInfo
 from uniemo.metrics.network_weights import existing_file, load_weights, read_weights, weights_hash
+from uniemo.models.state import check_finite
 from uniemo.taxonomy import MIKELS_8
 
 if TYPE_CHECKING:
@@ -143,6 +144,7 @@ class EmotionClassifier(nn.Module):
             "figures": json.dumps(origin.figures),
         }
         state = {name: value.detach().cpu().contiguous() for name, value in self.state_dict().items()}
+        check_finite(state, f"{_WHAT} to write", "lower its learning rate and train it again")
         with atomic_write(path) as temporary:
             temporary.write_bytes(save(state, metadata))  # save_file's files are the writer's alone
 

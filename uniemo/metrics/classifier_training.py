@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -145,7 +146,7 @@ def train_emotion_classifier(
         The classifier in eval mode, frozen, on the CPU, and how training went.
 
     Raises:
-        UniEmoError: no training or no validation features, or features that are not finite.
+        UniEmoError: no training or no validation features, or a loss that is not finite.
     """
     config = config or ClassifierConfig()
     device = torch.device(device)
@@ -196,18 +197,22 @@ def _fit(
     with bar:
         for epoch in range(1, config.max_epochs + 1):
             classifier.train()
+            losses = []
             for chosen in torch.randperm(len(features)).split(config.batch_size):
                 rows = chosen.to(features.device)
                 optimizer.zero_grad()
-                F.cross_entropy(classifier(features[rows]), labels[rows]).backward()
+                loss = F.cross_entropy(classifier(features[rows]), labels[rows])
+                loss.backward()
                 optimizer.step()
+                losses.append(loss.detach())  # looked at once an epoch: a GPU is not waited for at each step
             classifier.eval()
             with torch.no_grad():
                 logits = classifier(val_features)
-            loss = float(F.cross_entropy(logits, val_labels))
-            if loss < best.loss:
+                losses.append(F.cross_entropy(logits, val_labels))
+            *_, val_loss = _finite(torch.stack(losses).tolist(), epoch, config.learning_rate)
+            if val_loss < best.loss:
                 accuracy = float((logits.argmax(dim=1) == val_labels).double().mean())
-                best = ClassifierInfo(accuracy, loss, epoch, epoch)
+                best = ClassifierInfo(accuracy, val_loss, epoch, epoch)
                 weights = copy.deepcopy(classifier.layers.state_dict())
             elif epoch - best.best_epoch >= config.patience:
                 break
@@ -215,3 +220,16 @@ def _fit(
             bar.update()
     classifier.layers.load_state_dict(weights)
     return ClassifierInfo(best.accuracy, best.loss, epoch, best.best_epoch)
+
+
+def _finite(losses: list[float], epoch: int, rate: float) -> list[float]:
+    """Return the losses of an epoch's steps and the one on validation; UniEmoError for one that is not finite."""
+    bad = next((number for number, loss in enumerate(losses) if not math.isfinite(loss)), None)
+    if bad is not None:
+        steps = len(losses) - 1
+        where = "on validation" if bad == steps else f"at step {(epoch - 1) * steps + bad}"
+        raise UniEmoError(
+            f"losses of the emotion classifier must be finite; in epoch {epoch} {where} it is {losses[bad]} "
+            f"(learning rate {rate:.3g}): lower the learning rate, or look at the features"
+        )
+    return losses

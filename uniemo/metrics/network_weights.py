@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from uniemo.archives import check_archive, is_ordinary
 from uniemo.errors import UniEmoError
+from uniemo.models.state import check_finite
 from uniemo.torchscript import is_torchscript, read_torchscript
 
 State = dict[str, Tensor]  # of a module
@@ -156,6 +157,7 @@ def read_weights(path: Path, what: str) -> State:
     named = isinstance(state, dict) and all(isinstance(name, str) and is_ordinary(state[name]) for name in state)
     if not state or not named:
         raise UniEmoError(f"{what} must be a file of named tensors; {path} holds none: give another file")
+    check_finite(state, f"{what} {path}", "give another file")
     return {name.removeprefix("module."): value for name, value in state.items()}
 
 

@@ -21,6 +21,7 @@ from uniemo.miniature.paths import MINIATURE, resolve
 from uniemo.models.clip_files import read_clip_file
 from uniemo.models.clip_shapes import TOKENIZER, ClipShape, build_shape
 from uniemo.models.hub import RANDOM, hub_folder, is_hub_name
+from uniemo.models.state import check_finite
 from uniemo.torchscript import is_torchscript
 
 _SEED = 23372  # of random weights: a checkpoint finds the same ones again
@@ -127,6 +128,7 @@ def load_clip(name: str) -> ClipParts:
     if place is not None and place.is_file():
         with _quiet():
             model = read_clip_file(place, architecture)
+        check_finite(model.state_dict(), f"clip {name!r}", "take another file")
         return take_apart(model, architecture or TOKENIZER, name)
     source = f"local-dir:{place}" if place is not None else str(architecture)
     pretrained = None if random or place is not None else tag
@@ -141,6 +143,7 @@ def load_clip(name: str) -> ClipParts:
             f"clip {name!r} could not be loaded ({reason}); download its weights once with a network, "
             f"or give a folder in open_clip's layout"
         ) from error
+    check_finite(model.state_dict(), f"clip {name!r}", "fetch its files again")
     return take_apart(model.eval(), source, name)
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+
 from torch import Tensor, nn
 
 from uniemo.errors import UniEmoError
@@ -62,6 +65,34 @@ def check_state(own: dict[str, Tensor], state: dict[str, Tensor]) -> None:
                 f"checkpoint must fit this model's configuration; it {what} {len(names)} tensors, "
                 f"first {min(names)!r}, take the configuration it was trained with"
             )
+
+
+def check_finite(state: Mapping[str, Tensor], what: str, way_out: str) -> None:
+    """Raise unless the numbers of all tensors are finite.
+
+    Args:
+        state: tensors by name.
+        what: holds them, as the error says it.
+        way_out: the error's last part.
+
+    Raises:
+        UniEmoError: names the first tensor that has NaN or infinity.
+    """
+    for name, value in state.items():
+        if isinstance(value, Tensor) and value.is_floating_point() and value.numel():
+            low, high = (float(end) for end in value.detach().aminmax())  # NaN is both; ten times as fast as isfinite
+            if not (math.isfinite(low) and math.isfinite(high)):
+                raise UniEmoError(f"{what} must hold finite numbers; {name} has NaN or infinity: {way_out}")
+
+
+def check_scores(finite: Tensor, what: str) -> None:
+    """Raise UniEmoError unless all of (N,) images have scores that are finite."""
+    bad = int((~finite).sum())
+    if bad:
+        raise UniEmoError(
+            f"{what} must be finite; {bad} of {len(finite)} images have NaN or infinity, the weights are too large for "
+            "the precision: take another checkpoint, or a precision of 32 bits"
+        )
 
 
 def _part(name: str) -> str:

@@ -14,6 +14,7 @@ from torchmetrics.utilities import dim_zero_cat
 
 from uniemo.data.batch import EmotionBatch
 from uniemo.metrics.split import first_of_each
+from uniemo.models.state import check_scores
 from uniemo.taxonomy import LabelMap
 
 
@@ -57,13 +58,15 @@ class SplitConfusion(Metric):
     def update(self, scores: Tensor, label: Tensor, sample_id: Tensor) -> None:
         """Add a batch: (B, C) scores, (B,) labels, and (B,) ids that are unique in the split."""
         self.sample_id.append(sample_id)
-        self.answer.append(scores.argmax(dim=1))
+        finite = scores.isfinite().all(dim=1)
+        self.answer.append(scores.argmax(dim=1).where(finite, -1))
         self.label.append(label)
 
     def compute(self) -> Tensor:
-        """Return the (C, C) int64 counts."""
+        """Return the (C, C) int64 counts; UniEmoError for scores that are not finite."""
         rows = first_of_each(dim_zero_cat(self.sample_id))
         answer, label = dim_zero_cat(self.answer)[rows], dim_zero_cat(self.label)[rows]
+        check_scores(answer >= 0, "emotion scores")
         return multiclass_confusion_matrix(answer, label, self.num_classes)
 
 

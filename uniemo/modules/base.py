@@ -14,13 +14,22 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from uniemo import __version__
-from uniemo.checkpoint import PREFIX, CheckpointInfo, check_stage, fingerprint, plain_config, read_checkpoint
+from uniemo.checkpoint import (
+    DIVERGED,
+    PREFIX,
+    CheckpointInfo,
+    check_stage,
+    fingerprint,
+    plain_config,
+    read_checkpoint,
+)
 from uniemo.data.batch import EmotionBatch
 from uniemo.distributed import average
 from uniemo.errors import Seed, UniEmoError, check_ranges
 from uniemo.models.attributes import Kind
-from uniemo.models.state import check_state
+from uniemo.models.state import check_finite, check_scores, check_state
 from uniemo.modules.accuracy import AccuracyMetrics, print_label_map, print_once, sum_classes
+from uniemo.modules.divergence import LossCheck
 from uniemo.modules.optim import OptimizerConfig, RateConfig, Schedule
 from uniemo.modules.random import mixed_seed
 from uniemo.modules.transfer import check_names, check_sizes
@@ -67,6 +76,7 @@ class EmotionModule(L.LightningModule, ABC):
         self._data_vocabulary: Vocabulary | None = None
         self._accuracy: AccuracyMetrics | None = None
         self.schedule = Schedule(optimizer)
+        self._loss_check = LossCheck()
         trained = {} if optimizer is None else {"optimizer": optimizer}
         values = {name: _plain(value) for name, value in {**hyperparameters, **trained, "seed": seed}.items()}
         self.save_hyperparameters({**values, "_instantiator": _INSTANTIATOR}, logger=False)
@@ -216,8 +226,13 @@ class EmotionModule(L.LightningModule, ABC):
         total, terms = self.losses(batch)
         named = {f"loss/{name}": value for name, value in terms.items()} | {"loss/total": total}
         values = average(torch.stack([value.detach() for value in named.values()]))
+        self._loss_check.begin([*terms, "total"], values)
         self.log_dict(dict(zip(named, values.unbind(), strict=True)), prog_bar=True, batch_size=len(batch))
         return total
+
+    def on_after_backward(self) -> None:
+        """Stop where the losses of the batch are not finite."""
+        self._loss_check.end(self.trainer)
 
     # Classification.
 
@@ -270,6 +285,7 @@ class EmotionModule(L.LightningModule, ABC):
     def predict_step(self, batch: EmotionBatch, batch_idx: int) -> dict[str, Any]:
         """Return names, sample ids, (B, C) probabilities and, where the data has other classes, ``mapped`` ones."""
         probabilities = self.classify(batch.images)
+        check_scores(probabilities.isfinite().all(dim=1), "emotion probabilities")
         result = {"names": batch.names, "sample_id": batch.sample_id, "probabilities": probabilities}
         try:
             labels = self.label_map()
@@ -301,6 +317,7 @@ class EmotionModule(L.LightningModule, ABC):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Leave frozen backbones out and add what the file must say about itself."""
         checkpoint["state_dict"] = {f"{PREFIX}{name}": value for name, value in self.trained_state().items()}
+        check_finite(checkpoint["state_dict"], "checkpoint to write", "lower the learning rate and train again")
         checkpoint["uniemo"] = {
             "version": __version__,
             "stage": self.stage,
@@ -326,6 +343,7 @@ class EmotionModule(L.LightningModule, ABC):
         ):
             if other != own:
                 raise UniEmoError(f"checkpoint must be of {what} {own}; it is of {other}: give another")
+        check_finite(checkpoint["state_dict"], "checkpoint", DIVERGED)
         self.schedule.epoch_step = about.get("epoch_step", 0)
         vocabulary = Vocabulary.from_dict(about["vocabulary"])
         if self._data_vocabulary is not None and self.trainer.state.fn == "fit":

@@ -20,6 +20,7 @@ from uniemo.models.encoder import EncoderConfig
 from uniemo.models.fusion import FusionConfig
 from uniemo.models.head import HeadConfig
 from uniemo.models.losses import ConditionLossConfig
+from uniemo.models.state import check_finite
 from uniemo.models.uniemo import UniEmoModel
 from uniemo.modules import generator, stage_model
 from uniemo.modules.base import EmotionModule
@@ -223,5 +224,6 @@ class JointModule(EmotionModule):
         if self.trainer.is_global_zero:
             content["uniemo"]["complete"] = True
             content["state_dict"] = {**state, **self._full_spaces[step]}
+            check_finite(content["state_dict"], "checkpoint to write", "lower the learning rate and train again")
             with atomic_write(path) as temporary:
                 torch.save(content, temporary)

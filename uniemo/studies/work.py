@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from uniemo import __version__
+from uniemo.cache import to_json
 from uniemo.errors import UniEmoError
 from uniemo.studies.cells import Cell, Setting
 from uniemo.studies.run_files import read_lines, read_metrics
@@ -115,7 +116,7 @@ def add_result(path: Path, result: Result) -> None:
             file.seek(-1, os.SEEK_END)
             if file.read(1) != b"\n":
                 file.write(b"\n")
-        file.write(json.dumps(result, ensure_ascii=False).encode() + b"\n")
+        file.write(to_json(result).encode())
         file.flush()
         os.fsync(file.fileno())
 

@@ -19,6 +19,7 @@ from uniemo.models.diffusion.components import assemble, make_scheduler, quiet
 from uniemo.models.diffusion.sdxl import StableDiffusionXL
 from uniemo.models.diffusion.stable_diffusion import StableDiffusion
 from uniemo.models.hub import RANDOM, hub_folder, is_hub_name
+from uniemo.models.state import check_finite
 from uniemo.text_files import read_json
 
 FAMILIES: tuple[type[DiffusionBackbone], ...] = (StableDiffusionXL, StableDiffusion)
@@ -103,14 +104,21 @@ def _load(name: str, dtype: str, family: str | None) -> tuple[Any, type[Diffusio
         try:
             if place.is_file():
                 write_configs(kind, configs)
-                return pipeline_class.from_single_file(str(place), config=str(configs), **options), kind
-            if dtype != "float32":  # a network is never held twice then
-                options["torch_dtype"] = {"default": getattr(torch, dtype), "vae": torch.float32}
-            return pipeline_class.from_pretrained(str(place), variant=_variant(place / kind.denoiser), **options), kind
+                pipeline = pipeline_class.from_single_file(str(place), config=str(configs), **options)
+            else:
+                if dtype != "float32":  # a network is never held twice then
+                    options["torch_dtype"] = {"default": getattr(torch, dtype), "vae": torch.float32}
+                pipeline = pipeline_class.from_pretrained(
+                    str(place), variant=_variant(place / kind.denoiser), **options
+                )
         except Exception as error:  # the files are anyone's
             raise UniEmoError(
                 f"diffusion.path must be readable; {str(place)!r} is not ({_reason(error)}), copy its files there anew"
             ) from error
+    for part, network in pipeline.components.items():
+        if isinstance(network, torch.nn.Module):
+            check_finite(network.state_dict(), f"{part} of diffusion.path {str(place)!r}", "copy its files there anew")
+    return pipeline, kind
 
 
 # families
