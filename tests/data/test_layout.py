@@ -2,15 +2,17 @@
 
 import json
 import os
+import shutil
 
 import pytest
 from PIL import Image
 
 import uniemo.data
+from tests.real import real
 from uniemo.data import DATASETS
 from uniemo.data.files import FileFinder, fold, images_below, path_parts
 from uniemo.data.layout import find_layout, layouts_of, read_manifest
-from uniemo.data.lists import read_lines
+from uniemo.data.lists import read_cells, read_lines
 from uniemo.data.manifest import SPLITS
 from uniemo.errors import UniEmoError
 from uniemo.miniature.layouts import LAYOUT_NAMES, synthesize
@@ -248,3 +250,27 @@ def test_lines_of_any_form(tmp_path):
     rows = [(row.number, row.image, row.label) for row in read_lines(path)]
     images = ("my photo 1.jpg", "b.jpg", "c.jpg", "d.jpg", "e.jpg")
     assert rows == list(zip((1, 3, 4, 5, 6), images, ("1", "0", "positive", "", ""), strict=True))
+
+
+@pytest.mark.parametrize("ends", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize(("comma", "mark"), [(",", ""), (";", "\ufeff"), ("\t", "")])
+def test_csv_with_any_line_ends(photos, ends, comma, mark):
+    lines = (f'"images/{file}"{comma}{label}' for file, label in zip(FILES, LABELS, strict=True))
+    text = ends.join([f"path{comma}class", *lines])
+    (photos / "FI.csv").write_bytes((mark + text).encode())
+    assert read(photos).emotions() == list(LABELS)
+
+
+@pytest.mark.parametrize("content", [b'a,b\n"\x00,1\n', b"\xff\xfe\x00", b'"' + b"x" * 200_000, b"awe\r1.jpg,0\r", b""])
+def test_a_foreign_table_breaks_no_recognition(trees, tmp_path, content):
+    for name in ("fi-zip", "twitter2-topics", "emotionroi"):
+        tree = shutil.copytree(trees[name], tmp_path / name)
+        (tree / "a.csv").write_bytes(content)
+        assert recognise(tree)[0].name == name
+
+
+def test_oasis_beside_a_dataset_is_no_part_of_it(trees, tmp_path):
+    tree = shutil.copytree(trees["fi-zip"], tmp_path / "tree")
+    shutil.copy(real("oasis") / "OASIS.csv", tree)
+    assert read(tree).info.layout == "fi-zip"
+    assert len(read_cells(tree / "OASIS.csv")) == 901

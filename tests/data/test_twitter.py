@@ -3,6 +3,7 @@ import shutil
 import pytest
 from PIL import Image
 
+from tests.real import real
 from uniemo.data import TwitterI, TwitterII
 from uniemo.data.layout import layouts_of, read_manifest
 from uniemo.errors import UniEmoError
@@ -167,3 +168,55 @@ def test_the_other_twitter_is_refused(painted):
         module(painted["twitter1-csv"], TwitterII).check()
     with pytest.raises(UniEmoError, match="TwitterI/twitter1-amt"):
         module(painted["twitter2-topics"]).check()
+
+
+# As distributed.
+
+
+def test_twitter_2_as_distributed():
+    data = [module(real("twitter2"), TwitterII, fold=fold) for fold in range(1, 6)]
+    manifest = data[0].manifest
+    assert (manifest.info.layout, len(manifest), manifest.info.problems) == ("twitter2-partitions", 603, ())
+    assert [manifest.emotions().count(emotion) for emotion in ("positive", "negative")] == [470, 133]
+    for number, one in enumerate(data, 1):
+        assert {name.split("/")[1] for name in one.records("test").names()} == {f"partition{number}"}
+        assert f"fold {number} of 5, given by the tree" in one.describe()
+    assert "207 of the 810 rows of groundTruthLabel.txt have no image" in data[0].describe()
+    assert not any("rows" in image for image in data[0].left_out)
+    dealt = module(real("twitter2") / "twitter", TwitterII, layout="twitter2-topics")
+    assert "fold 1 of 5, stratified, seed 0" in dealt.describe()
+    assert len({name.split("/")[0] for name in dealt.records("test").names()}) == 5
+
+
+def test_partitions_with_gaps_are_topics(tmp_path):
+    for name in ("partition1", "partition3"):
+        (tmp_path / name).mkdir()
+        Image.new("RGB", (8, 8)).save(tmp_path / name / f"{name[-1]}.jpg")
+    (tmp_path / "groundTruthLabel.txt").write_text(
+        "Image\tSentiment\n1.jpg\tpositive\n2.jpg\tnegative\n3.jpg\tnegative"
+    )
+    assert read(tmp_path).info.layout == "twitter2-topics"
+
+
+@pytest.mark.parametrize("agreement", ["three", "four", "five"])
+def test_twitter_1_real_folds(tmp_path, agreement):
+    (tmp_path / "images").mkdir()
+    lists = real("twitter1") / "ground_truth"
+    (tmp_path / "ground_truth").symlink_to(lists)
+    listed = {
+        line.split()[0]
+        for file in lists.glob(f"{agreement}_agrees/test*/*.txt")
+        for line in file.read_text().splitlines()
+        if line.strip()
+    }
+    for number, name in enumerate(sorted(listed)):
+        Image.new("RGB", (2, 2), (number % 256, number // 256, 0)).save(tmp_path / "images" / name, "PNG")
+    data = module(tmp_path, agreement=agreement, fold=2, check=False)
+    assert (len(data.manifest), data.manifest.info.folds) == (
+        len(listed),
+        5,
+    )  # five equal folds: a few names fewer than published
+    test = (lists / f"{agreement}_agrees" / "test2" / "test.txt").read_text().splitlines()
+    assert sorted(data.records("test").names()) == sorted(
+        {f"images/{line.split()[0]}" for line in test if line.strip()}
+    )

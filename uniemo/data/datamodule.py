@@ -72,7 +72,8 @@ class EmotionDataModule(L.LightningDataModule):
         val_fraction: share of the images outside the test split that validation takes where the tree gives none; null
             takes the dataset's own.
         fold: which fold is the test split, from 1; the tree's own folds where it has them, else stratified ones. Null
-            takes the splits of the tree, or makes one; for Twitter I and II, which have none, it means fold 1.
+            takes the splits of the tree, or makes one; for Twitter I and II, which are cross-validated, it means
+            fold 1.
         folds: how many folds there are.
         check: open every image before the first step, pixels aside; the result is kept until an image changes.
         on_error: ``raise`` stops at an image that is missing or broken, ``skip`` leaves such images out.

@@ -125,17 +125,17 @@ def _read_json(path: Path) -> list[Any]:
 
 
 def _csv(root: Path) -> Path | None:
-    """Return FI.csv, or the one CSV at the root whose labels are Mikels' emotions."""
+    """Return FI.csv, or else, where no class folders give the labels, a CSV at the root with Mikels' emotions."""
     tables = sorted(path for path in root.iterdir() if path.suffix.lower() == ".csv" and path.is_file())
     for path in tables:
         if path.stem.lower() == "fi" or path.stem.lower().startswith(("fi_", "fi-")):
             return path
-    for path in tables:
+    for path in tables if not _is_archive(root) else ():
         try:
-            labels = {LABELS.find(line.label) for line in read_csv(path, LABELS.known, limit=50)}
+            labels = [LABELS.find(line.label) for line in read_csv(path, LABELS.known, limit=50)]
         except UniEmoError:
             continue
-        if labels & _OWN:
+        if _OWN & set(labels) and labels.count(None) < len(labels) / 2:
             return path
     return None
 

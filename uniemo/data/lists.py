@@ -73,16 +73,24 @@ def column_key(cell: str) -> str:
 
 
 def read_cells(path: Path, limit: int | None = None) -> list[tuple[int, list[str]]]:
-    """Return (line number, cells) of the lines that are not empty, at most ``limit``; commas, tabs or semicolons."""
+    """Return (line number, cells) of the lines that are not empty, at most ``limit``; commas, tabs or semicolons.
+
+    Raises:
+        UniEmoError: the file is missing or no table.
+    """
     text = read_text(path)
     first = next((line for line in text.splitlines() if line.strip()), "")
-    reader = csv.reader(io.StringIO(text), delimiter=max(",\t;", key=first.count), skipinitialspace=True)
+    lines = io.StringIO(text, newline=None)  # old Excel for Mac ends lines in a carriage return alone
+    reader = csv.reader(lines, delimiter=max(",\t;", key=first.count), skipinitialspace=True)
     rows: list[tuple[int, list[str]]] = []
-    for row in reader:
-        if any(cell.strip() for cell in row):
-            rows.append((reader.line_num, [cell.strip() for cell in row]))
-        if limit is not None and len(rows) >= limit:
-            break
+    try:
+        for row in reader:
+            if any(cell.strip() for cell in row):
+                rows.append((reader.line_num, [cell.strip() for cell in row]))
+            if limit is not None and len(rows) >= limit:
+                break
+    except csv.Error as error:
+        raise UniEmoError(f"{path.name} must be a table; {path} is not ({error}): restore it") from error
     return rows
 
 

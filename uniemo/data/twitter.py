@@ -6,7 +6,8 @@
                  images/  ground_truth/twitter_{three,four,five}_agrees.txt      file.jpg 0|1
                  images/  {five,four,three}_agrees/test{1..5}/{train,test}.txt   given folds
                  images/  {3,4,5}agree.csv
-    Twitter II   twitter/<topic>/<N>.jpg  twitter/groundTruthLabel.txt           N is the row, from 1
+    Twitter II   twitter/partition{1..5}/<N>.jpg  twitter/groundTruthLabel.txt   given folds; N is the row, from 1
+                 twitter/<topic>/<N>.jpg  twitter/groundTruthLabel.txt
                  images/  and a CSV of file and label
 """
 
@@ -21,7 +22,7 @@ from typing import Any, ClassVar, Literal
 from uniemo.data.datamodule import EmotionDataModule
 from uniemo.data.files import child, images_below, is_image, subfolders, visible
 from uniemo.data.lists import ImageList, Labels, column_key, read_cells, read_csv, read_lines
-from uniemo.data.manifest import Layout, Problem
+from uniemo.data.manifest import Layout
 from uniemo.data.rows import Rows, plural
 from uniemo.errors import UniEmoError
 from uniemo.taxonomy import POLARITY_2
@@ -37,6 +38,7 @@ FRACTIONS = (0.72, 0.08, 0.2)  # one fold of five is the test split, a tenth of 
 _AGREES = r"(?:twitter_?)?(three|four|five|3|4|5)_?agrees?"
 _LIST, _CSV, _FOLDS = (re.compile(_AGREES + suffix, re.IGNORECASE) for suffix in (r"\.txt", r"\.csv", ""))
 _FOLD = re.compile(r"test_?(\d+)", re.IGNORECASE)
+_PARTITION = re.compile(r"partition[ _-]?(\d+)", re.IGNORECASE)
 _TOTAL_COLUMNS = ("total", "totalvotes", "count", "num", "n")
 _VOTE_COLUMNS = ("votes", "vote", "positive", "positivevotes", "pos", "agree", "yes")
 _TRUTH_COLUMNS = ("groundtruth", "truth", "groundtruthlabel", "label", "sentiment", "image", "polarity")
@@ -207,8 +209,26 @@ def _truth(path: Path) -> list[str]:
     return [row[column] if column < len(row) else "" for row in body]
 
 
-def _read_topics(root: Path) -> Rows:
-    """Read ``twitter/<topic>/<N>.jpg``, where N is the row (from 1, the header not counted) with the label."""
+def _partitions(root: Path) -> dict[str, int]:
+    """Return ``partition1`` … beside the labels, each with its number; nothing where the numbers have gaps."""
+    path = _truth_file(root)
+    names = [] if path is None else subfolders(path.parent)
+    found = {name: int(match.group(1)) for name in names if (match := _PARTITION.fullmatch(name))}
+    return found if len(found) > 1 and sorted(found.values()) == list(range(1, len(found) + 1)) else {}
+
+
+def _read_partitions(root: Path) -> Rows:
+    """Read Twitter II as distributed: partition k is the test split of fold k."""
+    return _read_topics(root, _partitions(root))
+
+
+def _read_topics(root: Path, folds: Mapping[str, int] | None = None) -> Rows:
+    """Read ``twitter/<topic>/<N>.jpg``, where N is the row (from 1, the header not counted) with the label.
+
+    Args:
+        root: folder of the tree.
+        folds: the given fold that tests on a folder's images, by folder; None for none.
+    """
     path = _truth_file(root)
     if path is None:
         raise UniEmoError(f"data.root must hold twitter/groundTruthLabel.txt; {root} does not: restore it")
@@ -227,18 +247,24 @@ def _read_topics(root: Path) -> Rows:
         else:
             images[int(stem)] = image
     labels = _truth(path)
+    gaps = 0
     for number, label in enumerate(labels, 1):
         listed = images.pop(number, None)
         if listed is None:
-            missing = f"{base}<topic>/{number}.jpg"
-            found.problems[missing] = Problem(missing, "it does not exist")
-        elif label:
+            gaps += 1
+            continue
+        if label:
             found.add(listed, label, [""], where=f"row {number} of {path}")
         else:
             found.add_unknown(listed, label)
+        fold = (folds or {}).get(listed.removeprefix(base).partition("/")[0])
+        if fold is not None:
+            found.folds[listed] = [fold]
+    if gaps:
+        found.notes.append(f"{gaps} of the {len(labels)} rows of {path.name} have no image: retweets were removed")
     for number, image in sorted(images.items()):
         found.notes.append(f"{image} is left out: {path.name} has {len(labels)} rows, none for {number}")
-    return found.rows()
+    return found.rows(folds=len(folds or ()))
 
 
 def _table(root: Path) -> Path | None:
@@ -329,10 +355,18 @@ class TwitterI(EmotionDataModule):
 class TwitterII(EmotionDataModule):
     """Twitter II in any of its layouts; arguments as in :class:`EmotionDataModule`.
 
-    78 % of its images are positive: look at balanced accuracy too. ``fold`` is as in :class:`TwitterI`.
+    78 % of its images are positive: look at balanced accuracy too. ``fold`` is as in :class:`TwitterI`: partition k of
+    the authors' archive is fold k; ``layout="twitter2-topics"`` deals stratified folds instead.
     """
 
     layouts: ClassVar[tuple[Layout, ...]] = (
+        Layout(
+            "twitter2-partitions",
+            "TwitterII",
+            "twitter/partition{1..5}/<N>.jpg twitter/groundTruthLabel.txt",
+            lambda root: bool(_partitions(root)),
+            _read_partitions,
+        ),
         Layout(
             "twitter2-topics",
             "TwitterII",

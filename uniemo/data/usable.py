@@ -136,11 +136,12 @@ def remarks(manifest: Manifest, made: Assignment, skipped: Mapping[str, str]) ->
 def describe(manifest: Manifest, made: Assignment, split_file: str | None = None) -> str:
     """Return the tree in one line: layout, images of each split, where the splits come from."""
     info = manifest.info
+    folds = "given by the tree" if info.folds else f"stratified, seed {made.seed}"
     source = {
         "tree": "splits of the tree",
         "completed": f"validation from the training images, seed {made.seed}",
         "seed": f"stratified split, seed {made.seed}",
-        "fold": f"fold {made.fold} of {made.folds}{'' if info.folds else f', seed {made.seed}'}",
+        "fold": f"fold {made.fold} of {made.folds}, {folds}",
         "file": f"splits of {split_file}",
     }[made.source]
     counts = ", ".join(f"{count:,} {split}" for split, count in made.counts().items())
