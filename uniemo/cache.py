@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
 import shutil
+import socket
 import tempfile
 import textwrap
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,8 +18,9 @@ from typing import Any
 
 from filelock import FileLock
 
-from uniemo.errors import UniEmoError
+from uniemo.errors import UniEmoError, naming
 
+_LOCK = ".lock"
 _BLOCK = 2**22  # bytes read at a time
 
 
@@ -81,17 +85,77 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path`` and rename it over ``path`` when the block ends without an error.
 
     The block may create a file or a folder there. After an error or Ctrl-C nothing is left behind.
+
+    Raises:
+        OSError: a full disk, a lost permission: with the name ``path``, whichever library has met it.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent)) / path.name
-    try:
-        yield temporary
-        if temporary.is_dir() and path.is_dir():
-            path.rmdir()  # only an empty folder may be replaced by a folder
-        os.replace(temporary, path)
-    finally:
-        shutil.rmtree(temporary.parent, ignore_errors=True)
+    prefix = f".{path.name}."
+    with naming(path, str(path.parent / prefix)):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=prefix, dir=path.parent)) / path.name
+        try:
+            yield temporary
+            if temporary.is_dir() and path.is_dir():
+                path.rmdir()  # only an empty folder may be replaced by a folder
+            os.replace(temporary, path)
+        finally:
+            shutil.rmtree(temporary.parent, ignore_errors=True)
+
+
+def save_tensors(path: str | Path, content: object) -> None:
+    """Write what ``torch.save`` takes, whole or not at all."""
+    import torch
+
+    with atomic_write(path) as temporary, temporary.open("wb") as file:  # through Python, which knows why a write fails
+        torch.save(content, file)
+
+
+def check_unlocked(folder: Path, option: str) -> None:
+    """Raise as :func:`lock_folder` does, and make nothing."""
+    if (folder / _LOCK).exists():
+        with lock_folder(folder, option):
+            pass
+
+
+@contextmanager
+def lock_folder(folder: Path, option: str) -> Iterator[None]:
+    """Keep other processes, here or on another machine, from locking a folder until the block ends.
+
+    The lock goes with the process, however that ends; what is left of its file, ``.lock``, does not matter. Where a
+    file system has no locks (some of NFS and Lustre are mounted so) there is a warning instead.
+
+    Args:
+        folder: is made where it is missing.
+        option: that names the folder, for errors.
+
+    Raises:
+        UniEmoError: another process has locked it.
+    """
+    path = folder / _LOCK
+    folder.mkdir(parents=True, exist_ok=True)
+    with path.open("a+") as file:
+        with naming(path):
+            try:
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # not flock, which forked loaders would inherit
+                if not path.exists() or not os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
+                    raise BlockingIOError  # removed by the run that held it, which has just ended
+            except (BlockingIOError, PermissionError) as error:
+                file.seek(0)
+                holder = file.read() or "another process"
+                raise UniEmoError(
+                    f"{option} must be a folder that no other run writes to; {holder} is at work in {folder}: wait "
+                    "until it ends, or give another folder"
+                ) from error
+            except OSError as error:
+                warnings.warn(f"{folder} cannot be locked ({error.strerror}): start no second run in it", stacklevel=2)
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {socket.gethostname()}")
+            file.flush()
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
 
 
 def to_json(value: object, indent: int | None = None) -> str:

@@ -1,16 +1,40 @@
-"""The one exception that a user of the command line ever reads, and the ranges of numbers whose breach it tells."""
+"""The one exception that a user of the command line reads, ranges of numbers, and errors of the operating system."""
 
 from __future__ import annotations
 
 import errno
 import inspect
 import math
+import os
+import re
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, is_dataclass
+from pathlib import Path
 from typing import Annotated, Any
 
-_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # reported without the file's name
+_FULL = "free some space there, or write to another disk"
+_FORBIDDEN = "change its permissions, or choose another place"
+_MANY = "raise the limit (ulimit -n), or set a smaller --data.num_workers"
+_WAYS_OUT = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), _FULL),
+    **dict.fromkeys((errno.EACCES, errno.EPERM), _FORBIDDEN),
+    **dict.fromkeys((errno.EMFILE, errno.ENFILE), _MANY),
+    errno.EROFS: "choose a folder that can be written to",
+    errno.EIO: "look whether its disk is full, there and well, or choose another",
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.ENOTDIR: "a folder in its path is a file, correct the path",
+    errno.EISDIR: "it is a folder, give a file",
+    errno.ENOENT: "correct the path; something may have removed it meanwhile",
+}
+# how Python, Arrow and Rust print an error of the operating system
+_PRINTED = re.compile(r"\[Errno (\d+)\](?:[^'\n]*(?:: |file )'([^']+)')?|\(os error (\d+)\)")
+# what torch, NumPy and Pillow say, without the reason, of a file that they could not write to its end
+_CUT_SHORT = re.compile(
+    r"unexpected pos \d+ vs|iostream error|PytorchStreamWriter|requested and \d+ written|when writing image file"
+)
+_WORKER = re.compile(r"^Caught \w+ in .*^uniemo\.errors\.UniEmoError: (.*)", re.DOTALL | re.MULTILINE)
 
 
 class UniEmoError(ValueError):
@@ -24,10 +48,52 @@ class UniEmoError(ValueError):
 def one_line(error: BaseException) -> str | None:
     """Return the line for an error that the user can mend; None for any other."""
     if isinstance(error, UniEmoError):
-        return " ".join(str(error).split())
-    if isinstance(error, OSError) and (error.filename is not None or error.errno in _DISK):
-        return f"{error.strerror or error}" + ("" if error.filename is None else f": {error.filename}")
+        text = str(error)
+        worker = _WORKER.search(text)  # PyTorch puts a worker process's traceback before its message
+        return " ".join((text if worker is None else worker[1]).split())
+    found = system_error(error)
+    if found is None or (found.filename is None and found.errno not in _WAYS_OUT):
+        return None
+    parts = [found.strerror, found.filename, _WAYS_OUT.get(found.errno or 0)]
+    return ": ".join(" ".join(os.fsdecode(part).split()) for part in parts if part)
+
+
+def system_error(error: BaseException | None) -> OSError | None:
+    """Return the operating system's error that an error is, wraps or prints; None where it has to do with none."""
+    while error is not None and not isinstance(error, UniEmoError):
+        text = str(error).rstrip().rpartition("\n")[2]
+        printed, cut = _PRINTED.search(text), _CUT_SHORT.search(text)
+        if isinstance(error, OSError) and error.filename is not None:
+            return error
+        if printed is not None:
+            number = int(printed[1] or printed[3])
+            return OSError(number, os.strerror(number), *([printed[2]] if printed[2] else []))
+        if isinstance(error, OSError) and error.errno is not None:
+            return OSError(error.errno, os.strerror(error.errno))
+        if cut is not None:
+            return system_error(error.__context__) or OSError(errno.EIO, "Could not be written to its end")
+        error = error.__cause__
     return None
+
+
+@contextmanager
+def naming(path: Path, temporary: str = "") -> Iterator[None]:
+    """Let an error of the operating system in this block name a file where it names none.
+
+    Args:
+        path: the file, or the folder where it must be.
+        temporary: how names begin that stand for ``path`` and that the user does not know; empty for none.
+    """
+    try:
+        yield
+    except Exception as error:
+        found = system_error(error)
+        if found is None:
+            raise
+        names = [str(name) for name in (found.filename, found.filename2) if name is not None]  # two where one is copied
+        if names and not (temporary and any(name.startswith(temporary) for name in names)):
+            raise
+        raise OSError(found.errno, found.strerror, str(path)) from error
 
 
 @dataclass(frozen=True)

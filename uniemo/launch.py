@@ -118,7 +118,7 @@ def _work(rank: int, work: Callable[..., None], arguments: tuple[Any, ...], proc
     with ending_with_parent():
         try:
             work(*arguments)
-        except OSError as error:
+        except Exception as error:
             line = one_line(error)
             if line is None:
                 raise

@@ -192,7 +192,7 @@ def test_killed_while_writing(tmp_path, monkeypatch):
     AtomicCheckpointIO().save_checkpoint({"step": 1}, path)
 
     def half(content, file):
-        file.write_bytes(b"PK\x03\x04")
+        file.write(b"PK\x03\x04")
         raise KeyboardInterrupt
 
     monkeypatch.setattr(torch, "save", half)

@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import lightning as L
-import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor
 
-from uniemo.cache import atomic_write
+from uniemo.cache import save_tensors
 from uniemo.errors import Count, NonNegative, Positive, UniEmoError, check_ranges
 
 
@@ -34,8 +33,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         storage_options: Any = None,  # noqa: ANN401
     ) -> None:
         """Write ``checkpoint`` to ``path``; there are no ``storage_options``."""
-        with atomic_write(Path(path)) as temporary:
-            torch.save(checkpoint, temporary)
+        save_tensors(Path(path), checkpoint)
 
 
 class _RunFolderCheckpoint(ModelCheckpoint):

@@ -9,12 +9,14 @@ import gc
 import importlib
 import os
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from uniemo import __version__
 from uniemo.deferred import defer_packages
-from uniemo.errors import UniEmoError, one_line
+from uniemo.errors import UniEmoError, naming, one_line
 from uniemo.launch import launched_rank
 
 # command: (module with ``run(args) -> int``, one line of help)
@@ -69,11 +71,16 @@ def main(args: list[str] | None = None) -> int:
         0 on success, 2 after an error that the user can mend (one line on stderr), 130 after Ctrl-C.
     """
     try:
-        return _dispatch(list(sys.argv[1:] if args is None else args))
-    except (UniEmoError, OSError) as error:
+        with _one_line_in_threads():
+            code = _dispatch(list(sys.argv[1:] if args is None else args))
+            with naming(Path("standard output")):
+                sys.stdout.flush()
+        return code
+    except Exception as error:
         line = one_line(error)
         if line is None:
             raise
+        _close_broken_output()
         rank = launched_rank()
         print(f"error (rank {rank}): {line}" if rank else f"error: {line}", file=sys.stderr)
         return 2
@@ -83,6 +90,25 @@ def main(args: list[str] | None = None) -> int:
         return 130
     except SystemExit as stop:  # argparse ends --help this way, Lightning an interrupted run
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+
+
+@contextmanager
+def _one_line_in_threads() -> Iterator[None]:
+    """Print no traceback of a thread that writes, as TensorBoard's does: the error is raised again where it is used."""
+    before = threading.excepthook
+    threading.excepthook = lambda thread: None if thread.exc_value and one_line(thread.exc_value) else before(thread)
+    try:
+        yield
+    finally:
+        threading.excepthook = before
+
+
+def _close_broken_output() -> None:
+    """Drop what standard output cannot take, a full disk's say, which Python would try again at its end."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
 
 
 def _dispatch(args: list[str]) -> int:

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from uniemo.cli.parsing import Parser, check_new_file, number
+from uniemo.cli.parsing import Parser, check_new_file, check_writable, number
 from uniemo.errors import Natural, UniEmoError
 
 _DESCRIPTION = """Turn published checkpoints into ones that uniemo reads, and uniemo's into what other programs read.
@@ -109,6 +109,7 @@ def _check(options: argparse.Namespace) -> None:
         if output.is_file():
             raise UniEmoError(f"--output must be a folder; {output} is a file: choose another")
         taken = output.is_dir() and any(output.iterdir())
+        check_writable(output.absolute().parent, "--output")
     else:
         check_new_file(output, "--output")
         taken = output.exists()

@@ -14,9 +14,9 @@ from textwrap import shorten
 from typing import Any
 
 from uniemo import __version__
-from uniemo.cache import hash_file, write_json
+from uniemo.cache import check_unlocked, hash_file, lock_folder, write_json
 from uniemo.cli.arguments import find_config
-from uniemo.cli.parsing import Parser, number
+from uniemo.cli.parsing import Parser, check_writable, number
 from uniemo.errors import Folds, UniEmoError
 from uniemo.text_files import read_json
 
@@ -52,16 +52,20 @@ def run(args: list[str]) -> int:
         if name in _TAKEN:
             raise UniEmoError(f"uniemo cross-validate takes no {name}; {_TAKEN[name]}")
     job = Job(options.run_dir.expanduser(), options.folds, rest)
+    check_writable(job.run_dir, "--run_dir")
+    check_unlocked(job.run_dir, "--run_dir")
     job.settle(options.overwrite)
     left = [fold for fold in range(1, job.folds + 1) if options.overwrite or not job.metrics_file(fold).is_file()]
     if left:
         check_folds(job)
-        job.start(options.overwrite)
-    for fold in left:
-        code = _run_fold(job, fold)
-        if code != 0:
-            return code
-    return _close(job)
+    with lock_folder(job.run_dir, "--run_dir"):
+        if left:
+            job.start(options.overwrite)
+        for fold in left:
+            code = _run_fold(job, fold)
+            if code != 0:
+                return code
+        return _close(job)
 
 
 @dataclass

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from uniemo.cli.parsing import Parser, check_new_folder, number, pick_device, run_in_processes
+from uniemo.cli.parsing import Parser, check_new_folder, check_writable, number, pick_device, run_in_processes
 from uniemo.errors import Batch, Count, Seed, Share, UniEmoError
 from uniemo.launch import launched_rank, process_group
 
@@ -66,6 +66,7 @@ def run(args: list[str]) -> int:
     check_new_folder(options.out, "--out")
     rows = read_index(options.generated, options.follow_links)
     index = find_index(options.generated)
+    check_writable(index.parent, "--generated")  # scores are written into its index
     check_files(index.parent, [row["file"] for row in rows], f"index {index}")
     groups = len({intended_emotion(row) for row in rows})  # each may round up
     most = round(options.high * len(rows)) - round(options.low * len(rows)) + groups

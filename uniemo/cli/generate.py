@@ -192,6 +192,7 @@ def _load(path: Path, baseline: bool, trust: bool) -> Any:  # noqa: ANN401 - a U
 
 def _generate(options: argparse.Namespace, rows: list[dict[str, Any]]) -> None:
     """Generate this rank's share of the rows into the partial folder."""
+    from uniemo.cache import atomic_write
     from uniemo.generation.grids import image_grid
     from uniemo.generation.partial import partial_path
     from uniemo.generation.sampling import first_images, generate_images
@@ -222,4 +223,5 @@ def _generate(options: argparse.Namespace, rows: list[dict[str, Any]]) -> None:
 
         generate_images(folder, rows, generate, options.batch_size)
         if launched_rank() == 0:
-            image_grid(first_images(folder, rows)).save(folder / "grid.png")
+            with atomic_write(folder / "grid.png") as path:
+                image_grid(first_images(folder, rows)).save(path, format="PNG")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -79,16 +80,36 @@ class Parser(argparse.ArgumentParser):
 
 def check_new_folder(path: Path, option: str) -> None:
     """Raise unless ``path`` is absent or an empty folder, so that nothing is ever mixed or overwritten."""
-    if path.is_dir() and not any(path.iterdir()):
-        return
-    if path.exists() or path.is_symlink():
+    empty = path.is_dir() and not any(path.iterdir())
+    if not empty and (path.exists() or path.is_symlink()):
         raise UniEmoError(f"{option} must be a new or an empty folder; {path} is not: choose another or remove it")
+    check_writable(path, option)
+    check_writable(path.absolute().parent, option)  # where it is made, to be renamed
 
 
 def check_new_file(path: Path, option: str) -> None:
     """Raise unless a file can be written at ``path``: not a folder."""
     if path.is_dir():
         raise UniEmoError(f"{option} must be a file; {path} is a folder: give a file name in it")
+    check_writable(path.absolute().parent, option)
+
+
+def check_writable(folder: Path, option: str) -> None:
+    """Raise unless files can be written in a folder, or in the one where it is going to be made; try it."""
+    there = folder.absolute()
+    while not there.exists():
+        there = there.parent
+    if not there.is_dir():
+        raise UniEmoError(f"{option} must lie in a folder; {there} is a file: choose another place")
+    try:
+        with tempfile.TemporaryFile(dir=there) as file:
+            file.write(bytes(4096))
+            file.flush()
+    except OSError as error:
+        raise UniEmoError(
+            f"{option} must lie in a folder that can be written to; {there} cannot ({error.strerror}): choose another, "
+            "or make it so"
+        ) from error
 
 
 def pick_device(name: str) -> str:

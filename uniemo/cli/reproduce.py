@@ -8,7 +8,7 @@ import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from uniemo.cli.parsing import Parser, number
+from uniemo.cli.parsing import Parser, check_new_file, check_writable, number
 from uniemo.errors import Processes, Seed, UniEmoError
 
 if TYPE_CHECKING:
@@ -87,6 +87,9 @@ def run(args: list[str]) -> int:
     if options.dry_run:
         _dry_run(wanted, studies, work, options.jobs)
         return 0
+    check_writable(work.root, "--work")
+    if options.results is not None:
+        check_new_file(options.results, "--results")
     code = 0 if options.no_run else _run(wanted, studies, setting, work, options.jobs)
     _write(studies, setting, work, options)
     return code

@@ -15,10 +15,11 @@ from typing import Any, Literal, NoReturn
 import lightning as L
 import yaml
 from jsonargparse import set_loader, set_parsing_settings
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
 
+from uniemo.cache import check_unlocked, lock_folder
 from uniemo.callbacks.attention_maps import AttentionMaps
 from uniemo.callbacks.checkpoints import BestCheckpoint, LastCheckpoint
 from uniemo.callbacks.environment import Environment
@@ -26,10 +27,12 @@ from uniemo.callbacks.explicit_feedback import ExplicitFeedback
 from uniemo.callbacks.generation_metrics import GenerationMetrics
 from uniemo.callbacks.predictions import PredictionWriter
 from uniemo.callbacks.progress import LossProgressBar
+from uniemo.callbacks.save_config import SaveConfig
 from uniemo.callbacks.summary import Summary
 from uniemo.checkpoint import CheckpointInfo, check_stage, fitting
 from uniemo.cli.arguments import prepare, read_config
 from uniemo.cli.messages import check_keys, check_sections, explain
+from uniemo.cli.parsing import check_writable
 from uniemo.cli.preflight import (
     check_choices,
     check_devices,
@@ -44,7 +47,7 @@ from uniemo.cli.preflight import (
 from uniemo.cli.run_folder import checkpoint_to_resume, folder_of_results, remove_results, use_splits_of
 from uniemo.data.datamodule import EmotionDataModule
 from uniemo.distributed import is_first
-from uniemo.errors import UniEmoError
+from uniemo.errors import UniEmoError, naming
 from uniemo.launch import LOST, ending_with_parent, lost_contact
 from uniemo.modules.base import EmotionModule
 from uniemo.modules.transfer import check_names
@@ -179,6 +182,8 @@ class TrainingCLI(LightningCLI):
             given = config.run_dir or config.trainer.default_root_dir
             self.run_dir = Path(given or f"runs/{kind.method or kind.stage}").expanduser()
             resume = bool(config.resume or config.ckpt_path == "last")
+            if is_first():  # whose lock is that of all
+                check_unlocked(self.run_dir, "--run_dir")
             self.checkpoint = self.checkpoint or checkpoint_to_resume(self.run_dir, resume, config.overwrite)
         else:
             if self.checkpoint is None:
@@ -201,6 +206,8 @@ class TrainingCLI(LightningCLI):
             config.ckpt_path, config.weights_only = str(self.checkpoint.path), True
             use_splits_of(self.checkpoint, config.data)
         config.trainer.default_root_dir = str(self.run_dir)
+        if not config.trainer.fast_dev_run:
+            check_writable(self.run_dir, "--run_dir")
 
     def instantiate_classes(self) -> None:
         """Build module, data and trainer; what a constructor says about its arguments comes through in one line."""
@@ -219,7 +226,7 @@ class TrainingCLI(LightningCLI):
         extra: list[L.Callback] = [LossProgressBar()] if trainer.get("enable_progress_bar") is not False else []
         extra += [Summary(), Environment()]  # behind the bar, which clears its line
         if command == "fit" and trainer.get("enable_checkpointing") is not False and not trainer.get("fast_dev_run"):
-            extra.append(SaveConfigCallback(self._parser("fit"), self.config[command], overwrite=True))
+            extra.append(SaveConfig(self._parser("fit"), self.config[command], save_to_log_dir=False))
         if command == "predict":
             extra.append(PredictionWriter())
         if trainer.get("logger") in (None, True) and not trainer.get("fast_dev_run"):
@@ -272,10 +279,14 @@ class TrainingCLI(LightningCLI):
 
     def _run_subcommand(self, subcommand: str) -> None:
         """Run, and end as the command line does after Ctrl-C and SIGTERM."""
-        if subcommand == "fit" and self.config.fit.overwrite and self.checkpoint is None and is_first():
-            remove_results(self.run_dir)
+        writes = subcommand == "fit" and not self.config.fit.trainer.fast_dev_run and is_first()
         try:
             with ExitStack() as stack:
+                if writes:
+                    stack.enter_context(lock_folder(self.run_dir, "--run_dir"))
+                    if self.config.fit.overwrite and self.checkpoint is None:
+                        remove_results(self.run_dir)
+                stack.enter_context(naming(self.run_dir))
                 if self.checkpoint is not None:
                     stack.enter_context(_restoring(self.checkpoint.path))
                 super()._run_subcommand(subcommand)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from uniemo import __version__
 from uniemo.archives import is_ordinary
-from uniemo.cache import atomic_write
+from uniemo.cache import save_tensors
 from uniemo.checkpoint import JOINT, PREFIX, UNDERSTANDING, plain_config
 from uniemo.convert.coefficients import Rows
 from uniemo.convert.pickles import check_file, check_shapes, fill, read_torch, tensors
@@ -191,8 +191,7 @@ def _write(output: str | Path, model: UniEmoModel, stage: str, parts: dict[str, 
             "config": _yaml(stage, config, model.encoder.image_size),
         },
     }
-    with atomic_write(output) as path:
-        torch.save(content, path)
+    save_tensors(output, content)
 
 
 def _yaml(stage: str, config: dict[str, Any], image_size: int) -> str:

@@ -21,7 +21,7 @@ from uniemo.data.batch import EmotionSample
 from uniemo.data.images import ImageCache, UnreadableImageError
 from uniemo.data.manifest import Manifest
 from uniemo.data.transforms import PairedTransform
-from uniemo.errors import UniEmoError
+from uniemo.errors import UniEmoError, naming
 
 if TYPE_CHECKING:
     from uniemo.data.latent_cache import CachedLatents
@@ -68,8 +68,8 @@ class SkippedFiles:
         row = {"file": str(file), "reason": reason, "bytes": size, "changed": changed}
         self.path.parent.mkdir(parents=True, exist_ok=True)
         line = json.dumps(row).encode() + b"\n"
-        with open(self.path, "ab", buffering=0) as store:  # one write, so that lines of several processes do not mix
-            store.write(line)
+        with naming(self.path), open(self.path, "ab", buffering=0) as store:
+            store.write(line)  # at once, so that lines of several processes do not mix
         warnings.warn(f"left out {file} ({reason}); the list is {self.path}", stacklevel=2)
 
     def summary(self) -> str:

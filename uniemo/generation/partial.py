@@ -9,11 +9,12 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
+from uniemo.cache import check_unlocked, lock_folder
 from uniemo.data.generated import read_index, write_index
 from uniemo.errors import UniEmoError
 
@@ -40,6 +41,7 @@ def partial_folder(out: Path, rows: Sequence[dict[str, Any]], resume: bool) -> I
         UniEmoError: there is such a folder, and ``resume`` is not set or it was begun with other images or settings.
     """
     folder = partial_path(out)
+    check_unlocked(folder, "--out")
     if folder.exists() and not resume:
         raise UniEmoError(
             f"--out must have no partial images beside it; {folder} holds {_count(folder)} of a run that was "
@@ -49,24 +51,27 @@ def partial_folder(out: Path, rows: Sequence[dict[str, Any]], resume: bool) -> I
     if plan.exists():
         _compare(folder, read_index(plan), rows)
     new_parents = [parent for parent in folder.parents if not parent.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with _stoppable():
-            write_index(plan, rows)
-            yield folder
-            plan.unlink()
-            if out.is_dir():
-                out.rmdir()  # only an empty folder may be replaced
-            os.replace(folder, out)
-    except BaseException:
-        if resume and _count(folder):
-            print(f"{_count(folder)} images are kept in {folder}: the same command goes on with them", file=sys.stderr)
-        else:
-            shutil.rmtree(folder, ignore_errors=True)
-            for parent in new_parents:
-                with suppress(OSError):  # another process has written there
-                    parent.rmdir()
-        raise
+    with ExitStack() as lock:
+        lock.enter_context(lock_folder(folder, "--out"))
+        try:
+            with _stoppable():
+                write_index(plan, rows)
+                yield folder
+                plan.unlink()
+                if out.is_dir():
+                    out.rmdir()  # only an empty folder may be replaced
+                lock.close()  # its file is in the folder
+                os.replace(folder, out)
+        except BaseException:
+            if resume and _count(folder):
+                kept = f"{_count(folder)} images are kept in {folder}"
+                print(f"{kept}: the same command goes on with them", file=sys.stderr)
+            else:
+                shutil.rmtree(folder, ignore_errors=True)
+                for parent in new_parents:
+                    with suppress(OSError):  # another process has written there
+                        parent.rmdir()
+            raise
 
 
 def _compare(folder: Path, before: Sequence[dict[str, Any]], rows: Sequence[dict[str, Any]]) -> None:

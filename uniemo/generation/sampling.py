@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor
 from tqdm import tqdm
 
+from uniemo.cache import atomic_write
 from uniemo.data.generated import write_index
 from uniemo.data.images import load_images, verify_image
 from uniemo.distributed import broadcast, even_batches, gather, get_rank, get_world_size
@@ -114,6 +115,5 @@ def first_images(folder: Path, rows: Sequence[dict[str, Any]], count: int = 8) -
 
 def _write(path: Path, image: Tensor) -> None:
     """Write an image (3, H, W) in [0, 1] as PNG, whole or not at all."""
-    temporary = path.with_suffix(".tmp")
-    to_pil(image).save(temporary, format="PNG")
-    temporary.replace(path)
+    with atomic_write(path) as temporary:
+        to_pil(image).save(temporary, format="PNG")

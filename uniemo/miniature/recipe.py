@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from transformers import CLIPTokenizer
 
-from uniemo.cache import atomic_write
+from uniemo.cache import atomic_write, save_tensors
 from uniemo.miniature import small_networks
 from uniemo.miniature.pretraining_set import EMPTY, Paintings, clip_views, load_or_paint, small_views
 from uniemo.miniature.quality import normalise, write_report
@@ -165,8 +165,7 @@ def encode_latents(
                 images, mask = small_views(paintings, index, generator)
                 latents.append(vae.encode(images).latent_dist.mean.half())
                 masks.append(F.adaptive_avg_pool2d(mask, 8).half())
-        with atomic_write(path) as temporary:
-            torch.save({"latents": torch.cat(latents), "masks": torch.cat(masks)}, temporary)
+        save_tensors(path, {"latents": torch.cat(latents), "masks": torch.cat(masks)})
     saved = torch.load(path, weights_only=True)
     return saved["latents"].float(), saved["masks"].float()
 

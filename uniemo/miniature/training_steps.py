@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from uniemo.cache import atomic_write
+from uniemo.cache import save_tensors
 
 
 class Progress:
@@ -56,8 +56,7 @@ class Progress:
 
     def _save(self, step: int) -> None:
         state = {key: part.state_dict() for key, part in self.parts.items()}
-        with atomic_write(self.path) as temporary:
-            torch.save({"step": step, **state}, temporary)
+        save_tensors(self.path, {"step": step, **state})
 
 
 def optimise(optimizer: torch.optim.Optimizer, loss: Tensor, rate: float) -> None:

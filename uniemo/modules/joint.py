@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from uniemo.cache import atomic_write
+from uniemo.cache import save_tensors
 from uniemo.checkpoint import GENERATING, JOINT, PREFIX, UNDERSTANDING, CheckpointInfo, read_checkpoint
 from uniemo.data.batch import EmotionBatch
 from uniemo.errors import Count, Seed, UniEmoError
@@ -225,5 +225,4 @@ class JointModule(EmotionModule):
             content["uniemo"]["complete"] = True
             content["state_dict"] = {**state, **self._full_spaces[step]}
             check_finite(content["state_dict"], "checkpoint to write", "lower the learning rate and train again")
-            with atomic_write(path) as temporary:
-                torch.save(content, temporary)
+            save_tensors(path, content)

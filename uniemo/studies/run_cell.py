@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from uniemo.cache import atomic_write
+from uniemo.errors import one_line
 from uniemo.studies.work import STEPS, add_result, read_steps, result_of
 
 CELL = "cell.json"  # what is to be run
@@ -32,6 +33,15 @@ FAILED = "failed.txt"  # why the last try failed
 def main(folder: Path) -> int:
     """Run the cell of a folder and add its result to ``results.jsonl``; returns 1 when a command fails."""
     signal.signal(signal.SIGTERM, lambda *_: None)  # sent to the whole group: wait for the command, which ends by it
+    try:
+        return _run(folder)
+    except OSError as error:
+        print(f"FAILED {folder}: {one_line(error) or error}", flush=True)
+        return 1
+
+
+def _run(folder: Path) -> int:
+    """Run the steps that are left."""
     cell = json.loads((folder / CELL).read_text(encoding="utf-8"))
     work = folder.parent.parent
     print(f"start  {cell['title']}", flush=True)  # fails, and so starts nothing, once the run that listens is gone
@@ -40,7 +50,8 @@ def main(folder: Path) -> int:
             if number > len(read_steps(folder)):
                 reason = _run_step(step, folder, folder / f"{number}_{step['into']}.log")
                 if reason:
-                    (folder / FAILED).write_text(reason, encoding="utf-8")
+                    with atomic_write(folder / FAILED) as path:
+                        path.write_text(reason, encoding="utf-8")
                     print(f"FAILED {cell['title']}: {reason}", flush=True)
                     return 1
     result = result_of(cell["description"], folder)

@@ -14,7 +14,7 @@ from typing import Any
 
 from uniemo import __version__
 from uniemo.cache import to_json
-from uniemo.errors import UniEmoError
+from uniemo.errors import UniEmoError, naming
 from uniemo.studies.cells import Cell, Setting
 from uniemo.studies.run_files import read_lines, read_metrics
 
@@ -110,7 +110,7 @@ def result_of(description: Result, folder: Path) -> Result:
 def add_result(path: Path, result: Result) -> None:
     """Append to ``results.jsonl``, on a line of its own even after half a line of a killed run."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "a+b") as file:
+    with naming(path), open(path, "a+b") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         if file.seek(0, os.SEEK_END):
             file.seek(-1, os.SEEK_END)
