@@ -1,11 +1,13 @@
-"""How long the command line takes to answer: ``uniemo --help``, and ``uniemo classify`` of one image.
+"""How long the command line takes to answer: ``uniemo --help``, one image, and one step of ``fit`` and ``test``.
 
-    python -m benchmarks.start_command --json benchmarks/start_command.json    # two minutes
+    python -m benchmarks.start_command --json benchmarks/start_command.json    # four minutes
     python -m benchmarks.start_command --evict                                 # also with the files out of memory
+    python -m benchmarks.start_command --other ../before                       # beside another checkout
 
 Every turn is a fresh process of Python; the commands take turns. Beside seconds on the wall stand the processors',
-which other work disturbs less. The checkpoint is one of joint training on the miniature. *Empty cache* means
-that ``UNIEMO_CACHE`` names a new folder each time: classifying needs nothing from it.
+which other work disturbs less. One image is classified with a checkpoint of joint training on the miniature; training
+and test are of the understanding stage. *Empty cache* means that ``UNIEMO_CACHE`` names a new folder each time:
+classifying needs nothing from it.
 
 A process is cold, the file system's page cache is not: it cannot be dropped without being root. ``--evict`` asks the
 system to forget the files of the installed packages before each turn; it does not forget what another process has
@@ -30,12 +32,13 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.short_run import short_run
+from benchmarks.conditions import HERE
+from benchmarks.short_run import SHORT, short_run
 from benchmarks.timing import Turn, Way, interleave, options, report, spread, write_json
 from uniemo.miniature.synthesis import synthesize_emoset
 
-TARGETS = {"uniemo --help": 1.0, "uniemo classify": 6.0}  # seconds
-HELP, CLASSIFY = TARGETS
+TARGETS = {"uniemo --help": 1.0, "uniemo classify": 4.0, "uniemo fit": 4.0, "uniemo test": 4.0}  # seconds
+HELP, CLASSIFY, FIT, TEST = TARGETS
 EMPTY, EVICTED = "uniemo classify, empty cache", "uniemo classify, files evicted"
 _LINE = re.compile(r"import time:\s+(\d+) \|\s+(\d+) \| +(\S+)")
 
@@ -48,16 +51,21 @@ class Start:
         threads: of PyTorch.
         empty_cache: give it a new ``UNIEMO_CACHE`` each time.
         evict: folders whose files the system is asked to forget before.
+        tree: checkout whose uniemo runs.
     """
 
     def __init__(
-        self, words: Sequence[str], threads: int, empty_cache: bool = False, evict: Sequence[Path] = ()
+        self,
+        words: Sequence[str],
+        threads: int,
+        empty_cache: bool = False,
+        evict: Sequence[Path] = (),
+        tree: Path = HERE.parent,
     ) -> None:
         self.words = [sys.executable, "-m", "uniemo", *words]
-        self.environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+        self.environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONPATH": str(tree)}
         self.empty_cache = empty_cache
         self.evict = evict
-        self.processor: list[float] = []
         self.read: list[float] = []
 
     def __call__(self) -> Turn:
@@ -67,20 +75,14 @@ class Start:
         with tempfile.TemporaryDirectory() as empty:
             environment = self.environment | ({"UNIEMO_CACHE": empty} if self.empty_cache else {})
             begin = time.perf_counter()
-            process = subprocess.Popen(self.words, env=environment, stdout=subprocess.DEVNULL)
+            process = subprocess.Popen(self.words, env=environment, cwd=empty, stdout=subprocess.DEVNULL)
             _, status, usage = os.wait4(process.pid, 0)
             seconds = time.perf_counter() - begin
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode != 0:
             raise RuntimeError(f"{' '.join(self.words)} ended with code {process.returncode}")
-        self.processor.append(usage.ru_utime + usage.ru_stime)
         self.read.append(usage.ru_inblock * 512 / 2**20)
-        return Turn(seconds, 1)
-
-    def figures(self, repeats: int) -> dict[str, float]:
-        """Return medians of the turns that counted, the last ones."""
-        processor, read = (spread(values[-repeats:])["median"] for values in (self.processor, self.read))
-        return {"processor time [s]": processor, "read from disk [MiB]": read}
+        return Turn(seconds, 1, usage.ru_utime + usage.ru_stime)
 
 
 def forget(folder: Path) -> None:
@@ -120,6 +122,7 @@ def main() -> None:
     """Measure, print, and write JSON if asked."""
     parser = options(__doc__)
     parser.add_argument("--ckpt", type=Path, help="checkpoint to classify with (default: one is trained for two steps)")
+    parser.add_argument("--other", type=Path, help="another checkout, whose commands take turns with these")
     parser.add_argument("--evict", action="store_true", help="also with the packages' files out of the page cache")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
@@ -127,21 +130,41 @@ def main() -> None:
         tree = synthesize_emoset(place / "tree", train=8, val=8, test=8, progress=False)
         checkpoint = given.ckpt or short_run("joint", place / "joint")
         words = ["classify", "--ckpt", str(checkpoint), str(next(tree.glob("image/*/*.jpg")))]
-        ways: dict[str, Start] = {
-            HELP: Start(["--help"], given.threads),
-            CLASSIFY: Start(words, given.threads),
-            EMPTY: Start(words, given.threads, empty_cache=True),
+        short = [*SHORT, "--run_dir", str(place / "run")]
+        commands = {
+            HELP: ["--help"],
+            CLASSIFY: words,
+            FIT: ["fit", "--config", "understanding.yaml", "--overwrite", *short],
+            TEST: [
+                "test",
+                "--ckpt",
+                str(short_run("understanding", place / "understanding")),
+                "--trainer.limit_test_batches",
+                "1",
+                *short,
+            ],
         }
+        ways = {name: Start(command, given.threads) for name, command in commands.items()}
+        ways[EMPTY] = Start(words, given.threads, empty_cache=True)
+        pairs: list[tuple[str, str]] = []
+        if given.other is not None:
+            pairs = [(name, f"{name}, other checkout") for name in commands]
+            ways |= {other: Start(commands[name], given.threads, tree=given.other.resolve()) for name, other in pairs}
         if given.evict:
             packages = Path(sysconfig.get_path("purelib"))
             ways[EVICTED] = Start(words, given.threads, evict=[packages, checkpoint.parent])
         timed: dict[str, Way] = dict(ways)
         times = interleave(timed, given.repeats, given.warmup)
         profile = import_profile(words)
-    times.extra = {name: way.figures(given.repeats) for name, way in ways.items()}
-    result = report(
-        "start of the command line", times, settings={"torch threads of this process": torch.get_num_threads()}
-    )
+    times.extra = {
+        name: {
+            "processor time [s]": spread(times.processor[name])["median"],
+            "read from disk [MiB]": spread(way.read[-given.repeats :])["median"],
+        }
+        for name, way in ways.items()
+    }
+    settings = {"torch threads of this process": torch.get_num_threads()}
+    result = report("start of the command line", times, pairs, settings=settings)
     result["targets [s]"] = {
         name: {"target": target, "median": spread(times.seconds[name])["median"]} for name, target in TARGETS.items()
     }
