@@ -23,7 +23,7 @@ def test_class_folders_in_any_case(tmp_path):
         "FEAR/1.png": "fear",
         "FEAR/more/9.PNG": "fear",
     }
-    assert (found.layout, found.dataset, found.split, found.ignored) == ("folders", None, "all", 1)
+    assert (found.layout, found.dataset, found.split, found.ignored) == ("folders", None, "all", 2)
     assert any("boredom" in note for note in found.notes)
 
 

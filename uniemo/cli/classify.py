@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -21,7 +22,7 @@ Result = list[float] | str  # probabilities, or why a photo cannot be read
 _DESCRIPTION = """Classify which emotion each photo evokes.
 
 A table on screen shows the two likeliest emotions of each photo; --output writes the probability of every emotion as
-JSON Lines, which gather in OUTPUT.partial until all are there. Folders are searched with everything below them. A photo
+JSON Lines, which gather in OUTPUT.partial until all are there. Folders are searched with those inside them. A photo
 that cannot be read gets a row with its error. A checkpoint of any stage will do, or of a baseline that classifies
 emotions."""
 
@@ -42,12 +43,12 @@ def run(args: list[str]) -> int:
     parser.add_argument("--ckpt", required=True, type=Path, help="checkpoint of any stage or baseline")
     parser.add_argument("--output", type=Path, help="JSON Lines file to write")
     parser.add_argument("--batch_size", type=number(Batch), default=32, help="photos at a time (32)")
-    parser.add_shared("device", "trust")
+    parser.add_shared("device", "follow_links", "trust")
     options = parser.parse_args(args[1:])
     if options.output is not None:
         check_new_file(options.output, "--output")
     with collecting_later():
-        files = find_photos(options.photos)
+        files = find_photos(options.photos, options.follow_links)
         classify, size, emotions = _load(options)
     bad = _report(files, _classify(files, classify, size, options), emotions, options.output)
     if bad:
@@ -142,23 +143,32 @@ def _row(file: Path, result: Result, emotions: tuple[str, ...]) -> dict[str, Any
     return {"file": str(file), "emotion": emotions[result.index(max(result))], "probabilities": probabilities}
 
 
-def find_photos(given: list[Path]) -> list[Path]:
-    """Return the image files that paths name, folders searched in order of names."""
-    from uniemo.data.images import IMAGE_SUFFIXES
+def find_photos(given: list[Path], follow_links: bool = False) -> list[Path]:
+    """Return the image files that paths name, folders searched in order of names.
+
+    Args:
+        given: files and folders.
+        follow_links: allow links in a folder that lead out of it.
+    """
+    from uniemo.data.files import images_below, passed_over
+    from uniemo.data.inside import check_inside
 
     files: list[Path] = []
+    passed: Counter[str] = Counter()
     for path in given:
         if path.is_dir():
-            inside = sorted(
-                file for file in path.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file()
-            )
+            inside = images_below(path, "", passed=passed)
             if not inside:
                 raise UniEmoError(f"photos must be images or folders of them; {path} holds none: give another folder")
-            files += inside
+            if not follow_links:
+                check_inside(path, inside, "photos")
+            files += [path / name for name in inside]
         elif path.is_file():
             files.append(path)
         else:
             raise UniEmoError(f"photos must exist; {path} does not: correct the path")
+    for line in passed_over(passed):
+        print(line, file=sys.stderr)
     return files
 
 

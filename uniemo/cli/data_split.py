@@ -42,7 +42,9 @@ def run(args: list[str]) -> int:
     parser.add_argument("--seed", type=number(Seed), default=0, help="of the choice (0)")
     parser.add_argument("--fresh", action="store_true", help="cut anew, whatever split or folds the tree gives")
     parser.add_argument("--layout", help="take this layout without looking (recognised when left out)")
-    parser.add_argument("--dataset", help="EmoSet, FI, EmotionROI, TwitterI or TwitterII (recognised when left out)")
+    parser.add_argument(
+        "--dataset", help="EmoSet, FI, EmotionROI, TwitterI, TwitterII or Folder (recognised, but Folder)"
+    )
     parser.add_argument("--agreement", choices=("three", "four", "five"), help="Twitter I: how many agree (five)")
     parser.add_shared("follow_links")
     options = parser.parse_args(args)

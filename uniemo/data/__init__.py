@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from uniemo.data.emoset import EmoSet, EmoSetDataset
     from uniemo.data.emotionroi import EmotionROI
     from uniemo.data.fi import FI
+    from uniemo.data.folder import Folder
     from uniemo.data.generated import GeneratedImageDataset, MixedDataset
     from uniemo.data.images import load_images, read_image
     from uniemo.data.manifest import Manifest
@@ -32,6 +33,7 @@ __all__ = [
     "EmotionROI",
     "EmotionSample",
     "EpochSampler",
+    "Folder",
     "GeneratedImageDataset",
     "Manifest",
     "MixedDataset",
@@ -46,7 +48,7 @@ __all__ = [
 
 # Data modules by name; in a folder of unknown content their trees are looked for in this order, the surest first.
 DATASETS: dict[str, str] = {
-    name: f"uniemo.data.{name}" for name in ("EmoSet", "TwitterI", "EmotionROI", "FI", "TwitterII")
+    name: f"uniemo.data.{name}" for name in ("EmoSet", "TwitterI", "EmotionROI", "FI", "TwitterII", "Folder")
 }
 _NAMES = {
     "batch": ("EmotionBatch", "EmotionSample", "collate"),
@@ -55,6 +57,7 @@ _NAMES = {
     "emoset": ("EmoSet", "EmoSetDataset"),
     "emotionroi": ("EmotionROI",),
     "fi": ("FI",),
+    "folder": ("Folder",),
     "generated": ("GeneratedImageDataset", "MixedDataset"),
     "images": ("load_images", "read_image"),
     "manifest": ("Manifest",),

@@ -10,13 +10,13 @@ from pathlib import Path, PurePosixPath
 
 from uniemo.data.check_files import Item
 from uniemo.data.check_report import Finding
-from uniemo.data.files import fold, images_below, is_image, visible
+from uniemo.data.files import fold, images_below, is_hidden, is_image, visible
 from uniemo.data.lists import read_text
 from uniemo.data.manifest import Manifest
 
 _LISTS = frozenset({".json", ".csv", ".txt", ".tsv"})
 # Notes of the layouts' readers on what is a finding for each file here.
-_OWN = re.compile(r"in no list|no map in|left out: fewer than")
+_OWN = re.compile(r"in no list|no map in|left out: fewer than|in no class folder")
 _LIST_DEPTH = 3  # folders down to five_agrees/test1/train.txt
 
 
@@ -57,7 +57,7 @@ def _images_beside(root: Path, listed: set[str]) -> set[str]:
         if not top:
             found.update(filter(is_image, visible(root)))
         elif (root / top).is_dir():
-            found.update(images_below(root, top, depth=8))
+            found.update(images_below(root, top))
     return found
 
 
@@ -93,10 +93,10 @@ def _list_files(root: Path, items: Sequence[Item]) -> Iterator[Path]:
     for folder, inner, names in os.walk(root):
         base = Path(folder).relative_to(root)
         deep = len(base.parts) + 1 >= _LIST_DEPTH
-        hidden = {name for name in inner if name.startswith((".", "__")) or (base / name).as_posix() in skip}
+        hidden = {name for name in inner if is_hidden(name) or (base / name).as_posix() in skip}
         inner[:] = [] if deep else sorted(set(inner) - hidden)
         yield from (
             Path(folder, name)
             for name in sorted(names)
-            if PurePosixPath(name).suffix.lower() in _LISTS and not name.startswith(".")
+            if PurePosixPath(name).suffix.lower() in _LISTS and not is_hidden(name)
         )

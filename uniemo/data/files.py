@@ -1,16 +1,27 @@
-"""Looking for the files of a tree, whatever the spelling of a list or of the disk."""
+"""Looking for the files of a tree, whatever the spelling of a list or of the disk; the rule of what is a picture."""
 
 from __future__ import annotations
 
 import os
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
-_SUFFIXES = frozenset(
-    (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+DEPTH = 8  # folders inside each other that are looked into
+# What Pillow knows by name but has no decoder for, and PostScript, which it would give to another program.
+_UNDECODED = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"})
+# What systems and network disks put beside people's files; names that begin with a dot are hidden too.
+_SYSTEM = frozenset(
+    (
+        *("__macosx", "@eadir", "#recycle", "$recycle.bin", "system volume information", "lost+found"),
+        *("thumbs.db", "ehthumbs.db", "desktop.ini"),
+    )
 )
+_ARCHIVES = frozenset((".zip", ".tar", ".gz", ".tgz", ".7z", ".rar"))
 
 
 def fold(name: str) -> str:
@@ -18,15 +29,39 @@ def fold(name: str) -> str:
     return unicodedata.normalize("NFC", name).casefold()
 
 
+@cache
+def picture_suffixes() -> frozenset[str]:
+    """Return the suffixes of all that this Pillow decodes, in lower case; HEIC where ``pillow-heif`` is installed."""
+    from PIL import Image
+
+    register_heic()
+    known = Image.registered_extensions().items()
+    return frozenset(suffix for suffix, name in known if name in Image.OPEN and name not in _UNDECODED)
+
+
+@cache
+def register_heic() -> None:
+    """Let Pillow open HEIC where ``pillow-heif`` is installed."""
+    with suppress(ImportError):
+        from pillow_heif import register_heif_opener
+
+        register_heif_opener()
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder is hidden ("._x.jpg" is what macOS leaves in archives), or of a system's own."""
+    return name.startswith(".") or name.lower() in _SYSTEM
+
+
 def is_image(name: str) -> bool:
-    """Whether a file name ends like an image's and is not hidden ("._x.jpg" is what macOS leaves in archives)."""
-    return os.path.splitext(name)[1].lower() in _SUFFIXES and not name.startswith(".")
+    """Whether a file name ends like an image's and is not hidden."""
+    return os.path.splitext(name)[1].lower() in picture_suffixes() and not is_hidden(name)
 
 
 def visible(folder: Path) -> list[str]:
-    """Return the names in a folder, sorted, without hidden ones and ``__MACOSX``; none where there is no folder."""
+    """Return the names in a folder, sorted, without hidden ones; none where there is no folder."""
     try:
-        return sorted(name for name in os.listdir(folder) if not name.startswith((".", "__")))
+        return sorted(name for name in os.listdir(folder) if not is_hidden(name))
     except (FileNotFoundError, NotADirectoryError):
         return []
 
@@ -44,17 +79,54 @@ def subfolders(folder: Path | None) -> list[str]:
     return [] if folder is None else [name for name in visible(folder) if (folder / name).is_dir()]
 
 
-def images_below(root: Path, folder: str, depth: int = 3) -> list[str]:
-    """Return the images in a folder and in those inside it, sorted, relative to the root ("" is the root itself)."""
-    found: list[str] = []
-    with os.scandir(root / folder) as entries:
-        for entry in sorted(entries, key=lambda entry: entry.name):
-            path = f"{folder}/{entry.name}" if folder else entry.name
-            if is_image(entry.name):
-                found.append(path)
-            elif depth > 1 and not entry.name.startswith((".", "__")) and entry.is_dir():
-                found += images_below(root, path, depth - 1)
-    return found
+def images_below(root: Path, folder: str, depth: int = DEPTH, passed: Counter[str] | None = None) -> list[str]:
+    """Return the images in a folder and in those inside it, sorted, relative to the root ("" is the root itself).
+
+    A link to a folder is followed once, so that circles end; whether it may lead out of the root is for the caller
+    (:mod:`uniemo.data.inside`).
+
+    Args:
+        root: folder that the paths are relative to.
+        folder: where to look.
+        depth: levels of folders.
+        passed: counts what is passed over, by kind, for :func:`passed_over`.
+    """
+    passed = Counter() if passed is None else passed
+    seen = {_identity(root), _identity(root / folder)}
+
+    def walk(folder: str, depth: int) -> list[str]:
+        found: list[str] = []
+        with os.scandir(root / folder) as entries:
+            for entry in sorted(entries, key=lambda entry: entry.name):
+                path = f"{folder}/{entry.name}" if folder else entry.name
+                if is_hidden(entry.name):
+                    passed["hidden"] += 1
+                elif not entry.is_dir():
+                    if is_image(entry.name):
+                        found.append(path)
+                    else:
+                        passed[os.path.splitext(entry.name)[1].lower() or "without suffix"] += 1
+                elif depth > 1 and (identity := _identity(root / path)) not in seen:
+                    seen.add(identity)
+                    found += walk(path, depth - 1)
+        return found
+
+    return walk(folder, depth)
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    status = os.stat(folder)
+    return status.st_dev, status.st_ino
+
+
+def passed_over(passed: Counter[str]) -> list[str]:
+    """Return a line about the files that are no pictures, or nothing where there are none."""
+    if not passed:
+        return []
+    kinds = [f"{count:,} {kind}" for kind, count in sorted(passed.items(), key=lambda one: (-one[1], one[0]))]
+    more = [f"{len(kinds) - 5} more kinds"] if len(kinds) > 5 else []
+    archives = " (archives are not unpacked)" if _ARCHIVES & set(passed) else ""
+    return [f"no pictures, passed over: {', '.join(kinds[:5] + more)}{archives}"]
 
 
 def path_parts(listed: str) -> list[str]:

@@ -18,6 +18,7 @@ import re
 import shutil
 import time
 from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -25,12 +26,25 @@ from tqdm import tqdm
 
 from uniemo.cache import cache_dir, digest
 from uniemo.cache import get as cached
+from uniemo.data.files import is_hidden
 from uniemo.data.inside import Inside, refuse_outside
 from uniemo.data.lists import SPLIT_WORDS
 from uniemo.data.manifest import Split
 from uniemo.data.rows import Rows
 from uniemo.errors import UniEmoError
 from uniemo.taxonomy import MIKELS_8
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Names that a column may have, the likeliest first."""
+
+    image: tuple[str, ...] = ("image", "img")
+    label: tuple[str, ...] = ("emotion", "label")
+    scene: tuple[str, ...] = ("scene",)
+    object: tuple[str, ...] = ("object",)
+    split: tuple[str, ...] = ()
+
 
 _NESTED = ("attributes", "annotation", "annotations")
 _DAY_S = 86_400.0
@@ -46,18 +60,25 @@ _SIGNATURES: dict[bytes, str] = {  # first bytes of an image file
 }
 
 
-def read_export(root: Path, follow_links: bool = False) -> Rows:
+def read_export(
+    root: Path,
+    follow_links: bool = False,
+    emotions: tuple[str, ...] | None = MIKELS_8,
+    columns: Columns = Columns(),
+) -> Rows:
     """Return the images of an export, which are written to the cache first.
 
     Args:
         root: folder of the export.
         follow_links: allow paths that lead out of it.
+        emotions: the classes; None takes those that occur, sorted.
+        columns: their names.
 
     Raises:
         UniEmoError: nothing to read, a file cannot be read or lies elsewhere, a column is missing, or the disk is too
             small.
     """
-    files = sorted(path for suffix in ("parquet", "arrow") for path in root.rglob(f"*.{suffix}"))
+    files = sorted(path for suffix in ("parquet", "arrow") for path in _files(root, suffix))
     if not files:
         raise UniEmoError(f"data.root must hold parquet files or a saved dataset; {root} holds neither")
     size = sum(path.stat().st_size for path in files)
@@ -65,6 +86,7 @@ def read_export(root: Path, follow_links: bool = False) -> Rows:
     state = digest(
         [(path.relative_to(root).as_posix(), path.stat().st_size, path.stat().st_mtime_ns) for path in files],
         follow_links,
+        *([] if columns == Columns() else [asdict(columns)]),
     )
 
     def write(folder: Path) -> None:
@@ -74,7 +96,7 @@ def read_export(root: Path, follow_links: bool = False) -> Rows:
                 f"the cache folder must have room for the images of {root}, {size / 2**30:.1f} GiB; {cache_dir()} has "
                 f"{free / 2**30:.1f}: set UNIEMO_CACHE to another disk"
             )
-        _unpack(root, folder, follow_links)
+        _unpack(root, folder, follow_links, columns)
         for old in (cache_dir() / "huggingface").glob(f"{home}-*"):
             if old.is_dir() and time.time() - old.stat().st_mtime > _DAY_S:  # a run may still train on today's
                 shutil.rmtree(old)
@@ -82,13 +104,19 @@ def read_export(root: Path, follow_links: bool = False) -> Rows:
     folder = cached("huggingface", f"{home}-{state}", write)
     content = json.loads((folder / _LIST).read_text(encoding="utf-8"))
     names = {kind: tuple(content[kind]) if content[kind] else None for kind in ("scene", "object")}
-    rows = Rows(folder, MIKELS_8, names["scene"], names["object"], notes=[f"images unpacked to {folder}"])
+    if emotions is None:
+        emotions = tuple(sorted({emotion for _, emotion, *_ in content["rows"]}))
+    rows = Rows(folder, emotions, names["scene"], names["object"], notes=[f"images unpacked to {folder}"])
     for row in content["rows"]:
         rows.add(*row)
     return rows
 
 
-def _unpack(root: Path, folder: Path, follow_links: bool) -> None:
+def _files(root: Path, suffix: str) -> Iterator[Path]:
+    return (path for path in root.rglob(f"*.{suffix}") if not is_hidden(path.name))
+
+
+def _unpack(root: Path, folder: Path, follow_links: bool, columns: Columns) -> None:
     """Write the images of an export into a new folder, and the list of their labels."""
     import datasets
     import pyarrow as pa
@@ -99,12 +127,13 @@ def _unpack(root: Path, folder: Path, follow_links: bool) -> None:
     inside = Inside(root)
     outside: list[str] = []
     try:
-        for split, rows, features, base in _parts(root):
+        for split, rows, features, base in _parts(root, columns):
             for kind in ("scene", "object"):
-                content[kind] = content[kind] or _class_names(_feature(features, kind))
+                content[kind] = content[kind] or _class_names(_feature(features, getattr(columns, kind)[0]))
             for number, row in enumerate(tqdm(rows, desc=f"unpacking {split} images", unit="image", delay=1)):
                 where = f"row {number} of {split} in {base}"
-                emotion, scene, objects, image = _read_row(row, features, where)
+                emotion, scene, objects, image = _read_row(row, features, where, columns)
+                place = _place(row, features, where, columns) or split
                 data, given = image.get("bytes"), image.get("path")
                 path = _free_path(emotion, given, data, taken)
                 if data is None and given is not None and not follow_links:
@@ -118,7 +147,7 @@ def _unpack(root: Path, folder: Path, follow_links: bool) -> None:
                     raise UniEmoError(
                         f"image must have bytes or the path of a file; {where} has path {given!r}: restore it"
                     )
-                content["rows"].append([path, emotion, split, scene, objects])
+                content["rows"].append([path, emotion, place, scene, objects])
     except (pa.ArrowException, datasets.exceptions.DatasetsError, OSError) as error:
         reason = str(error).splitlines()[0]
         raise UniEmoError(f"export must be readable; {root} is not ({reason}): download it again") from error
@@ -128,7 +157,7 @@ def _unpack(root: Path, folder: Path, follow_links: bool) -> None:
     (folder / _LIST).write_text(json.dumps(content), encoding="utf-8")
 
 
-def _parts(root: Path) -> Iterator[tuple[Split, Any, Any, Path]]:
+def _parts(root: Path, columns: Columns) -> Iterator[tuple[Split, Any, Any, Path]]:
     """Yield split, rows, features and the folder that image paths are relative to, of each part of an export."""
     from datasets import Dataset, Image, load_dataset, load_from_disk
 
@@ -142,7 +171,7 @@ def _parts(root: Path) -> Iterator[tuple[Split, Any, Any, Path]]:
         )
     else:
         files: dict[str, list[str]] = {}
-        for path in sorted(root.rglob("*.parquet")):
+        for path in sorted(_files(root, "parquet")):
             files.setdefault(_split_word(path), []).append(str(path))
         parts = [
             (name, load_dataset("parquet", data_files=paths, split="train", streaming=True), Path(paths[0]).parent)
@@ -151,8 +180,9 @@ def _parts(root: Path) -> Iterator[tuple[Split, Any, Any, Path]]:
     order = list(SPLIT_WORDS.values())
     for name, part, base in sorted(parts, key=lambda part: order.index(SPLIT_WORDS.get(part[0], "train"))):
         features = part.features
-        if isinstance((features or {}).get("image"), Image):
-            part = part.cast_column("image", Image(decode=False))
+        for column in columns.image:
+            if isinstance((features or {}).get(column), Image):
+                part = part.cast_column(column, Image(decode=False))
         yield SPLIT_WORDS.get(name.split("[")[0], "train"), part, features, base
 
 
@@ -162,15 +192,30 @@ def _split_word(path: Path) -> str:
     return next((word.group() for word in words if word and word.group() in SPLIT_WORDS), "train")
 
 
-def _read_row(row: dict[str, Any], features: Any, where: str) -> tuple[str, str | None, list[str], dict[str, Any]]:  # noqa: ANN401
+def _place(row: dict[str, Any], features: Any, where: str, columns: Columns) -> Split | None:  # noqa: ANN401
+    """Return the split that a column gives a row."""
+    for column in columns.split:
+        word = str(_named(row.get(column), _feature(features, column), where)).strip().lower()
+        if word not in SPLIT_WORDS:
+            raise UniEmoError(f"data.split_column must hold {', '.join(SPLIT_WORDS)}; {where} has {word!r}: correct it")
+        return SPLIT_WORDS[word]
+    return None
+
+
+def _read_row(
+    row: dict[str, Any],
+    features: Any,  # noqa: ANN401
+    where: str,
+    columns: Columns,
+) -> tuple[str, str | None, list[str], dict[str, Any]]:
     """Return emotion, scene, objects and image of a row."""
-    image = next((row[name] for name in ("image", "img") if row.get(name) is not None), None)
-    label = next((name for name in ("emotion", "label") if name in row), "")
+    image = next((row[name] for name in columns.image if row.get(name) is not None), None)
+    label = next((name for name in columns.label if name in row), "")
     emotion = _named(row.get(label), _feature(features, label), where)
     if image is None or not isinstance(emotion, str):
         raise UniEmoError(
-            f"export must have an image and an emotion (or label) in every row; {where} has columns "
-            f"{', '.join(row)} and lacks one: correct --data.root"
+            f"export must have an image ({' or '.join(columns.image)}) and a label ({' or '.join(columns.label)}) in "
+            f"every row; {where} has columns {', '.join(row)} and lacks one: correct --data.root"
         )
     emotion = emotion.strip().lower()
     if not emotion or emotion.startswith(".") or "/" in emotion or "\\" in emotion:
@@ -179,7 +224,9 @@ def _read_row(row: dict[str, Any], features: Any, where: str) -> tuple[str, str 
     for name in _NESTED:
         inner = json.loads(row[name]) if isinstance(row.get(name), str) else row.get(name)
         given |= inner if isinstance(inner, dict) else {}
-    scenes, objects = (_values(given.get(kind), _feature(features, kind), where) for kind in ("scene", "object"))
+    scenes, objects = (
+        _values(given.get(kind), _feature(features, kind), where) for kind in (columns.scene[0], columns.object[0])
+    )
     image = image if isinstance(image, dict) else {"bytes" if isinstance(image, bytes) else "path": image}
     return emotion, scenes[0] if scenes else None, objects, image
 

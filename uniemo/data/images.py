@@ -20,7 +20,6 @@ from torch.utils.data import get_worker_info
 
 from uniemo.errors import UniEmoError
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp"})
 SMALL = 128  # shorter side in pixels up to which a training image is always decoded at full size
 Box = tuple[float, float, float, float]
 
@@ -64,8 +63,10 @@ class UnreadableImageError(UniEmoError):
 @contextmanager
 def image_errors(path: str | Path) -> Iterator[None]:
     """Turn any decoder's exception into an UnreadableImageError that names the file."""
+    from uniemo.data.files import register_heic
     from uniemo.text_files import check_regular
 
+    register_heic()
     try:
         with suppress(FileNotFoundError):  # of an image that is in memory
             check_regular(path)

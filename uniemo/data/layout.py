@@ -22,22 +22,21 @@ import pyarrow as pa
 import uniemo.data
 from uniemo.cache import cache_dir, digest
 from uniemo.cache import get as cached
-from uniemo.data.files import subfolders
+from uniemo.data.files import DEPTH, is_hidden, subfolders
 from uniemo.data.manifest import Info, Layout, Manifest, Problem, map_table
 from uniemo.errors import UniEmoError
 from uniemo.vocabulary import Vocabulary
 
-_FORMAT = 2  # of the table; one of another format is made again
+_FORMAT = 3  # of the table; one of another format is made again
 _DAY_S = 86_400.0
 # A file may change once more without its time of change moving on: FAT counts in steps of two seconds. A table that was
 # made so soon after a change is made again at the next start.
 _TICK_NS = 2_000_000_000
-_DEPTH = 8  # folders inside each other that are looked into
 _THREADS = 8  # hide the waiting of network disks
 
 
 def layouts_of(dataset: str | None) -> tuple[Layout, ...]:
-    """Return the layouts of one of the package's datasets, or of all.
+    """Return the layouts of one of the package's datasets, or of all whose trees can be told apart.
 
     Raises:
         UniEmoError: no such dataset.
@@ -45,7 +44,8 @@ def layouts_of(dataset: str | None) -> tuple[Layout, ...]:
     known = uniemo.data.DATASETS
     if dataset is not None and dataset not in known:
         raise UniEmoError(f"dataset must be one of {', '.join(known)}; got {dataset!r}")
-    return tuple(layout for name in known if dataset in (None, name) for layout in getattr(uniemo.data, name).layouts)
+    wanted = [name for name in known if name != "Folder"] if dataset is None else [dataset]  # any tree is a Folder
+    return tuple(layout for name in wanted for layout in getattr(uniemo.data, name).layouts)
 
 
 def find_layout(root: Path, layouts: Sequence[Layout], forced: str | None = None) -> tuple[Layout, Path]:
@@ -172,7 +172,7 @@ def tree_state(root: Path) -> str:
     newest = 0
     level = [os.fsencode(root)]
     with ThreadPoolExecutor(_THREADS) as pool:
-        for _ in range(_DEPTH):
+        for _ in range(DEPTH):
             inner = []
             for folder, (folders, listing, latest) in zip(level, pool.map(_look, level), strict=True):
                 parts.append(os.path.relpath(folder, os.fsencode(root)) + b"\0" + listing)
@@ -190,7 +190,7 @@ def _look(folder: bytes) -> tuple[list[bytes], bytes, int]:
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
-                if entry.name.startswith((b".", b"__")):
+                if is_hidden(os.fsdecode(entry.name)):
                     continue
                 if entry.is_symlink():
                     links.append(entry.name)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from uniemo.data.files import FileFinder, images_below, is_image, path_parts, subfolders
+from uniemo.data.files import FileFinder, images_below, is_image, passed_over, path_parts, subfolders
 from uniemo.data.manifest import SPLITS, Problem, Split
 from uniemo.data.rows import Rows, plural
 from uniemo.errors import UniEmoError
@@ -231,6 +232,7 @@ class ImageList:
         self.contradicted: set[str] = set()
         self.repeated: set[str] = set()
         self.notes: list[str] = []
+        self.passed: Counter[str] = Counter()  # files beside the images, by kind
 
     def add(
         self, listed: str, label: str, bases: Sequence[str], split: Split | None = None, where: str = ""
@@ -294,15 +296,22 @@ class ImageList:
 
     def add_folders(self, folder: str, split: Split | None = None, skip: Sequence[str] = ()) -> None:
         """Add the images of each class's folder in ``folder`` ("" is the root)."""
+        loose = images_below(self.root, folder, 1, self.passed)
+        if loose:
+            self.notes.append(f"{plural(len(loose))} in no class folder, first {loose[0]}")
         for name in subfolders(self.root / folder):
             if name.lower() in skip:
                 continue
             emotion = self.labels.find(name)
-            for path in images_below(self.root, f"{folder}/{name}" if folder else name):
+            for path in self.images_below(f"{folder}/{name}" if folder else name):
                 if emotion is None:
                     self.add_unknown(path, name, split)
                 else:
                     self.put(path, emotion, split)
+
+    def images_below(self, folder: str) -> list[str]:
+        """Return the images in a folder and those inside it; other files are counted."""
+        return images_below(self.root, folder, passed=self.passed)
 
     def note_unlisted(self, folder: str) -> None:
         """Note how many images in a folder no list names."""
@@ -311,18 +320,27 @@ class ImageList:
         if extra:
             self.notes.append(f"{plural(len(extra))} in no list, first {extra[0]}")
 
-    def rows(self, mask_of: Callable[[str], str | None] = lambda path: None, folds: int = 0) -> Rows:
+    def rows(
+        self,
+        mask_of: Callable[[str], str | None] = lambda path: None,
+        folds: int = 0,
+        attributes: Mapping[str, tuple[str | None, Sequence[str]]] | None = None,
+    ) -> Rows:
         """Return everything, sorted by path, so that nothing depends on the file system's order.
 
         Args:
             mask_of: gives an image's mask.
             folds: how many cross-validation folds the tree gives.
+            attributes: scene and objects of images, whose names then make the vocabulary; None for none.
         """
-        rows = Rows(self.root, self.labels.emotions, folds=folds, notes=list(self.notes))
+        notes = [*self.notes, *passed_over(self.passed)]
+        names: tuple[str, ...] | None = () if attributes is None else None
+        rows = Rows(self.root, self.labels.emotions, names, names, folds=folds, notes=notes)
         rows.problems += sorted(self.problems.values(), key=lambda problem: problem.image)
         for path in sorted(self.images):
             emotion, split = self.images[path]
-            rows.add(path, emotion, split, mask=mask_of(path), folds=self.folds.get(path, ()))
+            scene, objects = (attributes or {}).get(path, (None, ()))
+            rows.add(path, emotion, split, scene, objects, mask_of(path), folds=self.folds.get(path, ()))
         for images, what in (
             (self.repeated - self.contradicted, "listed more than once"),
             (self.contradicted, "listed with two emotions and left out"),

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from uniemo.data.datamodule import EmotionDataModule
-from uniemo.data.files import child, images_below, is_image, subfolders, visible
+from uniemo.data.files import child, is_image, subfolders, visible
 from uniemo.data.lists import ImageList, Labels, column_key, read_cells, read_csv, read_lines
 from uniemo.data.manifest import Layout
 from uniemo.data.rows import Rows, plural
@@ -235,7 +235,7 @@ def _read_topics(root: Path, folds: Mapping[str, int] | None = None) -> Rows:
     base = "" if path.parent == root else f"{path.parent.name}/"
     found = ImageList(root, LABELS)
     images: dict[int, str] = {}
-    for image in [image for topic in subfolders(path.parent) for image in images_below(root, f"{base}{topic}")]:
+    for image in [image for topic in subfolders(path.parent) for image in found.images_below(f"{base}{topic}")]:
         stem = Path(image).stem
         if not stem.isdigit():
             found.notes.append(f"{image} is left out: its name is no row of {path.name}")

@@ -112,8 +112,6 @@ def file_notes(real: ImageSet, generated: ImageSet, contents: tuple[Contents, Co
             notes.append(f"{images.source} has {found.size_text()}: each image is resized by itself")
         if any(found.alpha):
             notes.append(f"{sum(found.alpha)} images of {images.source} have transparency: laid over white")
-        if images.ignored:
-            notes.append(f"{images.ignored} files of {images.source} are no pictures: ignored")
     copies = len(contents[1].hashes) - len(set(contents[1].hashes))
     if copies:
         notes.append(f"{copies} generated images are byte for byte copies of others")

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
 
-from uniemo.data.files import is_image, subfolders
+from uniemo.data.files import images_below, passed_over, subfolders
 from uniemo.data.generated import INDEX_NAMES, intended_emotion, read_index
 from uniemo.data.inside import check_inside
 from uniemo.data.layout import describe_folder, find_layout, layouts_of, read_manifest
@@ -38,7 +38,7 @@ class ImageSet:
         dataset: name of its data module's class; None where it is no known dataset.
         split: which part of a dataset; ``all`` elsewhere.
         classes: the dataset's emotions in class order; empty elsewhere.
-        ignored: files in the folders that are no pictures.
+        ignored: files in the folders that are no pictures, hidden ones included.
         follow_links: whether a dataset's files may lie elsewhere.
         notes: what a reader of the result should know.
     """
@@ -181,16 +181,13 @@ def _read_index(source: str, root: Path, option: str, follow_links: bool) -> Ima
 
 def _read_classes(source: str, root: Path, classes: dict[str, str]) -> ImageSet:
     """Read a folder for each emotion, folders inside it included; hidden files do not count."""
-    files = {
-        path.relative_to(root).as_posix(): emotion
-        for folder, emotion in classes.items()
-        for path in sorted((root / folder).rglob("*"))
-        if path.is_file() and not any(part.startswith((".", "__")) for part in path.relative_to(root).parts)
-    }
-    found = {name: emotion for name, emotion in files.items() if is_image(Path(name).name)}
+    passed: Counter[str] = Counter()
+    found = {name: emotion for folder, emotion in classes.items() for name in images_below(root, folder, passed=passed)}
     other = [name for name in subfolders(root) if name not in classes]
-    notes = (f"{source}: folders that name no emotion are left out: {', '.join(other)}",) if other and found else ()
-    return _image_set(source, root, found, "folders", ignored=len(files) - len(found), notes=notes)
+    notes = [f"{source}: {line}" for line in passed_over(passed)]
+    if other and found:
+        notes.append(f"{source}: folders that name no emotion are left out: {', '.join(other)}")
+    return _image_set(source, root, found, "folders", ignored=passed.total(), notes=tuple(notes))
 
 
 def _read_dataset(
