@@ -117,7 +117,7 @@ def test_mistakes_cost_one_line_before_any_work(emoset_root, generated_root, tmp
     old.write_text("{}")
     assert "--overwrite" in failed(capsys, *both, "--output", old)
     assert "is a folder" in failed(capsys, *both, "--output", tmp_path)
-    assert "can be written to" in failed(capsys, *both, "--output", old / "deeper" / "r.json")
+    assert "must lie in a folder" in failed(capsys, *both, "--output", old / "deeper" / "r.json")
     new = ("--output", tmp_path / "r.json")
     assert "--real must name" in failed(capsys, "--generated", generated_root, *new)
     assert "does not exist" in failed(capsys, "--real", tmp_path / "no", "--generated", generated_root, *new)
