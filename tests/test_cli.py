@@ -122,6 +122,8 @@ def test_generate(generated):
     assert len(rows) == 40
     assert {path.name for path in generated.iterdir()} == {row["emotion"] for row in rows} | {"index.jsonl", "grid.png"}
     first = rows[0]
+    assert first["space"] == "mixture"
+    assert first["nearest"] > 0
     assert first["weights"] == {"amusement": 1.0}
     assert first["steps"] == 2
     assert len(first["checkpoint"]) == 12
@@ -137,11 +139,14 @@ def test_same_seed_same_image_in_any_batch(generated):
     assert difference <= 1  # another batch size may round the last bit otherwise
 
 
-def test_mixture_in_a_prompt(tmp_path):
+def test_mixture_in_a_prompt(tmp_path, capsys):
     args = ["generate", "--ckpt", joint(), "--emotion", "awe=0.7", "--emotion", "Fear=0.3", "--prompt", "a {} room"]
     assert main([*args, "--num", "2", "--steps", "1", "--space", "gaussian", "--out", "mix"]) == 0
+    assert "features sampled as gaussian: median distance to the nearest training image" in capsys.readouterr().out
     rows = read_index("mix")
     assert rows[0]["weights"] == {"awe": 0.7, "fear": 0.3}
+    assert rows[0]["space"] == "gaussian"
+    assert rows[0]["nearest"] > 0
     assert rows[0]["prompt"] == "a {} room"
     assert (tmp_path / "mix/awe+fear/00001.png").is_file()
 

@@ -46,7 +46,10 @@ def test_test_has_generation_metrics_alone(method, tmp_path):
     metrics = json.loads((tmp_path / "test.json").read_text())
     assert {"test/FID[clip]", "test/Emo-A[clip]", "test/real/Emo-A[clip]"} <= set(metrics)
     assert not any("accuracy" in name or "loss" in name for name in metrics)
-    assert "generated" in json.loads((tmp_path / "test_generation.json").read_text())
+    results = json.loads((tmp_path / "test_generation.json").read_text())
+    assert "generated" in results
+    assert results["space"] == ("mixture" if method == "emogen" else None)
+    assert ("test/Train distance" in metrics) == (method == "emogen")
     assert not (tmp_path / "test_confusion.json").exists()
     assert list((tmp_path / "images").glob("test_generated*.png"))
 
@@ -61,7 +64,7 @@ def test_images_depend_on_their_seed(method, kind, tmp_path):
     rows = [json.loads(line) for line in (tmp_path / "all/index.jsonl").read_text().splitlines()]
     assert len(rows) == 16
     assert {row["method"] for row in rows} == {method}
-    assert {row["space"] for row in rows} == {"gaussian" if method == "emogen" else None}
+    assert {row["space"] for row in rows} == {"mixture" if method == "emogen" else None}
     assert (tmp_path / "all/grid.png").is_file()
     first, again = (pixels(tmp_path / name) for name in ("all/fear/00001.png", "one/fear/00000.png"))
     assert np.abs(first - again).max() <= 1
@@ -87,7 +90,7 @@ def test_prompts_and_mixtures(tmp_path, capsys):
         else:
             assert done == 0
             assert (tmp_path / f"{method}2/awe+fear/00000.png").is_file()
-    args = ["generate", *mixed, "--space", "bank", "--out", "space", "--ckpt"]
+    args = ["generate", *mixed, "--space", "variation", "--out", "space", "--ckpt"]
     assert "--space must be left out" in refused(capsys, *args, best("textual_inversion"))
     assert main([*args, best("emogen")]) == 0
 

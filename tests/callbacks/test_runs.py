@@ -3,12 +3,14 @@
 import json
 
 import pytest
+import torch
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tests.tiny_runs import recipe, trained
 from uniemo import UniEmoError
 from uniemo.callbacks import ExplicitFeedback, GenerationMetrics
+from uniemo.checkpoint import read_checkpoint
 from uniemo.cli import main
 from uniemo.data.generated import read_index
 
@@ -45,6 +47,9 @@ def test_test_writes_metrics_of_generated_and_real_images(tmp_path, capsys):
     assert "test/accuracy/awe" in metrics
     both = json.loads((tmp_path / "run/test_generation.json").read_text())
     assert set(both["generated"]) > set(both["real"])
+    assert both["space"] == "mixture"
+    distances = both["nearest_training_image"], both["between_training_images"]
+    assert metrics["test/Train distance"] == pytest.approx(distances[0] / distances[1])
     table = capsys.readouterr().out
     assert "end of test" in table
     assert "test/FID[clip]" in table
@@ -58,11 +63,27 @@ def test_understanding_has_nothing_generated():
 def test_feedback_from_stage_2_starts_at_once():
     folder = trained("feedback")
     rows = read_index(folder / "generated/index.jsonl")
+    assert {row["space"] for row in rows} == {"mixture"}
     kept = read_index(folder / "generated/kept.jsonl")
     assert len(rows) == 5 * 8
     assert 0 < len(kept) < len(rows)
     assert all(0 <= row["emo_a"] <= 1 for row in rows)
     assert (folder / "images/feedback_generated.png").is_file()
+
+
+def test_feedback_from_a_stage_2_without_mixture(tmp_path):
+    """A checkpoint of an earlier version has none: the emotion space is built before images are generated."""
+    content, _ = read_checkpoint(trained("joint") / "best.ckpt")
+    state = content["state_dict"]
+    content["state_dict"] = {name: value for name, value in state.items() if "space.mixture_" not in name}
+    content["uniemo"]["model"]["space"] = {"kind": "bank", "noise": 0.1, "bank_size": 256}
+    torch.save(content, tmp_path / "old.ckpt")
+    args = [*recipe("feedback"), "--model.init_from", "old.ckpt", "--explicit_feedback.num_per_emotion", "2"]
+    args += ["--generation_metrics.every_n_epochs", "0", "--trainer.limit_train_batches", "1", "--run_dir", "run"]
+    assert main([*args, "--explicit_feedback.low", "0", "--explicit_feedback.high", "1"]) == 0
+    assert {row["space"] for row in read_index(tmp_path / "run/generated")} == {"mixture"}
+    new, _ = read_checkpoint(tmp_path / "run/best.ckpt")
+    assert len(new["state_dict"]["model.space.mixture_emotion"]) >= 8
 
 
 def test_feedback_alone_trains_first(tmp_path, capsys):

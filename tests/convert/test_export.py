@@ -100,6 +100,7 @@ def test_safetensors(small, tmp_path, capsys):
         about = json.loads(file.metadata()["uniemo"])
     assert about["stage"] == "joint"
     assert about["model"] == info.model
+    assert len(written["space.mixture_emotion"]) >= len(info.vocabulary.emotions)
     load_model(small.checkpoint, generation=True)[0].load_trained_state_dict(written)
     assert f"wrote {len(written)} tensors" in capsys.readouterr().out
 

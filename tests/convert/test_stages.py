@@ -145,8 +145,8 @@ def test_stage_2_space_has_the_means_and_deviations(folder, tmp_path):
         std = torch.load(folder / "UniEmo_space" / f"awe_{theirs}_std.pt", weights_only=True)
         assert torch.equal(getattr(space, f"mean_{ours}")[awe], mean)
         assert torch.equal(getattr(space, f"std_{ours}")[awe], std)
-    with pytest.raises(UniEmoError, match="gaussian, not as bank"):
-        space.sample(awe, [torch.Generator()], "bank")
+    with pytest.raises(UniEmoError, match="does not: take --space gaussian"):
+        space.sample(awe, [torch.Generator()], "variation")
 
 
 def test_stage_2_generates_and_classifies(folder, tmp_path):

@@ -11,6 +11,7 @@ from tests.tiny_runs import assets
 from uniemo import distributed
 from uniemo.data import EmoSet
 from uniemo.data.dataset import EpochSampler
+from uniemo.models.emotion_space import EmotionSpaceConfig
 from uniemo.modules.space import fit_space
 
 
@@ -46,19 +47,21 @@ def test_ranks_together_see_the_batches_of_one_process(monkeypatch, ranks, size,
 def test_every_rank_gets_the_emotion_space_of_one_process(size):
     images = EmoSet(str(assets() / "tree"), image_size=32, diffusion_size=None, eval_batch_size=size)
     model = build("joint").eval().model
+    config = model.space_config = EmotionSpaceConfig(bank_size=3, mixture_images=5)
     batches = list(images.evaluation_loader("train"))
     with torch.no_grad():
         parts = [model.fused_features(model.features(batch.images)) for batch in batches]
     features = {kind: torch.cat([part[kind] for part in parts]) for kind in parts[0]}
-    model.space.fit(features, torch.cat([batch.emotion for batch in batches]), bank_size=3, seed=1)
+    model.space.fit(features, torch.cat([batch.emotion for batch in batches]), config, seed=1)
     expected = {name: value.clone() for name, value in model.space.state_dict().items()}
 
     def fitted(rank=0):
-        fit_space(model, images.evaluation_loader("train"), torch.device("cpu"), bank_size=3, seed=1)
+        fit_space(model, images.evaluation_loader("train"), torch.device("cpu"), seed=1)
         return model.space.state_dict()
 
     for found in (*on_ranks(fitted), fitted()):
         for name, value in expected.items():
-            assert torch.equal(found[name], value) or not name.startswith("bank_"), name
+            assert torch.equal(found[name], value) or not name.startswith(("bank_", "mixture_")), name
             assert torch.allclose(found[name], value, rtol=1e-6, atol=1e-7), name
     assert torch.bincount(expected["bank_emotion"]).max() == 3
+    assert len(expected["mixture_emotion"]) >= 8

@@ -58,7 +58,8 @@ def paint(root):
 def fit(root, stage, seed, *args):
     """Train a stage of the miniature for twenty steps; return its run folder."""
     folder = root / f"{stage}-{seed}"
-    quiet = () if stage == "understanding" else ("--generation_metrics.every_n_epochs", 100)
+    quiet = ("--generation_metrics.every_n_epochs", 100, "--model.space.kind", "variation")
+    quiet = () if stage == "understanding" else quiet
     command(
         *("fit", "--config", f"{stage}.yaml", "--run_dir", folder, "--data.root", paint(root)),
         *("--seed_everything", seed, "--trainer.max_steps", STEPS, "--trainer.max_epochs", 20),

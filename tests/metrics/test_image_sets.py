@@ -51,11 +51,13 @@ def test_an_index(tmp_path):
     drawn_index(tmp_path, ("awe", "fear"), per_emotion=2)
     rows = [json.loads(line) for line in (tmp_path / "index.jsonl").read_text().splitlines()]
     rows[0]["weights"] = {"awe": 0.3, "fear": 0.7}
+    rows[0]["space"], rows[1]["space"] = "mixture", "gaussian"
     (tmp_path / "index.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     for path in (tmp_path, tmp_path / "index.jsonl"):
         found = read_images(path)
         assert found.counts() == {"fear": 3, "awe": 1}
         assert found.layout == "index"
+        assert found.sampler == "gaussian, mixture"
         assert found.files()[0].is_file()
         assert "1 images" in found.notes[0]
     (tmp_path / rows[1]["file"]).unlink()

@@ -5,7 +5,7 @@ from tiny import VOCABULARY
 from uniemo.errors import UniEmoError
 from uniemo.models.attributes import AttributeConfig
 from uniemo.models.diffusion import DiffusionConfig
-from uniemo.models.emotion_space import emotion_weights
+from uniemo.models.emotion_space import SAMPLERS, emotion_weights
 from uniemo.models.fusion import FusionConfig
 from uniemo.models.losses import ConditionLossConfig
 
@@ -89,7 +89,7 @@ def test_a_mix_is_the_weighted_sum_of_its_emotions(model):
     assert torch.allclose(mixed, model.sample_condition(torch.tensor([0.75, 0, 0.25]), seeds)[0], atol=1e-6)
 
 
-@pytest.mark.parametrize("kind", ["bank", "gaussian"])
+@pytest.mark.parametrize("kind", SAMPLERS)
 def test_conditions_and_images_depend_on_their_own_seed(model, kind):
     whole = model.sample_condition({1: 1.0}, [1, 2, 3], kind)[0]
     assert torch.allclose(whole[1:2], model.sample_condition({1: 1.0}, [2], kind)[0], atol=1e-6)

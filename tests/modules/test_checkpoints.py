@@ -51,6 +51,12 @@ def test_emotion_space_is_complete_at_the_end():
     content, info = read_checkpoint(trained("joint") / "best.ckpt")
     emotion = content["state_dict"]["model.space.bank_emotion"]
     assert len(emotion) == 48  # every training image; the bank has room for 256 of an emotion
+    assert content["state_dict"]["model.space.mixture_emotion"].unique().tolist() == [*range(8)]
+    model, _ = load_model(trained("joint") / "best.ckpt", GENERATING, generation=True)
+    assert torch.equal(model.space.mixture_mean_scene, content["state_dict"]["model.space.mixture_mean_scene"])
+    drawn = [model.sample_condition({2: 1.0}, [5], kind)[0] for kind in (None, "mixture", "variation")]
+    assert torch.equal(drawn[0], drawn[1])
+    assert not torch.equal(drawn[0], drawn[2])
     assert not torch.allclose(content["state_dict"]["model.bank.scene_table"], torch.tensor(1 / 8))
     assert info.vocabulary.emotions[0] == "amusement"
 

@@ -39,3 +39,4 @@ if args[0] == "test":
     assert Path(options["--ckpt"]).is_file()
     metrics = {"test/accuracy": float(options["--accuracy"]), "test/FID[tiny]": 3.0, "test/FID[tiny]/awe": 9.0}
     (folder / "test.json").write_text(json.dumps(metrics))
+    (folder / "test_generation.json").write_text(json.dumps({"space": "mixture"}))

@@ -40,6 +40,7 @@ def test_every_cell_is_run_once_parents_first(study, work, calls):
         assert all(order.index(parent.hash) < order.index(cell.hash) for parent in cell.parents)
     for cell in cells:
         result = results[cell.hash]
+        assert result["sampler"] == ("mixture" if "test" in [command.run for command in cell.commands] else None)
         assert result["figures"]["test/accuracy"] == {"plain": 0.5, "second": 0.75}[cell.name]
         assert (result["seed"], result["scale"], result["quick"]) == (cell.seed, "miniature", False)
         assert 0 <= result["seconds"] < 60

@@ -6,6 +6,7 @@ import pytest
 from results import OURS, results
 from small_study import content
 
+from uniemo.errors import UniEmoError
 from uniemo.studies.cells import Setting
 from uniemo.studies.measured import find_metric, measured, networks
 from uniemo.studies.tables import latex, markdown
@@ -90,3 +91,31 @@ def test_latex(study):
     assert " & ".join(["method", "", *heads]) + r" \\" in lines
     assert all(line.count("&") == 5 for line in lines if line.endswith(r"\\") and "multicolumn" not in line)
     assert "–" not in text
+
+
+def test_rows_of_image_metrics_name_their_sampler(study):
+    found = results(study)
+    for result in found.values():
+        result["sampler"] = "mixture" if result["name"] == "second" else None
+    table = measured(study, SETTING, found)
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in markdown(study, table, SETTING).splitlines()]
+    assert rows[0][:3] == ["method", "", "sampler"]
+    named = {row[0]: row[2] for row in rows if len(row) == 7}
+    assert (named["Theirs"], named["Plain"], named["Ours"]) == ("–", "–", "mixture")
+    assert r"method &  & sampler" in latex(study, table, SETTING)
+    assert "equal samplers" in markdown(study, table, SETTING)
+    for result in found.values():
+        del result["figures"]["test/FID[tiny]"]  # accuracies have none
+    assert "sampler" not in markdown(study, measured(study, SETTING, found), SETTING)
+
+
+def test_a_column_that_ranks_nothing_has_no_best(written):
+    values = content()
+    values["metrics"]["FID"]["best"] = "none"
+    study = written(values)
+    text = markdown(study, measured(study, SETTING, results(study)), SETTING)
+    assert "| FID, here |" in text
+    assert "| 11.00 ± 1.00 (3) |" in text
+    values["checks"][0]["in"] = ["FID"]
+    with pytest.raises(UniEmoError, match="in of a check must be one of Accuracy; got 'FID'"):
+        written(values)

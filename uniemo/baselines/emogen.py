@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from uniemo.baselines.generative import EmotionDiffusion, GeneratorBaseline, Mixes, Sampling
+from uniemo.baselines.generative import EmotionDiffusion, GeneratorBaseline, Mixes
 from uniemo.data.batch import EmotionBatch
 from uniemo.data.transforms import denormalise
 from uniemo.distributed import batch_mean
@@ -29,7 +29,7 @@ from uniemo.metrics.clip_networks import FrozenClip
 from uniemo.metrics.feature_cache import cached_features
 from uniemo.models.attributes import AttributeBank
 from uniemo.models.diffusion import DiffusionConfig
-from uniemo.models.emotion_space import EmotionSpace, EmotionSpaceConfig, seeded
+from uniemo.models.emotion_space import EmotionSpace, EmotionSpaceConfig, Sampler, seeded
 from uniemo.models.fusion import ConditionFusion, FusionConfig
 from uniemo.models.losses import Condition, sample_object
 from uniemo.modules.coefficient_tables import classifier_tables
@@ -108,14 +108,14 @@ class MappedEmotions(EmotionDiffusion):
         return self.mapping(cls=features)
 
     def texts(
-        self, mixes: Mixes, seeds: Sequence[int], template: str, kind: Sampling | None = None
+        self, mixes: Mixes, seeds: Sequence[int], template: str, kind: Sampler | None = None
     ) -> tuple[list[str], Condition | None]:
         """Return the template for all, and tokens of sampled features; of a mix their weighted sum."""
         kind = kind or self.space_config.kind
         tokens = [self._token(mix, seed, kind) for mix, seed in zip(mixes, seeds, strict=True)]
         return [template] * len(mixes), tuple(torch.cat(rows) for rows in zip(*tokens, strict=True))
 
-    def _token(self, mix: dict[int, float], seed: int, kind: Sampling) -> Condition:
+    def _token(self, mix: dict[int, float], seed: int, kind: Sampler) -> Condition:
         """Return the token of one image, one (1, W) per text encoder."""
         found = []
         for emotion, weight in mix.items():
@@ -203,7 +203,7 @@ class EmoGen(GeneratorBaseline):
             self._attributes = self.model.attribute_features()
 
     def _fit_space(self) -> None:
-        """Train the emotion encoder on the training images' CLIP features, and fit a Gaussian to each emotion."""
+        """Train the emotion encoder on the training images' CLIP features, and fit the emotion space to them."""
         model, data = self.model, self.trainer.datamodule
         encoder, space = model.encoder.to(self.device), self.space_config
         config = ClassifierConfig(hidden=self.encoder_config.hidden, seed=self.seed)
@@ -213,7 +213,7 @@ class EmoGen(GeneratorBaseline):
         features, emotion = cached_features(encoder.visual, data.evaluation_loader("train"))
         with torch.no_grad():
             parts = [encoder.emotion_features(part.to(self.device)).cpu() for part in features.split(4096)]
-        model.space.fit({"cls": torch.cat(parts)}, emotion, space.bank_size, self.seed)
+        model.space.fit({"cls": torch.cat(parts)}, emotion, space, self.seed)
         for logger in self.loggers:
             logger.log_metrics({"emotion_encoder/accuracy": info.accuracy}, step=self.global_step)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,16 +15,15 @@ from uniemo.distributed import batch_mean
 from uniemo.errors import Seed, UniEmoError
 from uniemo.metrics.split import SplitMean
 from uniemo.models.diffusion import DiffusionConfig, load_diffusion
-from uniemo.models.emotion_space import Weights, emotion_weights
+from uniemo.models.emotion_space import Sampler, Weights, emotion_weights
 from uniemo.models.losses import Condition
 from uniemo.models.state import load_trained_state, trained_state
 from uniemo.modules.base import EmotionModule
-from uniemo.modules.generator import evaluating, generate, latent_encoder
+from uniemo.modules.generator import evaluating, generate, latent_encoder, sampling
 from uniemo.modules.optim import RateConfig
 from uniemo.vocabulary import Vocabulary
 
 Mixes = Sequence[dict[int, float]]  # weights by emotion of each image, summing to one
-Sampling = Literal["bank", "gaussian"]
 
 
 class EmotionDiffusion(nn.Module):
@@ -42,7 +41,7 @@ class EmotionDiffusion(nn.Module):
 
     @abstractmethod
     def texts(
-        self, mixes: Mixes, seeds: Sequence[int], template: str, kind: Sampling | None = None
+        self, mixes: Mixes, seeds: Sequence[int], template: str, kind: Sampler | None = None
     ) -> tuple[list[str], Condition | None]:
         """Return prompts and condition of images, each from its own mix and seed alone.
 
@@ -67,7 +66,7 @@ class EmotionDiffusion(nn.Module):
         prompts: str | None = None,
         steps: int | None = None,
         guidance: float | None = None,
-        kind: Sampling | None = None,
+        kind: Sampler | None = None,
         scheduler: str | None = None,
         batch_size: int = 16,
     ) -> Tensor:
@@ -184,6 +183,7 @@ class GeneratorBaseline(EmotionModule):
         """Do nothing: generation needs the weights alone."""
 
     generate = generate
+    sampling = sampling
 
     # Checkpoints.
 

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from uniemo.baselines.generative import EmotionDiffusion, GeneratorBaseline, Mixes, Sampling
+from uniemo.baselines.generative import EmotionDiffusion, GeneratorBaseline, Mixes
 from uniemo.data.batch import EmotionBatch
 from uniemo.errors import Seed, UniEmoError
 from uniemo.models.diffusion import SLOT, DiffusionConfig
+from uniemo.models.emotion_space import Sampler
 from uniemo.models.losses import Condition
 from uniemo.modules.stage_losses import denoising_errors
 from uniemo.vocabulary import Vocabulary, attribute_text
@@ -25,7 +26,7 @@ class WordDiffusion(EmotionDiffusion):
         self.words = tuple(words)
 
     def texts(
-        self, mixes: Mixes, seeds: Sequence[int], template: str, kind: Sampling | None = None
+        self, mixes: Mixes, seeds: Sequence[int], template: str, kind: Sampler | None = None
     ) -> tuple[list[str], Condition | None]:
         """Return the prompts with the emotion's word at ``{}``; no mixtures."""
         if any(len(mix) != 1 for mix in mixes):

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from uniemo.baselines.generative import EmotionDiffusion, GeneratorBaseline, Mixes, Sampling
+from uniemo.baselines.generative import EmotionDiffusion, GeneratorBaseline, Mixes
 from uniemo.data.batch import EmotionBatch
 from uniemo.errors import Seed, UniEmoError
 from uniemo.models.diffusion import SLOT, DiffusionConfig
+from uniemo.models.emotion_space import Sampler
 from uniemo.models.losses import Condition
 from uniemo.modules.optim import RateConfig
 from uniemo.modules.random import sample_integers
@@ -40,7 +41,7 @@ class EmotionTokens(EmotionDiffusion):
         return tuple(tokens[emotion] for tokens in self.tokens)
 
     def texts(
-        self, mixes: Mixes, seeds: Sequence[int], template: str, kind: Sampling | None = None
+        self, mixes: Mixes, seeds: Sequence[int], template: str, kind: Sampler | None = None
     ) -> tuple[list[str], Condition | None]:
         """Return the template for all, and the emotions' tokens; of a mix their weighted sum."""
         weights = torch.zeros(len(mixes), len(self.vocabulary.emotions))

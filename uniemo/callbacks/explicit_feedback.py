@@ -25,6 +25,7 @@ from uniemo.generation.grids import image_grid
 from uniemo.generation.sampling import first_images, generate_images, plan_images
 from uniemo.metrics.classifier_training import emotion_classifier
 from uniemo.metrics.clip_networks import FrozenClip
+from uniemo.models.emotion_space import Sampler
 
 _FIRST_SEED = 1_000_000  # far from the seeds of the images that are measured
 
@@ -47,7 +48,7 @@ class ExplicitFeedback(L.Callback):
         clip: the frozen CLIP that scores the images.
         steps: denoising steps; null takes the diffusion model's configuration, as for the next two.
         guidance: scale of classifier-free guidance.
-        space: how features are sampled, ``bank`` or ``gaussian``.
+        space: how features are sampled, ``mixture``, ``variation`` or ``gaussian``.
         batch_size: images denoised at once.
     """
 
@@ -62,7 +63,7 @@ class ExplicitFeedback(L.Callback):
         clip: str = "miniature:clip",
         steps: Steps | None = None,
         guidance: Guidance | None = None,
-        space: Literal["bank", "gaussian"] | None = None,
+        space: Sampler | None = None,
         batch_size: Batch = 64,
     ) -> None:
         check_ranges(ExplicitFeedback, locals(), "explicit_feedback.")
@@ -165,6 +166,10 @@ class ExplicitFeedback(L.Callback):
         rows = [
             row for name in vocabulary.emotions for row in plan_images({name: 1.0}, self.num_per_emotion, _FIRST_SEED)
         ]
+        if hasattr(module, "sampling"):
+            emotions = [vocabulary.emotion_index(row["emotion"]) for row in rows]
+            about = module.sampling(emotions, [row["seed"] for row in rows], self.space)
+            rows = [{**row, "space": about["space"]} for row in rows]
 
         def generate(part: Sequence[dict[str, Any]]) -> Tensor:
             emotions = [vocabulary.emotion_index(row["emotion"]) for row in part]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import lightning as L
 import torch
@@ -25,6 +25,7 @@ from uniemo.metrics.clip_evaluation import ClipEvaluation
 from uniemo.metrics.clip_networks import FrozenClip
 from uniemo.metrics.fid import FeatureStatistics
 from uniemo.metrics.image_batches import to_unit
+from uniemo.models.emotion_space import Sampler
 
 VIEWS: tuple[Literal["image", "target"], ...] = ("image", "target")  # Emo-A also sees the generator's resolution
 
@@ -35,6 +36,9 @@ class GenerationMetrics(L.Callback):
     """Generate images of every emotion and compute their metrics; modules that cannot generate are skipped.
 
     Each rank generates and looks at its share; only one batch of images is in memory.
+
+    ``test/Train distance`` is how far sampled features lie from the nearest training image, where training images lie 1
+    from each other: near 0 the images are variations of training images. ``test_generation.json`` names the sampler.
 
     Metrics are named after the network that saw the images, for example ``val/FID[miniature-clip]``. Real images of the
     same split are what FID compares with; in test, the metrics of some real images stand beside as ``test/real/…``.
@@ -49,7 +53,7 @@ class GenerationMetrics(L.Callback):
         grid_images: images per emotion in the picture.
         steps: denoising steps; null takes the diffusion model's configuration, as for the next two.
         guidance: scale of classifier-free guidance.
-        space: how features are sampled, ``bank`` or ``gaussian``.
+        space: how features are sampled, ``mixture``, ``variation`` or ``gaussian``.
         batch_size: images denoised at once.
         seed: of the first image of each emotion.
         metrics: more metrics; subclasses of :class:`uniemo.metrics.ImageMetric`, for example.
@@ -64,7 +68,7 @@ class GenerationMetrics(L.Callback):
         grid_images: Natural = 8,
         steps: Steps | None = None,
         guidance: Guidance | None = None,
-        space: Literal["bank", "gaussian"] | None = None,
+        space: Sampler | None = None,
         batch_size: Batch = 64,
         seed: Seed = 0,
         metrics: list[SuiteMetric] | None = None,
@@ -130,8 +134,12 @@ class GenerationMetrics(L.Callback):
         for name, value in real.items():
             if "/" not in name and value is not None:
                 log(f"{split}/real/{name}", value)
-        if split == "test" and trainer.is_global_zero:
-            self._save(Path(trainer.default_root_dir), {"generated": generated, "real": real})
+        if split == "test":
+            about = self._sampling(module, len(known.emotions))
+            if about.get("between_training_images"):  # not where they are all alike
+                log("test/Train distance", about["nearest_training_image"] / about["between_training_images"])
+            if trainer.is_global_zero:
+                self._save(Path(trainer.default_root_dir), about, {"generated": generated, "real": real})
 
     def _generate(
         self, module: Generates, split: Split, evaluation: ClipEvaluation
@@ -163,6 +171,15 @@ class GenerationMetrics(L.Callback):
         rows = {emotion: [every[name] for name in ids[emotion][: self.grid_images]] for emotion in ids}
         return values, {emotion: to_unit(torch.stack(row)) for emotion, row in rows.items() if row}
 
+    def _sampling(self, module: Any, emotions: int) -> dict[str, Any]:  # noqa: ANN401 - a module that generates
+        """Return how the test's features are sampled."""
+        if not hasattr(module, "sampling"):
+            return {"space": self.space}
+        rows = range(self.images["test"])
+        labels = [emotion for emotion in range(emotions) for _ in rows]
+        found: dict[str, Any] = module.sampling(labels, [self.seed + row for row in rows] * emotions, self.space)
+        return found
+
     def _evaluators(self, data: EmotionDataModule, device: torch.device) -> tuple[FrozenClip, EmotionClassifier]:
         """Return CLIP and classifier, built at first need; they never enter a checkpoint."""
         if self._frozen is None or self._classifier is None:
@@ -170,7 +187,7 @@ class GenerationMetrics(L.Callback):
             self._classifier, _ = emotion_classifier(self._frozen, data, VIEWS)
         return self._frozen, self._classifier
 
-    def _save(self, folder: Path, values: dict[str, dict[str, float]]) -> None:
+    def _save(self, folder: Path, sampling: dict[str, Any], values: dict[str, dict[str, float]]) -> None:
         """Write every metric, those of single emotions included, with the settings."""
         settings = {
             "network": self.clip,
@@ -178,6 +195,6 @@ class GenerationMetrics(L.Callback):
             "seed": self.seed,
             "steps": self.steps,
             "guidance": self.guidance,
-            "space": self.space,
+            **sampling,
         }
         write_json(folder / "test_generation.json", {**settings, **values})

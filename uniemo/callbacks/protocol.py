@@ -2,16 +2,18 @@
 
 Other abilities are single attributes: ``attention(images)`` returns maps (B, h, w) by query set, each summing to 1;
 ``complete_checkpoint(path)`` rewrites a checkpoint once training is over with what is too costly to compute each time
-one is written; a module with ``feedback = True`` trains on its own images, with ``pretrained`` from the start.
+one is written; ``sampling(emotions, seeds, space)`` returns what results say about how features were sampled; a module
+with ``feedback = True`` trains on its own images, with ``pretrained`` from the start.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
+from uniemo.models.emotion_space import Sampler
 from uniemo.vocabulary import Vocabulary
 
 
@@ -34,7 +36,7 @@ class Generates(Protocol):
         seeds: list[int],
         steps: int | None,
         guidance: float | None,
-        space: Literal["bank", "gaussian"] | None,
+        space: Sampler | None,
         batch_size: int,
     ) -> Tensor:
         """Return one image per seed, for one emotion or one per seed: (n, 3, H, W) in [0, 1] on the CPU.

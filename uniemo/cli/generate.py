@@ -26,10 +26,11 @@ if TYPE_CHECKING:
 
 _DESCRIPTION = """Generate images that evoke an emotion or a mixture of emotions.
 
-The output folder gets a folder of PNGs per emotion, index.jsonl (how each image was made) and grid.png. It appears when
-all is done: until then images gather in OUT.partial beside it, which goes when a run fails or is stopped, unless it was
-started with --resume. The same seed gives the same image, whatever --batch_size and --devices; with the same ones it is
-the same bit for bit, resumed or not, with others a pixel may be rounded otherwise, by 1/255."""
+The output folder gets a folder of PNGs per emotion, index.jsonl (how each image was made, and how far its features lie
+from those of the nearest training image that the checkpoint keeps) and grid.png. It appears when all is done: until
+then images gather in OUT.partial beside it, which goes when a run fails or is stopped, unless it was started with
+--resume. The same seed gives the same image, whatever --batch_size and --devices; with the same ones it is the same bit
+for bit, resumed or not, with others a pixel may be rounded otherwise, by 1/255."""
 
 _EXAMPLES = """examples:
   uniemo generate --ckpt runs/joint/best.ckpt --emotion awe --num 4 --out awe/
@@ -63,8 +64,10 @@ def _parser() -> Parser:
     )
     parser.add_argument(
         "--space",
-        choices=("bank", "gaussian"),
-        help="sample features of single training images, or from their mean and deviation (the checkpoint's choice)",
+        choices=("mixture", "variation", "gaussian", "bank"),
+        metavar="{mixture,variation,gaussian}",
+        help="sample features from the emotion's mixture of Gaussians, vary those of single training images, or sample "
+        "each from its mean and deviation (the checkpoint's choice)",
     )
     parser.add_argument("--steps", type=number(Steps), help="denoising steps (the checkpoint's choice)")
     parser.add_argument(
@@ -171,7 +174,8 @@ def _space(options: argparse.Namespace, model: dict[str, Any]) -> str | None:
     from uniemo.models.emotion_space import EmotionSpaceConfig
 
     if "space" in model:
-        return options.space or make_config(EmotionSpaceConfig, model["space"]).kind
+        given = {} if options.space is None else {"kind": options.space}
+        return make_config(EmotionSpaceConfig, {**model["space"], **given}).kind
     if options.space is not None:
         raise UniEmoError(
             f"--space must be left out for a method that has no emotion space; got {options.space} with {options.ckpt}"
@@ -201,27 +205,51 @@ def _generate(options: argparse.Namespace, rows: list[dict[str, Any]]) -> None:
     with process_group(pick_device(options.device)) as device:
         model = _load(options.ckpt, baseline, options.trust).to(device)
 
-        def mix(row: dict[str, Any]) -> dict[int, float]:
-            return {model.vocabulary.emotion_index(name): weight for name, weight in row["weights"].items()}
-
         # a prompt that is cut off before its place for the emotion is found before any work
-        prompt, first = settings["prompt"], mix(rows[0])
-        texts = model.texts([first], [0], prompt) if baseline else ([prompt], model.sample_condition(first, [0]))
+        prompt, first = settings["prompt"], _mix(rows[0], model.vocabulary)
+        kind = settings["space"]
+        texts = (
+            model.texts([first], [0], prompt, kind)
+            if baseline
+            else ([prompt], model.sample_condition(first, [0], kind))
+        )
         model.diffusion.embed(*texts)
 
         def generate(part: Sequence[dict[str, Any]]) -> Tensor:
             return model.generate(
-                [mix(row) for row in part],
+                [_mix(row, model.vocabulary) for row in part],
                 [row["seed"] for row in part],
                 prompts=prompt,
                 steps=settings["steps"],
                 guidance=settings["guidance"],
-                kind=settings["space"],
+                kind=kind,
                 scheduler=settings["scheduler"],
                 batch_size=options.batch_size,
             )
 
+        if launched_rank() == 0 and kind is not None:
+            rows = _with_distances(model, rows)
         generate_images(folder, rows, generate, options.batch_size)
         if launched_rank() == 0:
             with atomic_write(folder / "grid.png") as path:
                 image_grid(first_images(folder, rows)).save(path, format="PNG")
+
+
+def _mix(row: dict[str, Any], vocabulary: Vocabulary) -> dict[int, float]:
+    """Return the weights of a row's emotions by index."""
+    return {vocabulary.emotion_index(name): weight for name, weight in row["weights"].items() if weight > 0}
+
+
+def _with_distances(model: Any, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:  # noqa: ANN401
+    """Return rows with how far their features lie from the nearest training image, where that is known; print it."""
+    kind, mixes = rows[0]["space"], [_mix(row, model.vocabulary) for row in rows]
+    known = model.space.distances(mixes, [row["seed"] for row in rows], kind, model.space_config.noise)
+    if known is None:
+        return rows
+    found, between = known
+    print(
+        f"features sampled as {kind}: median distance to the nearest training image {float(found.median()):.3g}, "
+        f"between training images {between:.3g}",
+        flush=True,
+    )
+    return [{**row, "nearest": round(value, 4)} for row, value in zip(rows, found.tolist(), strict=True)]

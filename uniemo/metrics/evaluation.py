@@ -106,7 +106,10 @@ def measure(
         "batch_size": settings.batch_size,
         "emotions": list(comparison.emotions),
         "real": {**_images(comparison.real, comparison.contents[0]), "statistics_from_cache": cached},
-        "generated": _images(comparison.generated, comparison.contents[1]),
+        "generated": {
+            **_images(comparison.generated, comparison.contents[1]),
+            "space": comparison.generated.sampler or None,
+        },
         "networks": _networks(outputs, results),
         "classifiers": [one.about for one in classifiers],
         "intervals": {"level": LEVEL, "bootstrap_resamples": RESAMPLES, "fid_jackknife_parts": FOLDS},

@@ -41,6 +41,7 @@ class ImageSet:
         ignored: files in the folders that are no pictures, hidden ones included.
         follow_links: whether a dataset's files may lie elsewhere.
         notes: what a reader of the result should know.
+        sampler: how features were sampled for generated images, as their index says; empty where it does not.
     """
 
     source: str
@@ -54,6 +55,7 @@ class ImageSet:
     ignored: int = 0
     follow_links: bool = False
     notes: tuple[str, ...] = ()
+    sampler: str = ""
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -176,7 +178,8 @@ def _read_index(source: str, root: Path, option: str, follow_links: bool) -> Ima
         )
     mixed = sum(len([weight for weight in (row.get("weights") or {}).values() if weight]) > 1 for row in rows)
     notes = (f"{mixed} images of {source} are mixtures and count for their strongest emotion",) if mixed else ()
-    return _image_set(source, base, found, "index", notes=notes)
+    sampler = ", ".join(sorted({str(row["space"]) for row in rows if row.get("space")}))
+    return _image_set(source, base, found, "index", notes=notes, sampler=sampler)
 
 
 def _read_classes(source: str, root: Path, classes: dict[str, str]) -> ImageSet:

@@ -47,7 +47,9 @@ def _heading(result: dict[str, Any]) -> str:
         part = result[side]
         split = f", {part['split']} split" if part["dataset"] and part["split"] != "all" else ""
         cut = f", cut to {result['real_size']}" if side == "real" and result["real_size"] else ""
-        lines.append(f"{side + ':':<10} {part['source']}{split}, {part['images']} images, {part['sizes']}{cut}")
+        sampled = f", features sampled as {part['space']}" if part.get("space") else ""
+        text = f"{part['source']}{split}, {part['images']} images, {part['sizes']}{cut}{sampled}"
+        lines.append(f"{side + ':':<10} {text}")
     return "\n".join(lines)
 
 

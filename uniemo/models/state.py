@@ -11,7 +11,8 @@ from uniemo.errors import UniEmoError
 
 TOWER = "encoder.visual."
 _FROZEN = "diffusion."
-_ANY_SIZE = "space.bank_"  # the emotion space takes whatever size is loaded
+_ADDED = "space.mixture_"  # emotion spaces of earlier versions have no mixtures
+_ANY_SIZE = ("space.bank_", _ADDED)  # the emotion space takes whatever size is loaded
 # Adapters of checkpoints from before peft's were taken.
 _RENAMED = {".lora_down": ".lora_A.default.weight", ".lora_up": ".lora_B.default.weight"}
 
@@ -29,6 +30,8 @@ def load_trained_state(model: nn.Module, state: dict[str, Tensor], shared_only: 
     """Load what :func:`trained_state` returned; see ``UniEmoModel.load_trained_state_dict``."""
     state = {renamed(name): value for name, value in state.items()}
     own = trained_state(model, clip_tuned=any(name.startswith(TOWER) for name in state))
+    if any(name.startswith("space.") for name in state):
+        state = {name: value[:0] for name, value in own.items() if name.startswith(_ADDED)} | state
     if shared_only:
         shared = {_part(name) for name in own} & {_part(name) for name in state}
         own = {name: value for name, value in own.items() if _part(name) in shared}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +12,7 @@ from uniemo.errors import UniEmoError
 from uniemo.models.attributes import AttributeBank, AttributeConfig, Kind
 from uniemo.models.clip import load_clip
 from uniemo.models.diffusion import DiffusionBackbone, DiffusionConfig, find_diffusion, load_diffusion
-from uniemo.models.emotion_space import EmotionSpace, EmotionSpaceConfig, Weights, emotion_weights, seeded
+from uniemo.models.emotion_space import EmotionSpace, EmotionSpaceConfig, Sampler, Weights, emotion_weights, seeded
 from uniemo.models.encoder import EmotionFeatures, EncoderConfig, ExpertQueryEncoder
 from uniemo.models.fusion import ConditionFusion, FusionConfig, build_fusion
 from uniemo.models.head import EmotionHead, HeadConfig
@@ -220,7 +219,7 @@ class UniEmoModel(nn.Module):
         self,
         weights: Weights | Sequence[Weights],
         seeds: Sequence[int],
-        kind: Literal["bank", "gaussian"] | None = None,
+        kind: Sampler | None = None,
     ) -> Condition:
         """Sample conditions of an emotion or a mix of emotions, each by its own seed only.
 
@@ -249,9 +248,7 @@ class UniEmoModel(nn.Module):
         place = torch.tensor([row for own in rows.values() for row in own]).argsort()  # where each row went
         return tuple(torch.cat(own)[place.to(own[0].device)] for own in zip(*parts, strict=True))
 
-    def _sample_mix(
-        self, mix: dict[int, float], seeds: Sequence[int], kind: Literal["bank", "gaussian"] | None
-    ) -> Condition:
+    def _sample_mix(self, mix: dict[int, float], seeds: Sequence[int], kind: Sampler | None) -> Condition:
         """Sample conditions of one mix of emotions, its weights by index."""
         _, _, space = self._generation()
         device = self.bank.scene_table.device
@@ -270,7 +267,7 @@ class UniEmoModel(nn.Module):
         prompts: Sequence[str] | str | None = None,
         steps: int | None = None,
         guidance: float | None = None,
-        kind: Literal["bank", "gaussian"] | None = None,
+        kind: Sampler | None = None,
         scheduler: str | None = None,
         negative_prompt: str = "",
         batch_size: int = 16,

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any
 
 import lightning as L
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from uniemo.data.latent_cache import LatentEncoder
 from uniemo.models.diffusion import DiffusionBackbone
+from uniemo.models.emotion_space import Sampler, sampler_name
 
 
 @contextmanager
@@ -35,7 +36,7 @@ def generate(
     seeds: list[int],
     steps: int | None = None,
     guidance: float | None = None,
-    space: Literal["bank", "gaussian"] | None = None,
+    space: Sampler | None = None,
     batch_size: int = 16,
 ) -> Tensor:
     """Generate one image per seed, for one emotion or one per seed: (n, 3, H, W) in [0, 1] on the CPU.
@@ -48,6 +49,42 @@ def generate(
             weights, seeds, steps=steps, guidance=guidance, kind=space, batch_size=batch_size
         )
     return images
+
+
+def sampling(
+    module: Any,  # noqa: ANN401 - a module that generates
+    emotions: Sequence[int],
+    seeds: Sequence[int],
+    space: Sampler | None = None,
+) -> dict[str, Any]:
+    """Return how the features of images are sampled and how near training images they lie, for results.
+
+    Modules have this function as their method.
+
+    Args:
+        module: after ``prepare_generation``.
+        emotions: one for each image.
+        seeds: one for each image.
+        space: as in :func:`generate`.
+
+    Returns:
+        ``space``, None for a method without an emotion space; ``nearest_training_image`` and
+        ``between_training_images``, the medians of :meth:`uniemo.models.emotion_space.EmotionSpace.distances`, where
+        they are known.
+    """
+    own = getattr(module.model, "space", None)
+    if own is None:
+        return {"space": None}
+    config = module.model.space_config
+    kind = sampler_name(space or config.kind)
+    known = own.distances([{one: 1.0} for one in emotions], seeds, kind, config.noise)
+    if known is None:
+        return {"space": kind}
+    return {
+        "space": kind,
+        "nearest_training_image": float(known[0].median()),
+        "between_training_images": known[1],
+    }
 
 
 def vae_key(diffusion: DiffusionBackbone, precision: str = "32-true") -> str:

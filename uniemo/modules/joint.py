@@ -67,6 +67,7 @@ class JointModule(EmotionModule):
     trained_state = stage_model.trained_state
     load_trained_state = stage_model.load_trained_state
     generate = generator.generate
+    sampling = generator.sampling
 
     def __init__(
         self,
@@ -116,7 +117,10 @@ class JointModule(EmotionModule):
         fitted = stage_model.start_from(self, state, info)
         self.pretrained = info.stage in GENERATING
         self._tables_known = self.pretrained and fitted.tables
-        if self.pretrained and fitted.space:
+        space = self.model.space
+        assert space is not None  # this stage has one
+        whole = len(space.mixture_emotion) > 0 or self.model.space_config.kind != "mixture"  # not of earlier versions
+        if self.pretrained and fitted.space and whole:
             self._space_step = 0  # the checkpoint's emotion space fits until the first step
 
     # Training.
@@ -169,10 +173,9 @@ class JointModule(EmotionModule):
         Args:
             images_per_emotion: training images per emotion, without augmentation; None takes all.
         """
-        assert self.config.space is not None  # this stage has it
         with generator.evaluating(self.model):
             loader = self.trainer.datamodule.evaluation_loader("train", images_per_emotion)
-            fit_space(self.model, loader, self.device, self.config.space.bank_size, self.seed)
+            fit_space(self.model, loader, self.device, self.seed)
         self._space_step = self.global_step
 
     def prepare_generation(self) -> None:

@@ -11,33 +11,30 @@ from uniemo.data.batch import EmotionSample
 from uniemo.data.dataset import EmotionDataset
 from uniemo.data.loader import numbered_share
 from uniemo.distributed import all_sum, gather_rows, get_world_size
-from uniemo.models.emotion_space import FeatureSums, bank_rows
+from uniemo.models.feature_sums import FeatureSums, kept_rows
 from uniemo.models.uniemo import UniEmoModel
 
 
 @torch.no_grad()
-def fit_space(
-    model: UniEmoModel, loader: DataLoader[EmotionSample], device: torch.device, bank_size: int, seed: int
-) -> None:
+def fit_space(model: UniEmoModel, loader: DataLoader[EmotionSample], device: torch.device, seed: int) -> None:
     """Fit a model's emotion space to images; all ranks have to call this together.
 
-    Each rank encodes every R-th batch, and all end with the same space: the bank is to the bit that of one process,
-    means and deviations differ by the rounding of float64 sums. Which images the bank keeps follows from the labels, so
-    that memory does not grow with the number of images.
+    Each rank encodes every R-th batch, and all end with the same space: bank and mixtures are to the bit those of one
+    process, means and deviations differ by the rounding of float64 sums. Which images are kept for the former follows
+    from the labels, so that memory does not grow with the number of images.
 
     Args:
-        model: in eval mode, with an emotion space.
+        model: in eval mode, with an emotion space, whose configuration says how many images it keeps.
         loader: of an :class:`uniemo.data.dataset.EmotionDataset` in file order, without augmentation. Images that
-            cannot be read and are left out are left out of the bank too.
+            cannot be read and are left out are left out of the space too.
         device: of the model.
-        bank_size: most images kept of each emotion.
-        seed: of their choice.
+        seed: of the choice of images.
     """
-    space = model.space
+    space, config = model.space, model.space_config
     assert space is not None  # the caller's stages have one
     dataset: EmotionDataset = loader.dataset  # type: ignore[assignment]
     labels, ids = (torch.from_numpy(np.array(part)) for part in (dataset.records.emotion, dataset.records.sample_id))
-    rows = bank_rows(labels, space.num_emotions, bank_size, seed)
+    rows, banked = kept_rows(labels, space.num_emotions, config.bank_size, config.mixture_images, seed)
     widths = {kind: getattr(space, f"mean_{kind}").shape[1] for kind in space.kinds}
 
     sums = FeatureSums(space.num_emotions)
@@ -57,8 +54,9 @@ def fit_space(
     place = {number: position for position, number in enumerate(ids[rows].tolist())}
     places = torch.tensor([place[number] for number in found], dtype=torch.int64)
     order = places.argsort()
-    bank = {kind: gather_rows(torch.cat(parts))[0].cpu()[order] for kind, parts in kept.items()}
-    space.take(sums, bank, labels[rows[places[order]]])
+    places = places[order]
+    features = {kind: gather_rows(torch.cat(parts))[0].cpu()[order] for kind, parts in kept.items()}
+    space.take(sums, features, labels[rows[places]], banked[places], config.components, seed)
 
 
 def _sum_over_ranks(sums: FeatureSums, device: torch.device) -> None:

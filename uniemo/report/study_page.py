@@ -55,7 +55,7 @@ def read_study_page(study: Study, setting: Setting, work: WorkFolder, with_runs:
     measurements, notes = measured(study, setting, results), Notes()
     page = StudyPage(study, notes=[study.remarks] if study.remarks else [])
     if study.columns:
-        page.heading, page.lines = tables.heading(study), tables.lines(study, measurements)
+        page.heading, page.lines = tables.heading(study, measurements), tables.lines(study, measurements)
         page.notes = tables.notes(study, measurements, setting)
     picture = work.output(setting) / f"{study.name}.png"
     page.picture = embed(picture, study.title, notes) if picture.is_file() else None

@@ -18,10 +18,13 @@ class Measured:
     Attributes:
         by_seed: value by seed; a cell that is the same for every seed counts once.
         network: that the metric was measured with, empty where none was.
+        sampler: how features of the generated images were sampled; empty where none were, or where the result, of an
+            earlier version, does not say.
     """
 
     by_seed: dict[int, float] = field(default_factory=dict)
     network: str = ""
+    sampler: str = ""
 
     @property
     def mean(self) -> float:
@@ -62,15 +65,16 @@ def _over_seeds(
 ) -> Measured:
     """Collect one metric."""
     values: dict[int, float] = {}
-    network = ""
+    network, sampler = "", ""
     key = f"{row.reference}/{column.key}" if row.reference else column.key
     for seed in seeds:
         cell = cell_of(study, row, column, seed, setting)
         found = None if cell is None or cell.hash not in results else find_metric(results[cell.hash]["figures"], key)
         if cell is not None and found is not None:
             network, value = found
+            sampler = "" if row.reference else results[cell.hash].get("sampler") or ""
             values[cell.seed] = 100 * value if column.percent else value
-    return Measured(values, network)
+    return Measured(values, network, sampler)
 
 
 def find_metric(metrics: Mapping[str, float], key: str) -> tuple[str, float] | None:
@@ -90,3 +94,8 @@ def find_metric(metrics: Mapping[str, float], key: str) -> tuple[str, float] | N
 def networks(measurements: Measurements) -> list[str]:
     """Return the names of the networks behind metrics."""
     return sorted({one.network for one in measurements.values() if one.network})
+
+
+def samplers(measurements: Measurements) -> dict[str, str]:
+    """Return by row how the features of the images that its metrics are of were sampled, where that is known."""
+    return {row: one.sampler for (row, _), one in measurements.items() if one.network and one.sampler}

@@ -16,7 +16,7 @@ class Column:
     Attributes:
         name: heading.
         key: name in test.json without ``test/`` and without the network in brackets.
-        best: whether ``high`` or ``low`` is better.
+        best: whether ``high`` or ``low`` is better; ``none`` for a column that describes rows and does not rank them.
         percent: measured as a share, shown in per cent, as the paper's number is.
         digits: after the decimal point.
         parameters: of the cells of this column.
@@ -24,7 +24,7 @@ class Column:
 
     name: str
     key: str
-    best: Literal["high", "low"] = "high"
+    best: Literal["high", "low", "none"] = "high"
     percent: bool = False
     digits: int = 2
     parameters: dict[str, str] = field(default_factory=dict)

@@ -147,12 +147,13 @@ def _names(value: str | list[str] | tuple[str, ...]) -> tuple[str, ...]:
 def _check(study: Study) -> None:
     """Raise where a study names what it does not have."""
     rows, columns = [row.name for row in study.rows], [column.name for column in study.columns]
+    ranking = [column.name for column in study.columns if column.best != "none"]
     named = [(f"cell of row {row.name}", row.cell, list(study.recipes)) for row in study.rows if row.cell]
     for row in study.rows:
         named += [(f"paper and only of row {row.name}", key, columns) for key in (*row.paper, *row.only)]
     for check in study.checks:
         named += [("better and than of a check", name, rows) for name in (check.better, *check.than)]
-        named += [("in of a check", name, columns) for name in check.columns]
+        named += [("in of a check", name, ranking) for name in check.columns]
     for step in (step for recipe in study.recipes.values() for step in recipe.steps):
         named += [(f"args of {step.run}", key, [*SCALES, "args", "quick"]) for key in step.args]
     for what, name, known in named:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from uniemo.studies.cells import Setting
-from uniemo.studies.measured import Measurements, networks
+from uniemo.studies.measured import Measurements, networks, samplers
 from uniemo.studies.study import Column, Row, Study
 
 _NOTHING = "–"
-_ARROWS = {"high": "↑", "low": "↓"}
+_ARROWS = {"high": " ↑", "low": " ↓", "none": ""}
 _LATEX = {"%": r"\%", "_": r"\_", "&": r"\&", "#": r"\#", "±": r"$\pm$", "–": "--", "γ": r"$\gamma$"}
 _LATEX_TABLE = str.maketrans({**_LATEX, "↑": r"$\uparrow$", "↓": r"$\downarrow$"})
 
@@ -36,11 +36,12 @@ class Line:
     entries: tuple[Entry, ...]
 
 
-def heading(study: Study) -> list[Entry]:
-    """Return the headings: method, note where rows have one, for each metric here and, where it has any, the paper."""
+def heading(study: Study, measurements: Measurements) -> list[Entry]:
+    """Return the headings: method, note and sampler where rows have one, each metric here and, if any, in the paper."""
     entries = [Entry("method", "text"), *([Entry("", "text")] if study.has_notes else [])]
+    entries += [Entry("sampler", "text")] if samplers(measurements) else []
     for column in study.columns:
-        name = f"{column.name} {_ARROWS[column.best]}{' %' if column.percent else ''}"
+        name = f"{column.name}{_ARROWS[column.best]}{' %' if column.percent else ''}"
         entries.append(Entry(name))
         if _printed(study, column):
             entries.append(Entry(name, "paper"))
@@ -49,9 +50,10 @@ def heading(study: Study) -> list[Entry]:
 
 def lines(study: Study, measurements: Measurements) -> list[Line]:
     """Return the rows, the best of each column marked."""
-    found, group = [], ""
+    found, group, sampled = [], "", samplers(measurements)
     for row in study.rows:
         entries = [Entry(row.label, "text"), *([Entry(row.note, "text")] if study.has_notes else [])]
+        entries += [Entry(sampled.get(row.name, _NOTHING), "text")] if sampled else []
         for column in study.columns:
             entries.append(_entry(study, row, column, measurements))
             if _printed(study, column):
@@ -68,7 +70,7 @@ def markdown(study: Study, measurements: Measurements, setting: Setting) -> str:
     def line(entries: list[str]) -> str:
         return f"| {' | '.join(entries)} |"
 
-    head = _titles(study)
+    head = _titles(study, measurements)
     texts = [line(head), line(["---"] * len(head))]
     for row in lines(study, measurements):
         if row.group:
@@ -87,10 +89,10 @@ def latex(study: Study, measurements: Measurements, setting: Setting) -> str:
         escaped = entry.whole.translate(_LATEX_TABLE)
         return rf"\textbf{{{escaped}}}" if entry.kind == "best" else escaped
 
-    head = heading(study)
+    head = heading(study, measurements)
     columns = "".join("l" if entry.kind == "text" else "r" for entry in head)
     texts = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule"]
-    texts += [line([title.translate(_LATEX_TABLE) for title in _titles(study)]), r"\midrule"]
+    texts += [line([title.translate(_LATEX_TABLE) for title in _titles(study, measurements)]), r"\midrule"]
     for row in lines(study, measurements):
         if row.group:
             texts.append(line([rf"\multicolumn{{{len(head)}}}{{l}}{{\emph{{{row.group.translate(_LATEX_TABLE)}}}}}"]))
@@ -112,6 +114,11 @@ def notes(study: Study, measurements: Measurements, setting: Setting) -> list[st
         sentences.append(
             f"Everything here is measured on paintings with the miniature's own CLIP and diffusion model{named}."
         )
+    if samplers(measurements):
+        sentences.append(
+            "Sampler: how features of an emotion are sampled; variation varies single training images, so rows compare "
+            "at equal samplers alone."
+        )
     used = ", ".join(networks(measurements))
     if used:
         sentences.append(f"Images are measured with {used}, not with the paper's networks.")
@@ -132,10 +139,10 @@ def notes(study: Study, measurements: Measurements, setting: Setting) -> list[st
     return [*sentences, *([study.remarks] if study.remarks else [])]
 
 
-def _titles(study: Study) -> list[str]:
+def _titles(study: Study, measurements: Measurements) -> list[str]:
     """Return the headings as text."""
     whose = {"text": "", "paper": ", paper", "": ", here"}
-    return [f"{entry.text}{whose[entry.kind]}" for entry in heading(study)]
+    return [f"{entry.text}{whose[entry.kind]}" for entry in heading(study, measurements)]
 
 
 def _entry(study: Study, row: Row, column: Column, measurements: Measurements) -> Entry:
@@ -144,7 +151,8 @@ def _entry(study: Study, row: Row, column: Column, measurements: Measurements) -
     if value is None:
         return Entry(_NOTHING)
     means = _means(study, column, measurements)
-    is_best = not row.reference and value.mean == (max if column.best == "high" else min)(means)
+    is_best = column.best != "none" and not row.reference
+    is_best = is_best and value.mean == (max if column.best == "high" else min)(means)
     seeds = f"({len(value.by_seed)})"
     spread = seeds if value.spread is None else f"± {value.spread:.{column.digits}f} {seeds}"
     return Entry(f"{value.mean:.{column.digits}f}", "best" if is_best else "", spread)
@@ -163,6 +171,8 @@ def _printed(study: Study, column: Column) -> bool:
 
 def _is_saturated(study: Study, column: Column, measurements: Measurements) -> bool:
     """Whether the values of a column, of two rows at least, all lie within one per cent below its maximum."""
+    if column.best == "none":
+        return False
     highest = 100.0 if column.percent else 1.0
     means = [measurements[row.name, column.name].mean for row in study.rows if (row.name, column.name) in measurements]
     return len(means) > 1 and all(0.99 * highest < mean <= highest for mean in means)

@@ -16,7 +16,7 @@ from uniemo import __version__
 from uniemo.cache import to_json
 from uniemo.errors import UniEmoError, naming
 from uniemo.studies.cells import Cell, Setting
-from uniemo.studies.run_files import read_lines, read_metrics
+from uniemo.studies.run_files import read_lines, read_mapping, read_metrics
 
 Result = dict[str, Any]  # a line of results.jsonl
 STEPS = "steps.json"  # in a cell's folder: the steps that have ended well
@@ -103,6 +103,7 @@ def result_of(description: Result, folder: Path) -> Result:
         "seconds": round(sum(step["seconds"] for step in steps), 1),
         "peak_memory": max(step["peak_memory"] for step in steps),
         "cores": os.cpu_count(),
+        "sampler": read_mapping(folder / "test" / "test_generation.json").get("space"),  # of generated images
         "figures": read_metrics(folder / "test"),
     }
 
