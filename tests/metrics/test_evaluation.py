@@ -162,6 +162,19 @@ def test_small_generated_images_are_said(tmp_path):
     assert not any("--real_size" in note for note in prepare(real, generated, MIKELS_8, cut).notes)
 
 
+def test_the_real_set_of_emogen_is_said(tmp_path, emoset_root):
+    drawn_index(tmp_path, MIKELS_8, per_emotion=2)
+    generated = read_images(tmp_path)
+    for split, protocols, said in (
+        ("test", (STRICT, EMOGEN), True),
+        ("test", (STRICT,), False),
+        ("all", (EMOGEN,), False),
+    ):
+        settings = replace(QUIET, protocols=protocols)
+        notes = prepare(read_images(emoset_root, split), generated, MIKELS_8, settings).notes
+        assert any("against the test split" in note and "--split all" in note for note in notes) == said
+
+
 def test_a_file_that_breaks_in_the_middle_is_named(sides):
     real, generated = sides
     content = bytearray(generated.files()[3].read_bytes())

@@ -116,3 +116,18 @@ def test_bad_tables_are_refused(bank):
     for wrong in (torch.ones(2, 3), torch.full((3, 3), torch.nan), -torch.ones(3, 3)):
         with pytest.raises(UniEmoError, match="scene table"):
             bank.set_tables(wrong, good)
+
+
+@pytest.mark.parametrize("mode", ["hard", "soft"])
+def test_alpha_is_float32_under_autocast(mode):
+    """Texts that bfloat16 cannot tell apart: cosines with the feature differ by 2e-4."""
+    angles = torch.linspace(0.02, 0, 5)
+    bank = AttributeBank(torch.stack([angles.cos(), angles.sin()], dim=1), torch.randn(2, 2), num_emotions=5)
+    bank.set_tables(torch.eye(5), torch.rand(2, 5))
+    projected, emotion = torch.tensor([[3.0, 0.0]] * 5).bfloat16(), torch.arange(5)
+    plain = bank.retrieve("scene", projected.float(), emotion, mode, temperature=0.001)
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = bank.retrieve("scene", projected, emotion, mode, temperature=0.001)
+    assert plain[4] > plain[0]
+    assert mixed.dtype == torch.float32
+    assert torch.equal(mixed, plain)

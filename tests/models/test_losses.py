@@ -9,6 +9,7 @@ from uniemo.models.losses import (
     PrototypeLoss,
     TripletConditionLoss,
     contrastive_loss,
+    diffusion_loss,
     sample_object,
 )
 
@@ -161,3 +162,46 @@ def test_cross_entropy_loss_against_loops():
         for row, target in zip(head(c).tolist(), emotion.tolist(), strict=True)
     ]
     assert loss(condition, emotion, logits).mean().item() == pytest.approx(np.mean(expected), rel=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("form", ["image_to_text", "symmetric"])
+@pytest.mark.parametrize("duplicates", ["positive", "negative"])
+def test_contrastive_loss_is_float32_under_autocast(dtype, form, duplicates):
+    projected, text, attribute = example(width=64)
+    found = []
+    for enabled in (False, True):
+        own = projected.to(dtype).requires_grad_()
+        with torch.autocast("cpu", dtype, enabled=enabled):
+            loss = contrastive_loss(own, text, attribute, TAU, duplicates, form)
+        loss.backward()
+        found.append((loss, own.grad))
+    assert found[1][0].dtype == torch.float32
+    assert all(torch.equal(plain, mixed) for plain, mixed in zip(*found, strict=True))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize(
+    "loss",
+    [
+        PrototypeLoss([torch.ones(3, 5), torch.eye(3, 6)]),
+        TripletConditionLoss(3, (5, 6)),
+        CrossEntropyConditionLoss(3, (5, 6)),
+    ],
+)
+def test_condition_losses_are_float32_under_autocast(dtype, loss):
+    condition, emotion, logits = condition_example()
+    condition, logits = tuple(c.to(dtype) for c in condition), logits.to(dtype)
+    plain = loss(tuple(c.float() for c in condition), emotion, logits.float())
+    with torch.autocast("cpu", dtype):
+        mixed = loss(condition, emotion, logits)
+    assert mixed.dtype == torch.float32
+    assert torch.equal(mixed, plain)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_diffusion_loss_is_float32_under_autocast(dtype):
+    prediction, target = torch.randn(2, 4, 8, 8).to(dtype), torch.randn(2, 4, 8, 8)
+    with torch.autocast("cpu", dtype):
+        mixed = diffusion_loss(prediction, target)
+    assert torch.equal(mixed, diffusion_loss(prediction.float(), target))

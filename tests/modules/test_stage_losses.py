@@ -55,3 +55,16 @@ def test_weighted_sums():
 def test_ranges(change):
     with pytest.raises(UniEmoError, match=next(iter(change))):
         LossConfig(**change)
+
+
+def test_emotion_loss_is_float32_under_autocast(setting):
+    model, batch = setting
+    features = model.features(batch.images)
+    logits = model.logits(features).bfloat16()
+    losses = []
+    for enabled in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            values = logits if enabled else logits.float()
+            losses.append(understanding_terms(model, features, values, batch, LossConfig(), 0, 0, ())["emotion"])
+    assert losses[1].dtype == torch.float32
+    assert torch.equal(*losses)

@@ -32,6 +32,7 @@ from uniemo.models.diffusion import DiffusionConfig
 from uniemo.models.emotion_space import EmotionSpace, EmotionSpaceConfig, Sampler, seeded
 from uniemo.models.fusion import ConditionFusion, FusionConfig
 from uniemo.models.losses import Condition, sample_object
+from uniemo.models.precision import products
 from uniemo.modules.coefficient_tables import classifier_tables
 from uniemo.modules.optim import RateConfig
 from uniemo.modules.random import sample_uniform
@@ -143,7 +144,7 @@ def attribute_loss(text: Tensor, attributes: Tensor, attribute: Tensor, tau: flo
     Returns:
         (B,), zero where an image has no attribute.
     """
-    scores = F.normalize(text.float(), dim=-1) @ F.normalize(attributes.float(), dim=-1).T / tau  # (B, A)
+    scores = products(F.normalize(text.float(), dim=-1), F.normalize(attributes.float(), dim=-1)) / tau  # (B, A)
     losses = F.cross_entropy(scores, attribute.clamp(min=0), reduction="none")
     return torch.where(attribute >= 0, losses, 0 * losses)
 

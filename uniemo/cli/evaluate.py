@@ -62,7 +62,11 @@ def _parser() -> Parser:
     add(
         "--protocol", action="append", choices=("strict", "emogen"), help="one of the protocols; may be repeated (both)"
     )
-    add("--split", choices=("train", "val", "test", "all"), help="of --real, where it is a dataset (test)")
+    add(
+        "--split",
+        choices=("train", "val", "test", "all"),
+        help="of --real, where it is a dataset (test; the published scripts compare with all)",
+    )
     add(
         "--real_size",
         type=number(Count),

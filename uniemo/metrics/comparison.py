@@ -73,6 +73,11 @@ def prepare(
     notes += [*left_out, *file_notes(real, generated, contents), *pair_notes(plan, settings.protocols)]
     if settings.real_size is None:
         notes += resolution_note(contents)
+    if EMOGEN.name in plan.pairs and real.dataset is not None and real.split != "all":
+        notes.append(
+            f"emogen: FID is against the {real.split} split, {len(real)} images; the published scripts take all images "
+            "of the dataset: --protocol emogen --split all"
+        )
     warnings = tuple(doubts(real, generated, contents))
     return Comparison(tuple(emotions), real, generated, contents, plan, tuple(notes), warnings)
 

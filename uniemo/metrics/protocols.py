@@ -3,6 +3,9 @@
 Each habit is a field, so that its effect on a metric can be seen alone:
 
     dataclasses.replace(STRICT, name="strict, unscaled LPIPS", lpips_range="unit")
+
+One habit is left to the call: both protocols compare with the same real images, those of the test split unless told
+otherwise; EmoGen's scripts take all images of EmoSet (``uniemo evaluate --protocol emogen --split all``).
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from uniemo.errors import Temperature, UniEmoError, check_ranges
+from uniemo.models.precision import products
 from uniemo.text_files import read_json
 from uniemo.vocabulary import Vocabulary, attribute_text
 
@@ -110,7 +111,7 @@ class AttributeBank(nn.Module):
         mode: Literal["hard", "soft"] = "hard",
         temperature: float = 0.07,
     ) -> Tensor:
-        """Return the correlation coefficient α of each feature with an emotion (eq. 5).
+        """Return the correlation coefficient α of each feature with an emotion (eq. 5), in float32 also under autocast.
 
         Args:
             kind: which attributes to look among.
@@ -130,10 +131,10 @@ class AttributeBank(nn.Module):
             weights = F.one_hot(weights, self.num_emotions)
         if mode == "hard":
             # the cosine's arg max over unit-length texts does not depend on the feature's length
-            share = table[(projected.detach().float() @ text.T).argmax(dim=-1)]  # (B, C)
+            share = table[products(projected.detach(), text).argmax(dim=-1)]  # (B, C)
         else:
-            cosine = F.normalize(projected.float(), dim=-1) @ text.T  # (B, V)
-            share = (cosine / temperature).softmax(dim=-1) @ table  # (B, C)
+            cosine = products(F.normalize(projected.float(), dim=-1), text)  # (B, V)
+            share = products((cosine / temperature).softmax(dim=-1), table.T)  # (B, C)
         return (share * weights.to(share.dtype)).sum(dim=-1)
 
 

@@ -1,4 +1,4 @@
-"""Losses: contrastive (eq. 4), condition (eq. 7) and diffusion (eq. 8)."""
+"""Losses: contrastive (eq. 4), condition (eq. 7) and diffusion (eq. 8); in float32 also under autocast."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from uniemo.distributed import all_sum, gather_rows, get_world_size
 from uniemo.errors import NonNegative, Temperature, check_ranges
+from uniemo.models.precision import linear, products
 
 Condition = tuple[Tensor, ...]  # one (B, W) per text encoder of the diffusion model
 
@@ -60,7 +61,7 @@ def contrastive_loss(
     counts = all_sum(text.new_zeros(len(text), dtype=torch.float32).index_add_(0, attribute, valid.float()))
     total = counts.sum()
 
-    scores = features @ text.float().T / tau  # (B, V)
+    scores = products(features, text) / tau  # (B, V)
     present = counts.log().clamp(min=torch.finfo(torch.float32).min)  # an absent attribute adds exp(-huge) = 0
     own = scores.gather(1, attribute.unsqueeze(1)).squeeze(1)  # s_ii (B,)
     if duplicates == "positive":
@@ -78,7 +79,7 @@ def _text_to_image(
     images, first = gather_rows(features)
     label, _ = gather_rows(torch.where(valid, attribute, -1).unsqueeze(1))
     label = label.squeeze(1)  # (all images,), -1 for those that take no part
-    scores = text.float()[attribute] @ images.T / tau  # (B, all images)
+    scores = products(text[attribute], images) / tau  # (B, all images)
     lowest = torch.finfo(scores.dtype).min
     scores = scores.masked_fill(label < 0, lowest)
     if duplicates == "positive":
@@ -156,7 +157,7 @@ class PrototypeLoss(nn.Module):
         del emotion_logits
         losses = []
         for c, prototype in zip(condition, self.prototypes, strict=True):
-            scores = F.normalize(c.float(), dim=-1) @ F.normalize(prototype, dim=-1).T / self.tau  # (B, C)
+            scores = products(F.normalize(c.float(), dim=-1), F.normalize(prototype, dim=-1)) / self.tau  # (B, C)
             losses.append(F.cross_entropy(scores, emotion, reduction="none"))
         return torch.stack(losses).mean(dim=0)
 
@@ -171,8 +172,8 @@ class CrossEntropyConditionLoss(nn.Module):
     def forward(self, condition: Condition, emotion: Tensor, emotion_logits: Tensor) -> Tensor:
         """Return each sample's loss (B,), the mean over text encoders; arguments as in :class:`PrototypeLoss`."""
         del emotion_logits
-        pairs = zip(condition, self.heads, strict=True)
-        return torch.stack([F.cross_entropy(head(c), emotion, reduction="none") for c, head in pairs]).mean(dim=0)
+        logits = [linear(head, c) for c, head in zip(condition, self.heads, strict=True)]
+        return torch.stack([F.cross_entropy(own, emotion, reduction="none") for own in logits]).mean(dim=0)
 
 
 class TripletConditionLoss(nn.Module):
@@ -192,7 +193,7 @@ class TripletConditionLoss(nn.Module):
         wrong = emotion_logits.detach().scatter(1, emotion.unsqueeze(1), -torch.inf).argmax(dim=1)
         losses = []
         for c, head in zip(condition, self.heads, strict=True):
-            logits = head(c).float()
+            logits = linear(head, c)
             unit = F.normalize(logits, dim=-1)  # its entries are the cosines with the one-hot vectors
             towards = unit.gather(1, emotion.unsqueeze(1)).squeeze(1)
             away = unit.gather(1, wrong.unsqueeze(1)).squeeze(1)
