@@ -84,7 +84,12 @@ def test_everything_else_is_left_out(tmp_path):
             max_epochs=7,
             precision="32-true",
         )
-        config.update(run_dir="elsewhere", overwrite=True, evil=CLASS, generation_metrics={"clip": "x", "seed": CLASS})
+        config.update(
+            run_dir="elsewhere",
+            overwrite=True,
+            evil=CLASS,
+            generation_metrics={"clip": "x", "judge": "y", "seed": CLASS},
+        )
         config["best_checkpoint"]["dirpath"] = {"a": 1}
 
     configured(change)

@@ -56,6 +56,8 @@ def stored_config(info: CheckpointInfo, trust: bool = False) -> dict[str, Any]:
 
 def _is_plain(section: str, key: str, value: Any) -> bool:  # noqa: ANN401
     """Whether a value of a callback or of the trainer may be taken over."""
+    if key == "judge":  # a file of the machine that it was trained on
+        return False
     if section == "trainer" and (key in _MACHINE or (isinstance(value, str) and key not in _TRAINER_TEXT)):
         return False
     return value is None or isinstance(value, int | float | str)

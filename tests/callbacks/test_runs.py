@@ -2,18 +2,24 @@
 
 import json
 
+import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from tests.tiny_runs import recipe, trained
+from tests.tiny_runs import assets, recipe, trained
 from uniemo import UniEmoError
 from uniemo.callbacks import ExplicitFeedback, GenerationMetrics
 from uniemo.checkpoint import read_checkpoint
 from uniemo.cli import main
+from uniemo.data import EmoSet
 from uniemo.data.generated import read_index
+from uniemo.metrics.feature_cache import view_of
+from uniemo.metrics.judge import Judge
+from uniemo.taxonomy import MIKELS_8
 
+PAIR = ("000000", "000001")
 METRICS = ("FID[clip]", "LPIPS[clip]", "Emo-A[clip]", "Sem-C[clip]", "Sem-D[clip]")
 
 
@@ -53,6 +59,30 @@ def test_test_writes_metrics_of_generated_and_real_images(tmp_path, capsys):
     table = capsys.readouterr().out
     assert "end of test" in table
     assert "test/FID[clip]" in table
+
+
+def test_a_judge_apart_from_the_filter(tmp_path, capsys):
+    """Emo-A is what another checkpoint answers; each answer is kept."""
+    judge = trained("understanding") / "best.ckpt"
+    args = ["test", "--ckpt", str(trained("joint") / "best.ckpt"), "--generation_metrics.test_images", "2"]
+    assert main([*args, "--run_dir", "run", "--generation_metrics.judge", str(judge)]) == 0
+    metrics = json.loads((tmp_path / "run/test.json").read_text())
+    (name,) = (key for key in metrics if key.startswith("test/Emo-A[") and key.endswith("]"))
+    assert name.startswith("test/Emo-A[judge-")
+    assert {f"test/{name}" for name in METRICS} - set(metrics) == {"test/Emo-A[clip]"}
+    rows = pq.read_table(tmp_path / "run/test_generated.parquet").to_pylist()
+    assert sorted(row["file"] for row in rows) == sorted(f"{row['label']}/{n}" for row in rows[::2] for n in PAIR)
+    assert sum(row["label"] == row["answer"] for row in rows) / 16 == pytest.approx(metrics[name])
+    real = metrics[name.replace("test/", "test/real/")]
+    images = EmoSet(str(assets() / "tree"), image_size=32, diffusion_size=32).evaluation_loader("test", 2)
+    expected = Judge(judge, MIKELS_8)
+    hits = [expected(view_of(batch, "target"))["probabilities"].argmax(1) == batch.emotion for batch in images]
+    assert real == pytest.approx(float(torch.cat(hits).float().mean()))
+    assert main([*args, "--run_dir", "other", "--generation_metrics.judge", "nothing.ckpt"]) == 2
+    assert "checkpoint must be an existing file; got nothing.ckpt" in capsys.readouterr().err
+    assert not (tmp_path / "other/test.json").exists()
+    with pytest.raises(UniEmoError, match="judge must know the data's emotions, joy; "):
+        Judge(judge, ["joy"])
 
 
 def test_understanding_has_nothing_generated():

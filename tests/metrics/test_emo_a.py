@@ -28,6 +28,8 @@ def test_by_hand():
     assert found["Emo-A"][:, 0].tolist() == pytest.approx([2 / 3, 0.5, 1])
     assert found["Emo-A probability"][:, 0].tolist() == pytest.approx([1.6 / 3, 0.4, 0.8])
     assert metric.confusion.tolist() == [[1, 1, 0], [0, 1, 0], [0, 0, 0]]
+    intended, predicted, probability = (values.tolist() for values in metric.answers)  # of images 0, 1, 2
+    assert (intended, predicted, probability) == ([0, 1, 0], [1, 1, 0], pytest.approx([0.2, 0.8, 0.6]))
     nan = torch.tensor([[0.5, 0.5, 0.0], [torch.nan, 0.5, 0.5]])
     with pytest.raises(NotFiniteError, match="image 7"):
         metric.update(nan, emotion=torch.tensor([0, 1]), index=torch.tensor([3, 7]))

@@ -9,13 +9,16 @@ from uniemo.taxonomy import EMOTION_ROI_6, MIKELS_8, POLARITY_2, label_map
 def test_repeated_samples_count_once():
     metric = SplitConfusion(3)
     scores = torch.eye(3)[[0, 1, 1]]
-    metric.update(scores, torch.tensor([0, 1, 2]), torch.tensor([10, 11, 12]))
-    metric.update(scores[2:], torch.tensor([2]), torch.tensor([12]))  # what a distributed sampler pads with
+    chance = torch.tensor([0.9, 0.8, 0.1])
+    metric.update(scores, chance, torch.tensor([0, 1, 2]), torch.tensor([10, 11, 12]))
+    metric.update(scores[2:], chance[2:], torch.tensor([2]), torch.tensor([12]))  # what a distributed sampler pads with
     confusion = metric.compute()
     assert confusion.tolist() == [[1, 0, 0], [0, 1, 0], [0, 1, 0]]  # rows are labels
     accuracy, balanced, by_class = accuracies(confusion)
     assert accuracy == balanced == torch.tensor(2 / 3)
     assert by_class.tolist() == [1.0, 1.0, 0.0]
+    answers = {"sample_id": [10, 11, 12], "label": [0, 1, 2], "answer": [0, 1, 1], "probability": chance.tolist()}
+    assert {name: values.tolist() for name, values in metric.answers.items()} == answers
 
 
 def test_class_without_samples_is_nan_and_left_out_of_the_balance():
@@ -35,7 +38,7 @@ def test_against_scikit_learn():
     label, answer = torch.randint(4, (2, 200), generator=torch.Generator().manual_seed(0))
     metric = SplitConfusion(4)
     for rows in torch.randperm(200, generator=torch.Generator().manual_seed(1)).split(64):
-        metric.update(torch.eye(4)[answer[rows]], label[rows], rows)
+        metric.update(torch.eye(4)[answer[rows]], torch.rand(len(rows)), label[rows], rows)
     confusion = metric.compute()
     assert confusion.tolist() == metrics.confusion_matrix(label, answer).tolist()
     accuracy, balanced, _ = accuracies(confusion)

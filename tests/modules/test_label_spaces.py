@@ -13,6 +13,7 @@ from uniemo import UniEmoError
 from uniemo.checkpoint import load_model, read_checkpoint
 from uniemo.cli import main
 from uniemo.data import FI, EmotionROI
+from uniemo.metrics.answers import read_answers
 from uniemo.models.diffusion import DiffusionConfig
 from uniemo.models.encoder import EncoderConfig
 from uniemo.models.head import HeadConfig
@@ -50,6 +51,9 @@ def test_a_model_of_emoset_tests_on(tmp_path, capsys, dataset, said):
     confusion = json.loads((tmp_path / "run/test_confusion.json").read_text())
     counts = torch.tensor(confusion["counts"], dtype=torch.float64)
     recall = counts.diagonal() / counts.sum(dim=1)
+    files, right = read_answers(tmp_path / "run/test_answers.parquet")
+    assert len(set(files)) == len(files) == counts.sum()
+    assert sum(right) == counts.diagonal().sum()
     assert metrics["test/accuracy"] == pytest.approx(counts.diagonal().sum() / counts.sum())
     assert metrics["test/balanced_accuracy"] == pytest.approx(recall.nanmean())
     for name, value in zip(confusion["emotions"], recall.tolist(), strict=True):

@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -20,6 +21,12 @@ def metrics(folder, command):
     """Return the metrics and the confusion that a command has written."""
     values = json.loads((folder / f"{command}.json").read_text())
     return values, json.loads((folder / f"{command}_confusion.json").read_text())
+
+
+def answers(folder):
+    """Return the rows of the answers, probabilities rounded."""
+    table = pq.read_table(folder / "test_answers.parquet").to_pydict()
+    return {**table, "probability": [round(value, 4) for value in table["probability"]]}
 
 
 def one_and_two(tmp_path, command, *args):
@@ -40,6 +47,7 @@ def test_every_test_sample_counts_once(tmp_path):
     args = ["--data.root", str(painted_emoset("tree", 8, 8, 13, size=32)), "--data.eval_batch_size", "4"]
     (one, first), (two, second) = one_and_two(tmp_path, "test", *args)
     assert first == second
+    assert answers(tmp_path / "one") == answers(tmp_path / "two")
     assert sum(map(sum, second["counts"])) == 13  # of an odd number the sampler of two ranks repeats one
     assert sum(map(any, zip(*second["counts"], strict=True))) > 1  # more than one answer is given
     assert set(one) == set(two)

@@ -67,7 +67,7 @@ def test_claims_and_cells(study, capsys):
     words = report(study, capsys).words()
     assert "A & B differ." in words
     place = words.index("ours is better:")
-    assert words[place + 1].startswith("in part (1 of 2")  # 19 ± 9 points; 6 ± 4 of FID
+    assert words[place + 1] == "too few seeds (2 of 5)"
     assert "4 cells, 4 min of commands" in words
     assert any(text.startswith("Not measured yet: Waiting.") for text in words)
     assert "Table X: <b>things</b>" in words

@@ -30,7 +30,7 @@ def test_a_study_of_ones_own(own, calls, capsys):
     folder = Path("runs/studies/miniature")
     assert {path.name for path in folder.iterdir()} >= {"own.md", "own.tex", "own.png", "own.pdf", "RESULTS.md"}
     assert "**75.0 ± 0.0 (2)**" in (folder / "own.md").read_text()
-    assert "| ours above plain | seen |" in (folder / "RESULTS.md").read_text()
+    assert "| ours above plain | too few seeds (2 of 5) |" in (folder / "RESULTS.md").read_text()
     before = len(calls())
     assert main(["reproduce", "own.yaml", "--jobs", "1", "--seeds", "0"]) == 0
     assert "0 cells run, 3 were there" in capsys.readouterr().out

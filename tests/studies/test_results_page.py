@@ -1,6 +1,6 @@
 import pytest
 from PIL import Image
-from results import results
+from results import five, results
 from small_study import content
 
 from uniemo.studies.cells import Setting
@@ -34,7 +34,8 @@ def test_plots(plotted, tmp_path, kind):
 
 def test_the_page(plotted, tmp_path):
     study, page = plotted("points"), tmp_path / "RESULTS.md"
-    write_results([study], SETTING, results(study), tmp_path / "out", page, tmp_path / "docs")
+    found = results(study, five(0.50, 0.54, 0.52, 0.51, 0.53), five(0.60, 0.66, 0.63, 0.61, 0.62))
+    write_results([study], SETTING, found, tmp_path / "out", page, tmp_path / "docs")
     text = page.read_text()
     assert "| [Table X](#table-x-things) | ours above plain | seen |" in text
     assert "Of 1 claims: 1 seen." in text
@@ -42,8 +43,8 @@ def test_the_page(plotted, tmp_path):
     assert (tmp_path / "docs" / "tablex.png").is_file()
     assert (tmp_path / "out" / "tablex.tex").is_file()
     assert (tmp_path / "out" / "tablex.md").read_text() in text
-    assert "- ours above plain: **seen**. Gains: Accuracy over Plain: +11 ± 0.58 (paper +20).\n" in text
-    assert "6 cells, 0.0 hours of commands on machines with 2 cores, 2026-01-01, commit abc." in text
+    assert "- ours above plain: **seen**. Gains: Accuracy over Plain: +10.4 ± 0.51, p < 0.0001 (paper +20).\n" in text
+    assert "10 cells, 0.0 hours of commands on machines with 2 cores, 2026-01-01, commit abc." in text
     assert "| Table X | `uniemo reproduce tablex --scale paper --data /data --seeds 0` |" in text
 
 

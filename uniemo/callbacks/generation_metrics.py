@@ -18,6 +18,7 @@ from uniemo.data.manifest import Split
 from uniemo.distributed import gather
 from uniemo.errors import Batch, Guidance, Natural, Range, Seed, Steps, check_ranges
 from uniemo.generation.grids import image_grid
+from uniemo.metrics.answers import GENERATED, write_answers
 from uniemo.metrics.base import SuiteMetric
 from uniemo.metrics.classifier import EmotionClassifier
 from uniemo.metrics.classifier_training import emotion_classifier
@@ -25,6 +26,7 @@ from uniemo.metrics.clip_evaluation import ClipEvaluation
 from uniemo.metrics.clip_networks import FrozenClip
 from uniemo.metrics.fid import FeatureStatistics
 from uniemo.metrics.image_batches import to_unit
+from uniemo.metrics.judge import Judge
 from uniemo.models.emotion_space import Sampler
 
 VIEWS: tuple[Literal["image", "target"], ...] = ("image", "target")  # Emo-A also sees the generator's resolution
@@ -45,6 +47,8 @@ class GenerationMetrics(L.Callback):
     On data with other emotions than the module's nothing is computed, since no classifier could say whether an image
     evokes what it should; where the data has no scene and object names, Sem-C takes those that the module knows.
 
+    A test leaves the judged emotion of each generated image in ``test_generated.parquet``.
+
     Args:
         clip: the frozen CLIP that looks at the images.
         every_n_epochs: during fit, in every n-th epoch's validation; 0 for none.
@@ -57,6 +61,9 @@ class GenerationMetrics(L.Callback):
         batch_size: images denoised at once.
         seed: of the first image of each emotion.
         metrics: more metrics; subclasses of :class:`uniemo.metrics.ImageMetric`, for example.
+        judge: checkpoint of a stage that says which emotion an image evokes (Emo-A), trained apart from what it judges.
+            null trains a classifier on the frozen CLIP's features, as explicit feedback and ``uniemo filter`` do: what
+            was filtered by it wants another judge.
     """
 
     def __init__(
@@ -72,6 +79,7 @@ class GenerationMetrics(L.Callback):
         batch_size: Batch = 64,
         seed: Seed = 0,
         metrics: list[SuiteMetric] | None = None,
+        judge: str | None = None,
     ) -> None:
         check_ranges(GenerationMetrics, locals(), "generation_metrics.")
         self.clip = clip
@@ -85,8 +93,14 @@ class GenerationMetrics(L.Callback):
         self.seed = seed
         self.metrics = metrics or []
         self._frozen: FrozenClip | None = None
-        self._classifier: EmotionClassifier | None = None
+        self.judge = judge
+        self._classifier: EmotionClassifier | Judge | None = None
         self._real: dict[str, FeatureStatistics] = {}
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Open the judge before any work."""
+        if self.judge is not None and hasattr(pl_module, "generate"):
+            self._classifier = Judge(self.judge, trainer.datamodule.vocabulary.emotions)
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Measure when the epoch is due."""
@@ -122,6 +136,10 @@ class GenerationMetrics(L.Callback):
         if split not in self._real:
             self._real[split] = evaluation.real_statistics(data.evaluation_loader(split))
         generated, shown = self._generate(module, split, evaluation)
+        if split == "test" and trainer.is_global_zero:
+            ids, answers = evaluation.answers
+            path = Path(trainer.default_root_dir) / f"test_{GENERATED}.parquet"
+            write_answers(path, ids, evaluation.vocabulary.emotions, *answers)
         real = evaluation.evaluate_loader(data.evaluation_loader(split, count)) if split == "test" else {}
         if trainer.is_global_zero and shown:
             name = f"{split}_generated" + (f"_epoch{trainer.current_epoch:03d}" if trainer.state.fn == "fit" else "")
@@ -180,17 +198,21 @@ class GenerationMetrics(L.Callback):
         found: dict[str, Any] = module.sampling(labels, [self.seed + row for row in rows] * emotions, self.space)
         return found
 
-    def _evaluators(self, data: EmotionDataModule, device: torch.device) -> tuple[FrozenClip, EmotionClassifier]:
+    def _evaluators(
+        self, data: EmotionDataModule, device: torch.device
+    ) -> tuple[FrozenClip, EmotionClassifier | Judge]:
         """Return CLIP and classifier, built at first need; they never enter a checkpoint."""
-        if self._frozen is None or self._classifier is None:
+        if self._frozen is None:
             self._frozen = FrozenClip(self.clip).to(device)
+        if self._classifier is None:
             self._classifier, _ = emotion_classifier(self._frozen, data, VIEWS)
-        return self._frozen, self._classifier
+        return self._frozen, self._classifier.to(device)
 
     def _save(self, folder: Path, sampling: dict[str, Any], values: dict[str, dict[str, float]]) -> None:
         """Write every metric, those of single emotions included, with the settings."""
         settings = {
             "network": self.clip,
+            "judge": self.judge,
             "images_per_emotion": self.images["test"],
             "seed": self.seed,
             "steps": self.steps,

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from uniemo.cache import write_json
 from uniemo.data.batch import EmotionBatch
+from uniemo.metrics.answers import ANSWERS, write_answers
 from uniemo.modules.accuracy import print_once
 from uniemo.modules.base import EmotionModule
 
@@ -36,7 +37,8 @@ class Summary(L.Callback):
     """Print the last metrics when fit, validate or test ends, and save those of validate and test as JSON.
 
     Losses are means over the last epoch's training images. The files are ``<validate|test>.json`` and, for methods that
-    classify, ``<validate|test>_confusion.json`` in the run folder. A metric without a value is null there, and the
+    classify, ``<validate|test>_confusion.json`` and ``<validate|test>_answers.parquet`` (of each picture: file, label,
+    answer, probability of the label) in the run folder. A metric without a value is null there, and the
     reason is under ``undefined``.
     """
 
@@ -129,7 +131,18 @@ def _save(trainer: L.Trainer, module: L.LightningModule, name: str, split: Liter
             values["label_map"] = labels.describe()
         table = {"emotions": labels.target, "rows": "labels", "columns": "answers", "counts": counts.tolist()}
         _write(folder / f"{name}_confusion.json", {"label_map": labels.describe(), **table})
+        _save_answers(folder / f"{name}_{ANSWERS}.parquet", trainer, module, split)
     _write(folder / f"{name}.json", values)
+
+
+def _save_answers(path: Path, trainer: L.Trainer, module: EmotionModule, split: Literal["val", "test"]) -> None:
+    """Write the answers on a split."""
+    found = module.answers(split)
+    assert found is not None  # where there is a confusion
+    records = trainer.datamodule.records(split)
+    names = dict(zip(records.sample_id.tolist(), records.names(), strict=True))
+    files = [names[number] for number in found["sample_id"].tolist()]
+    write_answers(path, files, module.label_map().target, found["label"], found["answer"], found["probability"])
 
 
 def _reason(name: str, split: str) -> str:

@@ -70,7 +70,7 @@ def _run_report(folder: Path) -> tuple[Path, str]:
 def _study_report(options: argparse.Namespace) -> tuple[Path, str]:
     """Return where the report of a study goes, and its text."""
     from uniemo.report.page import render
-    from uniemo.report.study_page import read_study_page
+    from uniemo.report.study_page import read_study_pages
     from uniemo.studies.cells import Setting
     from uniemo.studies.claims import RULE
     from uniemo.studies.study_files import known_studies, read_study
@@ -90,7 +90,7 @@ def _study_report(options: argparse.Namespace) -> tuple[Path, str]:
     text = render(
         "studies.html",
         title="Every table and figure" if every else studies[0].title,
-        pages=[read_study_page(study, setting, work, with_runs=not every) for study in studies],
+        pages=read_study_pages(studies, setting, work, with_runs=not every),
         setting=f"{options.scale} scale{extent}".capitalize(),
         results=str(work.results_file),
         rule=RULE.replace("*", ""),

@@ -161,7 +161,7 @@ def _write(studies: list[Study], setting: Setting, work: WorkFolder, options: ar
     from uniemo.studies.cells import cell_of
     from uniemo.studies.pictures import write_picture
     from uniemo.studies.results_page import write_results
-    from uniemo.studies.study_files import known_studies
+    from uniemo.studies.study_files import with_packaged
 
     folder = work.output(setting)
     for study in (study for study in studies if study.picture):
@@ -171,6 +171,5 @@ def _write(studies: list[Study], setting: Setting, work: WorkFolder, options: ar
             write_picture(study, folders, folder / f"{study.name}.png")
     page = options.results or folder / "RESULTS.md"
     images = folder if options.results is None else options.images or page.parent / "docs" / "results"
-    every = {study.name: study for study in [*_studies(known_studies()), *studies]}
-    write_results(list(every.values()), setting, work.results(), folder, page, images)
+    write_results(with_packaged(studies), setting, work.results(), folder, page, images)
     print(f"wrote {page}; tables and plots: {folder}")

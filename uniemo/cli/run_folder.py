@@ -12,7 +12,8 @@ from uniemo.errors import UniEmoError
 from uniemo.stored_config import stored_config
 
 _RESULTS = (
-    *("*.ckpt", "events.out.tfevents.*", "images/*.png", "images/*/*", "test*.json", "validate*.json"),
+    *("*.ckpt", "events.out.tfevents.*", "images/*.png", "images/*/*"),
+    *("test*.json", "test*.parquet", "validate*.json", "validate*.parquet"),
     *("predictions.jsonl", SPLIT_FILE, "skipped.jsonl"),
 )
 # what a run that never wrote a checkpoint may leave, beside events and half-written files, whose names begin with a dot

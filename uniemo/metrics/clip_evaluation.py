@@ -16,8 +16,10 @@ from uniemo.distributed import even_batches, get_rank, get_world_size, sum_over_
 from uniemo.metrics.base import SuiteMetric
 from uniemo.metrics.classifier import EmotionClassifier
 from uniemo.metrics.clip_networks import FrozenClip, MiniatureNetwork
+from uniemo.metrics.emo_a import EmoA
 from uniemo.metrics.feature_cache import View, view_of
 from uniemo.metrics.fid import FeatureStatistics
+from uniemo.metrics.judge import Judge
 from uniemo.metrics.outputs import Output, emotion_output, protocol_outputs
 from uniemo.metrics.pairs import plan_evaluation
 from uniemo.metrics.protocols import STRICT, Protocol
@@ -43,16 +45,21 @@ class ClipEvaluation:
 
     Args:
         clip: on its device; each image goes through it once.
-        classifier: Emo-A on the CLIP's image features.
+        classifier: for Emo-A, on the CLIP's image features, or a judge of its own.
         vocabulary: emotion, scene and object names; without scenes and objects Sem-C is left out.
         view: of real images; ``target`` is at the resolution of the generator, ``image`` at the encoder's.
         extra: more metrics.
+
+    Attributes:
+        answers: of the N images evaluated last: their ids, and :attr:`EmoA.answers`.
     """
+
+    answers: tuple[tuple[str, ...], tuple[Tensor, Tensor, Tensor]]
 
     def __init__(
         self,
         clip: FrozenClip,
-        classifier: EmotionClassifier,
+        classifier: EmotionClassifier | Judge,
         vocabulary: Vocabulary,
         view: View = "target",
         extra: Sequence[SuiteMetric] = (),
@@ -62,12 +69,16 @@ class ClipEvaluation:
         self.vocabulary = vocabulary
         self.view = view
         self.extra = extra
+        if isinstance(classifier, Judge):
+            emotion, self.judge = Output(classifier, classifier.views[0], "probabilities"), classifier.info.name
+        else:
+            emotion, self.judge = emotion_output(network, classifier.probabilities), clip.name
         self.outputs = protocol_outputs(
             STRICT,
             fid=network,
             lpips=network,
             clip=network,
-            emotion=(emotion_output(network, classifier.probabilities),),
+            emotion=(emotion,),
             clarity=clarity_outputs(network, vocabulary),
         )
 
@@ -102,8 +113,8 @@ class ClipEvaluation:
 
         Returns:
             ``"FID[network]"``, ``LPIPS``, ``Emo-A``, ``Emo-A probability``, ``Sem-C``, ``Sem-D`` and the extra ones,
-            each named after the network, and each again for single emotions as ``"FID[network]/awe"``. LPIPS and Sem-D
-            are means over emotions; the others are over all images.
+            each named after the network (of Emo-A, the judge's), and each again for single emotions as
+            ``"FID[network]/awe"``. LPIPS and Sem-D are means over emotions; the others are over all images.
 
         Raises:
             UniEmoError: an unknown emotion, fewer than two images of one, or real statistics of another network.
@@ -118,10 +129,12 @@ class ClipEvaluation:
         for names, images in zip(batches, images_of(batches), strict=True):
             suite.update(images, names)
         scores = suite.compute()["strict"]["figures"]
+        (emo_a,) = suite.metrics(EmoA)
+        self.answers = plan.names, emo_a.answers
         scores.pop("Emo-A two-class", None)
         whole, single = {}, {}
         for name, score in scores.items():
-            key = f"{name}[{self.clip.name}]"
+            key = f"{name}[{self.judge if name.startswith(EmoA.name) else self.clip.name}]"
             whole[key] = score["value"]
             single.update({f"{key}/{emotion}": part["value"] for emotion, part in score["by_emotion"].items()})
         return whole | single

@@ -53,6 +53,8 @@ class EmoA(ImageMetric):
 
     Attributes:
         confusion: (C, C) counts after :meth:`compute`, rows intended, columns predicted.
+        answers: (N,) each after :meth:`compute`, in the order of the images' numbers: the intended emotion, the
+            predicted one, and the probability of the intended one.
 
     Example:
         >>> import torch
@@ -66,6 +68,7 @@ class EmoA(ImageMetric):
     name = "Emo-A"
     higher_is_better = True
     confusion: Tensor
+    answers: tuple[Tensor, Tensor, Tensor]
 
     def __init__(self, emotions: Sequence[str], needs: str = "emotion") -> None:
         super().__init__()
@@ -93,5 +96,6 @@ class EmoA(ImageMetric):
     def compute(self) -> dict[str, Tensor]:
         """Return accuracy, probability and two-class accuracy."""
         values, emotion = self.samples()
+        self.answers = emotion, values[:, -1].long(), values[:, 1]
         self.confusion = multiclass_confusion_matrix(values[:, -1].long(), emotion, len(self.emotions))
         return super().compute()

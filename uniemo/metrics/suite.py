@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -31,6 +31,7 @@ from uniemo.metrics.pairs import EvaluationPlan
 from uniemo.metrics.sem_c import SemC
 from uniemo.metrics.sem_d import SemD
 
+M = TypeVar("M", bound=SuiteMetric)
 Pass = tuple[FeatureNetwork, str]  # a network and a view: what an image goes through once
 
 
@@ -242,6 +243,10 @@ class MetricSuite:
                 features = output.read(output.network(batch, output.view))
                 with entry.naming([names[row] if names else str(row) for row in part]):
                     metric.update_real(features, labels[part])
+
+    def metrics(self, kind: type[M]) -> list[M]:
+        """Return the metrics of a class, of all protocols."""
+        return [entry.metric for entry in self._entries if isinstance(entry.metric, kind)]
 
     def _fid(self) -> list[tuple[_Entry, FID]]:
         return [(entry, entry.metric) for entry in self._entries if isinstance(entry.metric, FID)]

@@ -42,31 +42,41 @@ class SplitConfusion(Metric):
 
     Args:
         num_classes: C, of the data.
+
+    Attributes:
+        answers: after :meth:`compute`, (N,) each on the CPU, ids ascending: ``sample_id``, ``label``, ``answer`` and
+            the ``probability`` of the label.
     """
 
     full_state_update = False
     sample_id: list[Tensor]
     answer: list[Tensor]
     label: list[Tensor]
+    probability: list[Tensor]
+    answers: dict[str, Tensor]
 
     def __init__(self, num_classes: int) -> None:
         super().__init__()
         self.num_classes = num_classes
-        for state in ("sample_id", "answer", "label"):
+        for state in ("sample_id", "answer", "label", "probability"):
             self.add_state(state, default=[], dist_reduce_fx="cat")
 
-    def update(self, scores: Tensor, label: Tensor, sample_id: Tensor) -> None:
-        """Add a batch: (B, C) scores, (B,) labels, and (B,) ids that are unique in the split."""
+    def update(self, scores: Tensor, probability: Tensor, label: Tensor, sample_id: Tensor) -> None:
+        """Add a batch: (B, C) scores, (B,) probabilities of the labels, labels, and ids, unique in the split."""
         self.sample_id.append(sample_id)
         finite = scores.isfinite().all(dim=1)
         self.answer.append(scores.argmax(dim=1).where(finite, -1))
         self.label.append(label)
+        self.probability.append(probability.float())
 
     def compute(self) -> Tensor:
         """Return the (C, C) int64 counts; UniEmoError for scores that are not finite."""
         rows = first_of_each(dim_zero_cat(self.sample_id))
-        answer, label = dim_zero_cat(self.answer)[rows], dim_zero_cat(self.label)[rows]
+        states = ("sample_id", "label", "answer", "probability")
+        found: dict[str, Tensor] = {name: dim_zero_cat(getattr(self, name))[rows] for name in states}
+        answer, label = found["answer"], found["label"]
         check_scores(answer >= 0, "emotion scores")
+        self.answers = {name: values.cpu() for name, values in found.items()}
         return multiclass_confusion_matrix(answer, label, self.num_classes)
 
 
@@ -78,23 +88,28 @@ class AccuracyMetrics:
 
     Attributes:
         confusion: of each split evaluated so far, (C, C) counts on the CPU, rows are labels.
+        answers: of each split evaluated so far, see :class:`SplitConfusion`.
     """
 
     def __init__(self, labels: LabelMap) -> None:
         self.labels = labels
         self.confusion: dict[str, Tensor] = {}
+        self.answers: dict[str, dict[str, Tensor]] = {}
         self._metrics: dict[str, SplitConfusion] = {}
 
     def update(self, split: str, logits: Tensor, batch: EmotionBatch) -> None:
         """Add a batch's (B, S) logits of the model's classes."""
         if split not in self._metrics:
             self._metrics[split] = SplitConfusion(len(self.labels.target)).to(logits.device)
-        scores = logits if self.labels.trivial else sum_classes(self.labels, logits.float().softmax(dim=1))
-        self._metrics[split].update(scores, batch.emotion, batch.sample_id)
+        probabilities = sum_classes(self.labels, logits.float().softmax(dim=1))  # (B, T)
+        scores = logits if self.labels.trivial else probabilities
+        probability = probabilities.gather(1, batch.emotion[:, None]).squeeze(1)  # (B,)
+        self._metrics[split].update(scores, probability, batch.emotion, batch.sample_id)
 
     def compute(self, split: str, by_class: bool) -> dict[str, Tensor]:
         """Return ``accuracy``, ``balanced_accuracy`` and, if wanted, ``accuracy/<emotion>``; reset the split."""
         confusion = self._metrics[split].compute()
+        self.answers[split] = self._metrics[split].answers
         self._metrics[split].reset()
         self.confusion[split] = confusion.cpu()
         accuracy, balanced, classes = accuracies(confusion)

@@ -257,6 +257,10 @@ class EmotionModule(L.LightningModule, ABC):
         """Return (C, C) counts of the split evaluated last, rows are the data's labels; None before that."""
         return None if self._accuracy is None else self._accuracy.confusion.get(split)
 
+    def answers(self, split: Literal["val", "test"]) -> dict[str, Tensor] | None:
+        """Return the answers on the split evaluated last (:class:`uniemo.modules.accuracy.SplitConfusion`)."""
+        return None if self._accuracy is None else self._accuracy.answers.get(split)
+
     def on_validation_start(self) -> None:
         """Print how emotions are matched, where they differ."""
         if self.trainer.state.fn == "validate":

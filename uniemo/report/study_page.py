@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from uniemo.report.page import Picture, Table, embed
 from uniemo.report.run_page import RunPage, duration, is_run, read_run
 from uniemo.studies import tables
 from uniemo.studies.cells import Cell, Setting, cells_of_row, with_parents
-from uniemo.studies.measured import measured
-from uniemo.studies.results_page import Claim, claims_of
+from uniemo.studies.claims import Claim, claims_of
+from uniemo.studies.measured import Measurements, measured
 from uniemo.studies.run_files import Notes
 from uniemo.studies.study import Study
+from uniemo.studies.study_files import with_packaged
 from uniemo.studies.tables import Entry, Line
 from uniemo.studies.work import Result, WorkFolder
 
@@ -42,24 +43,40 @@ class StudyPage:
     runs: list[RunPage] = field(default_factory=list)
 
 
-def read_study_page(study: Study, setting: Setting, work: WorkFolder, with_runs: bool = True) -> StudyPage:
-    """Collect what there is of a study.
+def read_study_pages(
+    studies: Sequence[Study], setting: Setting, work: WorkFolder, with_runs: bool = True
+) -> list[StudyPage]:
+    """Collect what there is of studies; their claims are corrected for the number of all, as in RESULTS.md.
 
     Args:
-        study: rows and columns.
+        studies: rows and columns.
         setting: scale and extent.
         work: folder of ``uniemo reproduce``.
-        with_runs: show the runs behind it too.
+        with_runs: show the runs behind them too.
     """
     results = work.results()
-    measurements, notes = measured(study, setting, results), Notes()
+    found = {study.name: (study, measured(study, setting, results)) for study in with_packaged(studies)}
+    claims = claims_of(list(found.values()))
+    return [_page(*found[study.name], claims[study.name], setting, work, with_runs) for study in studies]
+
+
+def _page(
+    study: Study,
+    measurements: Measurements,
+    claims: Sequence[Claim],
+    setting: Setting,
+    work: WorkFolder,
+    with_runs: bool,
+) -> StudyPage:
+    """Collect what there is of a study."""
+    results, notes = work.results(), Notes()
     page = StudyPage(study, notes=[study.remarks] if study.remarks else [])
     if study.columns:
         page.heading, page.lines = tables.heading(study, measurements), tables.lines(study, measurements)
         page.notes = tables.notes(study, measurements, setting)
     picture = work.output(setting) / f"{study.name}.png"
     page.picture = embed(picture, study.title, notes) if picture.is_file() else None
-    page.claims = [(claim, _comparisons(claim)) for claim in claims_of(study, measurements)]
+    page.claims = [(claim, _comparisons(claim)) for claim in claims]
     done, page.missing = _cells(study, setting, results)
     page.cells = _cell_table(done, results) if done else None
     page.runs = _runs(study, setting, work) if with_runs else []
@@ -75,11 +92,10 @@ def _comparisons(claim: Claim) -> Table:
             one.column,
             one.gain or "–",
             "–" if one.in_paper is None else f"{one.in_paper:+.4g}",
-            one.verdict,
         )
         for one in claim.comparisons
     )
-    return Table(claim.text, ("comparison", "metric", "gain here", "in the paper", ""), rows)
+    return Table(claim.text, ("comparison", "metric", "gain here", "in the paper"), rows)
 
 
 def _cells(study: Study, setting: Setting, results: Mapping[str, Result]) -> tuple[list[Cell], list[str]]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from uniemo.studies.cells import Setting, cell_of
+from uniemo.studies.hits import Hits, unpack
 from uniemo.studies.study import Column, Row, Study
 from uniemo.studies.work import Result
 
@@ -20,11 +21,13 @@ class Measured:
         network: that the metric was measured with, empty where none was.
         sampler: how features of the generated images were sampled; empty where none were, or where the result, of an
             earlier version, does not say.
+        hits: right answers behind it by seed, where it is the share of them and they are known.
     """
 
     by_seed: dict[int, float] = field(default_factory=dict)
     network: str = ""
     sampler: str = ""
+    hits: dict[int, Hits] = field(default_factory=dict)
 
     @property
     def mean(self) -> float:
@@ -65,6 +68,7 @@ def _over_seeds(
 ) -> Measured:
     """Collect one metric."""
     values: dict[int, float] = {}
+    right: dict[int, Hits] = {}
     network, sampler = "", ""
     key = f"{row.reference}/{column.key}" if row.reference else column.key
     for seed in seeds:
@@ -74,7 +78,9 @@ def _over_seeds(
             network, value = found
             sampler = "" if row.reference else results[cell.hash].get("sampler") or ""
             values[cell.seed] = 100 * value if column.percent else value
-    return Measured(values, network, sampler)
+            hits = unpack(results[cell.hash], key)
+            right |= {} if hits is None else {cell.seed: hits}
+    return Measured(values, network, sampler, right)
 
 
 def find_metric(metrics: Mapping[str, float], key: str) -> tuple[str, float] | None:

@@ -11,22 +11,13 @@ from pathlib import Path
 
 from uniemo.cache import atomic_write
 from uniemo.studies.cells import Setting, cells_of, with_parents
-from uniemo.studies.claims import RULE, Comparison, compare, verdict
+from uniemo.studies.claims import RULE, Claim, claims_of
 from uniemo.studies.costs import arithmetic, gpu_hours
 from uniemo.studies.measured import Measurements, measured
 from uniemo.studies.plots import plot_study
 from uniemo.studies.study import Study
 from uniemo.studies.tables import latex, markdown
 from uniemo.studies.work import Result
-
-
-@dataclass(frozen=True)
-class Claim:
-    """A claim, what came of it, and its comparisons."""
-
-    text: str
-    verdict: str
-    comparisons: list[Comparison]
 
 
 @dataclass(frozen=True)
@@ -49,12 +40,6 @@ class Cost:
     new: float
 
 
-def claims_of(study: Study, measurements: Measurements) -> list[Claim]:
-    """Return a study's claims and what came of them."""
-    found = [(check.claim, compare(study, check, measurements)) for check in study.checks]
-    return [Claim(text, verdict(comparisons), comparisons) for text, comparisons in found]
-
-
 def write_results(
     studies: list[Study], setting: Setting, results: Mapping[str, Result], folder: Path, output: Path, images: Path
 ) -> None:
@@ -70,7 +55,12 @@ def write_results(
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    sections = [_section(study, setting, results, folder, output, images) for study in studies]
+    tables = [(study, measured(study, setting, results)) for study in studies]
+    claims = claims_of(tables)
+    sections = [
+        Section(study, *_written(study, measurements, setting, folder, output, images), claims[study.name])
+        for study, measurements in tables
+    ]
     counts = Counter(claim.verdict.partition(" (")[0] for section in sections for claim in section.claims)
     templates = Environment(
         loader=PackageLoader("uniemo.studies"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -88,11 +78,10 @@ def write_results(
         path.write_text(text + "\n", encoding="utf-8")
 
 
-def _section(
-    study: Study, setting: Setting, results: Mapping[str, Result], folder: Path, output: Path, images: Path
-) -> Section:
-    """Write a study's table and plot and return its part of the page."""
-    measurements = measured(study, setting, results)
+def _written(
+    study: Study, measurements: Measurements, setting: Setting, folder: Path, output: Path, images: Path
+) -> tuple[str, str, str]:
+    """Write a study's table and plot; return its anchor, its table and the path of its picture for the page."""
     table = markdown(study, measurements, setting) if study.columns else ""
     if study.columns:
         for ending, text in (("md", table), ("tex", latex(study, measurements, setting))):
@@ -108,7 +97,7 @@ def _section(
     link = Path(os.path.relpath(shown, output.parent)).as_posix() if shown.is_file() else ""
     kept = "".join(letter for letter in study.title.lower() if letter.isalnum() or letter in " -_")
     anchor = kept.replace(" ", "-")  # as GitHub makes it of a heading
-    return Section(study, anchor, table, link, claims_of(study, measurements))
+    return anchor, table, link
 
 
 def _origin(setting: Setting, results: Mapping[str, Result]) -> str:

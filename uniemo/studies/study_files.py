@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,11 @@ def read_study(name: str) -> Study:
         ) from error
     _check(study)
     return study
+
+
+def with_packaged(studies: Sequence[Study]) -> list[Study]:
+    """Return all packaged studies and these, each once: the claims of all are on one page."""
+    return list({study.name: study for study in [*map(read_study, known_studies()), *studies]}.values())
 
 
 def _beside(path: Path, name: str) -> Path:

@@ -16,6 +16,7 @@ from uniemo import __version__
 from uniemo.cache import to_json
 from uniemo.errors import UniEmoError, naming
 from uniemo.studies.cells import Cell, Setting
+from uniemo.studies.hits import read_hits
 from uniemo.studies.run_files import read_lines, read_mapping, read_metrics
 
 Result = dict[str, Any]  # a line of results.jsonl
@@ -105,6 +106,7 @@ def result_of(description: Result, folder: Path) -> Result:
         "cores": os.cpu_count(),
         "sampler": read_mapping(folder / "test" / "test_generation.json").get("space"),  # of generated images
         "figures": read_metrics(folder / "test"),
+        "hits": read_hits(folder / "test"),
     }
 
 
