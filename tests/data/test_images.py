@@ -59,7 +59,6 @@ def _off(path, expected):
         ("L", 100, (100, 100, 100)),
         ("1", 1, (255, 255, 255)),
         ("RGBA", (200, 0, 0, 255), (200, 0, 0)),
-        ("RGBA", (200, 0, 0, 0), (255, 255, 255)),  # transparency is laid over white
         ("LA", (50, 255), (50, 50, 50)),
     ],
 )
@@ -72,8 +71,11 @@ def test_palette_and_transparent_colours(tmp_path):
     palette = Image.new("P", (4, 4), 1)
     palette.putpalette([0, 0, 0, 10, 200, 30] + [0] * 762)
     palette.save(tmp_path / "opaque.png")
+    keyed = Image.new("RGB", (4, 4), (1, 2, 3))
+    palette.putpixel((3, 3), 0)  # something is to be seen, the rest is laid over white
+    keyed.putpixel((3, 3), (9, 9, 9))
     palette.save(tmp_path / "clear.png", transparency=1)
-    Image.new("RGB", (4, 4), (1, 2, 3)).save(tmp_path / "keyed.png", transparency=(1, 2, 3))
+    keyed.save(tmp_path / "keyed.png", transparency=(1, 2, 3))
     found = [read_image(tmp_path / f"{name}.png").getpixel((0, 0)) for name in ("opaque", "clear", "keyed")]
     assert found == [(10, 200, 30), (255, 255, 255), (255, 255, 255)]
 
@@ -202,7 +204,7 @@ def test_verify_image(tmp_path):
     assert [name for name in names if reasons[name] is None] == ["png inside.jpg"]
     assert reasons["empty.jpg"] == "zero bytes"
     assert reasons["gone.jpg"] == "it does not exist"
-    assert "exceeds limit" in reasons["huge.jpg"]
+    assert "megapixels" in reasons["huge.jpg"]
 
 
 # Large JPEGs.
@@ -266,7 +268,7 @@ def test_several_images_in_one_file_are_read_whole(photo, tmp_path):
 
 def test_too_large_images_are_refused(photo_file, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 300_000)
-    with pytest.raises(UnreadableImageError, match="exceeds limit"):
+    with pytest.raises(UnreadableImageError, match=r"more than 0 megapixels, the most that are read; scale it down"):
         open_image(photo_file)
 
 
@@ -304,3 +306,34 @@ def test_large_jpegs_are_not_kept(photo_file):
     assert isinstance(cache.read(photo_file), Image.Image)
     assert isinstance(cache.open(photo_file), LargeJpeg)
     assert len(cache) == 1
+
+
+def _white_unknown(kind, values):
+    return Image.fromarray(np.full((4, 4), values, dtype=kind)), "x.tif", "whose white is unknown"
+
+
+@pytest.mark.parametrize(
+    ("image", "name", "reason"),
+    [
+        _white_unknown(np.int32, 300),
+        _white_unknown(np.int32, -1),
+        _white_unknown(np.float32, 255),
+        _white_unknown(np.float32, np.nan),
+        (Image.new("RGBA", (9, 9), (200, 0, 0, 0)), "x.png", "fully transparent"),
+        (Image.new("RGBA", (9, 9), (200, 0, 0, 0)), "x.webp", "fully transparent"),
+        (Image.new("RGB", (1, 1)), "x.png", "a single pixel"),
+        (Image.new("RGB", (1, 1)), "x.gif", "a single pixel"),
+    ],
+)
+def test_what_cannot_be_judged_is_refused_and_found_beforehand(tmp_path, image, name, reason):
+    image.save(tmp_path / name)
+    with pytest.raises(UnreadableImageError, match=reason):
+        read_image(tmp_path / name)
+    assert reason in verify_image(tmp_path / name)
+    with pytest.raises(UnreadableImageError, match=reason):
+        open_image(tmp_path / name)
+
+
+def test_200_megapixels_of_a_phone_are_too_many(tmp_path):
+    Image.new("1", (14000, 14000)).save(tmp_path / "x.png")
+    assert verify_image(tmp_path / "x.png") == "more than 178 megapixels, the most that are read; scale it down"

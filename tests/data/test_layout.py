@@ -83,16 +83,17 @@ def test_no_layout_takes_another_ones_tree(trees):
         assert taken == {recognise(tree)[0].dataset}, name
 
 
-def test_unknown_tree_says_what_is_there_and_what_is_expected(tmp_path):
+def test_unknown_tree_says_what_is_there_and_the_nearest(tmp_path):
     picture(tmp_path / "holiday" / "1.jpg")
     (tmp_path / "readme.txt").write_text("x")
     with pytest.raises(
-        UniEmoError, match=r"holds holiday/, readme\.txt; expected is .*emotion_dataset/<emotion>"
+        UniEmoError, match=r"holds holiday/, readme\.txt; the nearest known tree is FI/.* or take --data Folder"
     ) as caught:
         read(tmp_path, dataset="FI")
     assert "\n" not in str(caught.value)
     assert "Agg_AMT" not in str(caught.value)  # FI's trees only
-    with pytest.raises(UniEmoError, match="Agg_AMT_Candidates"):
+    (tmp_path / "amt_results.csv").write_text("x")
+    with pytest.raises(UniEmoError, match="the nearest known tree is TwitterI/twitter1-amt: Agg_AMT_Candidates"):
         read(tmp_path)
     with pytest.raises(UniEmoError, match=r"data\.layout must be one of fi-json, .*; got 'zip'"):
         read(tmp_path, forced="zip", dataset="FI")

@@ -164,9 +164,9 @@ def test_topic_rows(painted, tmp_path):
 
 
 def test_the_other_twitter_is_refused(painted):
-    with pytest.raises(UniEmoError, match="TwitterII/twitter2-topics"):
+    with pytest.raises(UniEmoError, match=r"looks like TwitterI \(twitter1-csv\): take --data TwitterI$"):
         module(painted["twitter1-csv"], TwitterII).check()
-    with pytest.raises(UniEmoError, match="TwitterI/twitter1-amt"):
+    with pytest.raises(UniEmoError, match=r"looks like TwitterII \(twitter2-topics\): take --data TwitterII$"):
         module(painted["twitter2-topics"]).check()
 
 

@@ -17,6 +17,7 @@ from uniemo.models.diffusion import find_diffusion
 from uniemo.models.diffusion.components import find_scheduler
 from uniemo.models.hub import random_name
 from uniemo.modules.base import EmotionModule
+from uniemo.modules.transfer import size_advice
 from uniemo.text_files import DEEPEST, check_yaml
 
 _COUNT, _NATURAL, _SHARE = Range(1, 2**31 - 1), Range(0, 2**31 - 1), Range(0, 1)
@@ -128,7 +129,12 @@ def check_weights(config: Namespace) -> None:
         if diffusion is not None:
             diffusion.path = random_name(diffusion.path)
     if encoder is not None:
-        find_clip(encoder.clip)
+        size, given = find_clip(encoder.clip), config.data.init_args.get("image_size")
+        if size is not None and given is not None and size != given:
+            raise UniEmoError(
+                f"data.image_size must be {size}, what {encoder.clip} takes; got {given}: "
+                f"{size_advice('clip', size, encoder.clip)}"
+            )
     if diffusion is None:
         return
     find_diffusion(diffusion.path, diffusion.family)

@@ -265,6 +265,12 @@ class TrainingCLI(LightningCLI):
         if command in ("validate", "test"):
             self.model.label_map()  # or there is nothing to evaluate
         if command == "fit":
+            if self.datamodule.batch_size * self.trainer.world_size == 1 and getattr(self.model, "attribute_kinds", ()):
+                warnings.warn(
+                    "data.batch_size 1: the contrastive losses L_S and L_O compare the images of a step and vanish; "
+                    "take 2 or more",
+                    stacklevel=2,
+                )
             check_names(self.model.vocabulary, self.datamodule.vocabulary)
         for callback in self.trainer.callbacks:
             if command == "fit" and isinstance(callback, ExplicitFeedback):

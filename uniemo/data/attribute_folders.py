@@ -118,7 +118,10 @@ def build_attribute_folders(
     scenes, objects = _names(manifest, progress)
     folders = {kind: _folders(objects if kind == "object" else scenes) for kind in kinds}
     total = sum(len(rows) for kind in kinds for rows in folders[kind].values())
-    with atomic_write(out) as partial, tqdm(total=total, desc="writing", unit="image", disable=not progress) as bar:
+    with (
+        atomic_write(out) as partial,
+        tqdm(total=total, desc="writing", unit="image", disable=None if progress else True) as bar,
+    ):
         for kind in kinds:
             (partial / kind).mkdir(parents=True)
             for folder, rows in folders[kind].items():

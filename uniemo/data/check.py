@@ -73,7 +73,7 @@ def check_tree(
         source = "split file"
 
     passes = inspect_all(base, items, attribute_names(base / "info.json"), workers)
-    facts = list(tqdm(passes, total=len(items), desc="checking", unit="image", disable=not progress))
+    facts = list(tqdm(passes, total=len(items), desc="checking", unit="image", disable=None if progress else True))
     decoded = [each for each in facts if each.pixels]
     folds = {name: _folds(manifest) for name, manifest in manifests.items() if manifest.info.folds}
     counts, published = _counts(found.dataset, first.vocabulary.emotions, by_list, split_of)

@@ -247,9 +247,11 @@ class EmotionDataModule(L.LightningDataModule):
 
         rows = self.assignment.rows(split)
         if not len(rows):
+            image, reason = next(iter(self.left_out.items()), ("", ""))
+            out = f" but {len(self.left_out):,} that cannot be used, first {image} ({reason})" if image else ""
             raise UniEmoError(
-                f"{self.manifest.info.dataset} split must list at least one image; {split} of {self.root} has none: "
-                "correct --data.root, --data.layout or --data.split_file"
+                f"{self.manifest.info.dataset} split must list at least one image; {split} of {self.root} has none"
+                f"{out}: correct --data.root, --data.layout or --data.split_file"
             )
         records = self.manifest.take(rows, self.sample_ids(rows, split))
         if not self.check_images:

@@ -37,7 +37,7 @@ def map_files(work: Callable[[Item], Result], items: Sequence[Item], label: str,
         return [work(item) for item in items[start : start + _CHUNK]]
 
     results: list[Result] = []
-    bar = tqdm(total=len(items), desc=label, unit="file", disable=not progress, delay=1)
+    bar = tqdm(total=len(items), desc=label, unit="file", disable=None if progress else True, delay=1)
     with bar, ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         for done in pool.map(chunk, range(0, len(items), _CHUNK)):
             results += done

@@ -130,7 +130,9 @@ def _unpack(root: Path, folder: Path, follow_links: bool, columns: Columns) -> N
         for split, rows, features, base in _parts(root, columns):
             for kind in ("scene", "object"):
                 content[kind] = content[kind] or _class_names(_feature(features, getattr(columns, kind)[0]))
-            for number, row in enumerate(tqdm(rows, desc=f"unpacking {split} images", unit="image", delay=1)):
+            for number, row in enumerate(
+                tqdm(rows, desc=f"unpacking {split} images", unit="image", delay=1, disable=None)
+            ):
                 where = f"row {number} of {split} in {base}"
                 emotion, scene, objects, image = _read_row(row, features, where, columns)
                 place = _place(row, features, where, columns) or split

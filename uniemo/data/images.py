@@ -34,7 +34,7 @@ _UPRIGHT = {  # by EXIF orientation; 1 is upright
 }
 _JPEG_END = b"\xff\xd9"
 _TAIL = 1024  # bytes at a file's end; some programs append a few
-_DECODER_ERRORS = (OSError, ValueError, SyntaxError, EOFError, struct.error, Image.DecompressionBombError)
+_DECODER_ERRORS = (OSError, ValueError, SyntaxError, EOFError, struct.error)
 
 
 class UnreadableImageError(UniEmoError):
@@ -76,6 +76,11 @@ def image_errors(path: str | Path) -> Iterator[None]:
     except UnidentifiedImageError as error:
         reason = "no picture of a known kind" if Path(path).stat().st_size else "zero bytes"
         raise UnreadableImageError(path, reason) from error
+    except Image.DecompressionBombError as error:
+        reason = (
+            f"more than {2 * (Image.MAX_IMAGE_PIXELS or 0) // 10**6} megapixels, the most that are read; scale it down"
+        )
+        raise UnreadableImageError(path, reason) from error
     except _DECODER_ERRORS as error:
         reason = str(error).splitlines()[0].replace(str(path), "it") if str(error) else type(error).__name__
         raise UnreadableImageError(path, reason) from error
@@ -94,14 +99,16 @@ def verify_image(path: str | Path) -> str | None:
 def check_whole(image: Image.Image, file: BinaryIO) -> None:
     """Raise a decoder's error for an image that is cut off or damaged; it cannot be used afterwards.
 
-    Pillow verifies PNG to the end without decoding it. Of a JPEG that ends as it should the end alone is read: nearly
-    all of those that are damaged are cut off. Only what seems to be cut off, or is of another kind, is decoded.
+    Pillow verifies PNG without transparency to the end without decoding it. Of a JPEG that ends as it should the end
+    alone is read: nearly all of those that are damaged are cut off. Only what seems to be cut off, or is of another
+    kind, is decoded.
 
     Args:
         image: as opened, not decoded yet.
         file: that it was opened from.
     """
-    if image.format == "PNG":
+    if image.format == "PNG" and not image.has_transparency_data:
+        _check_size(image)
         image.verify()
         return
     place = file.tell()
@@ -109,7 +116,12 @@ def check_whole(image: Image.Image, file: BinaryIO) -> None:
     whole = image.format == "JPEG" and _JPEG_END in file.read()
     file.seek(place)
     if not whole:
-        image.load()
+        to_rgb(image)
+
+
+def _check_size(image: Image.Image) -> None:
+    if image.size == (1, 1):
+        raise ValueError("a single pixel, as pages put in the place of pictures")
 
 
 def exif_orientation(image: Image.Image) -> int:
@@ -122,13 +134,25 @@ def exif_orientation(image: Image.Image) -> int:
 
 
 def _flatten(image: Image.Image) -> Image.Image:
-    """Return RGB of the pixels as stored; 16-bit and float grey is scaled to 8 bits, transparency laid over white."""
-    if image.mode.startswith("I") or image.mode == "F":
-        scale = 255.0 if image.mode == "F" else 1 / 257.0  # floats are in [0, 1], integers in [0, 65535]
-        grey = np.rint(np.asarray(image).astype(np.float64) * scale)
-        return Image.fromarray(grey.clip(0, 255).astype(np.uint8)).convert("RGB")
+    """Return RGB of the pixels as stored; 16-bit and float grey is scaled to 8 bits, transparency laid over white.
+
+    Raises:
+        ValueError: what white is cannot be known, or nothing is to be seen.
+    """
+    if image.mode == "F" or image.mode.startswith("I"):
+        values = np.asarray(image).astype(np.float64)
+        white = 1.0 if image.mode == "F" else 65535.0
+        low, high = values.min(), values.max()
+        if not 0 <= low <= high <= white or (image.mode == "I" and image.format == "TIFF"):  # nan is not
+            raise ValueError(
+                f"{'floating-point' if image.mode == 'F' else '32-bit'} pixels from {low:g} to {high:g}, whose white "
+                "is unknown; save it with 8 or 16 bits"
+            )
+        return Image.fromarray(np.rint(values * (255 / white)).astype(np.uint8)).convert("RGB")
     if image.has_transparency_data:
         layer = image.convert("RGBA")
+        if layer.getchannel("A").getextrema() == (0, 0):
+            raise ValueError("fully transparent")
         return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
     return image if image.mode == "RGB" else image.convert("RGB")
 
@@ -138,7 +162,11 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
     Args:
         image: any mode that Pillow opens (grey, 16-bit grey, palette, CMYK, with or without transparency).
+
+    Raises:
+        ValueError: a single pixel, fully transparent, or numbers whose white is unknown.
     """
+    _check_size(image)
     image.load()  # Pillow turns TIFF files upright here
     transpose = _UPRIGHT.get(exif_orientation(image))
     image = _flatten(image)

@@ -242,7 +242,9 @@ class LatentCache:
             collate_fn=_views,
             generator=torch.Generator(),  # the global one belongs to training
         )
-        with tqdm(total=len(todo), desc="encoding latents", unit="image", disable=not self.encoder.progress) as bar:
+        with tqdm(
+            total=len(todo), desc="encoding latents", unit="image", disable=None if self.encoder.progress else True
+        ) as bar:
             for count, files, targets in loader:
                 if files:
                     posteriors = self.encoder.posterior(torch.cat([targets, targets.flip(-1)]))  # (2B, 2, C, h, w)
@@ -278,7 +280,11 @@ def content_hashes(paths: Sequence[Path], progress: bool = False) -> NDArray[np.
     def write(file: Path) -> None:
         with ThreadPoolExecutor() as pool, open(file, "wb") as out:
             bar = tqdm(
-                pool.map(_hash, paths), total=len(paths), desc="reading files", unit="file", disable=not progress
+                pool.map(_hash, paths),
+                total=len(paths),
+                desc="reading files",
+                unit="file",
+                disable=None if progress else True,
             )
             np.save(out, np.array(list(bar), dtype="S32"))
 

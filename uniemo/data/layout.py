@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from array import array
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
+from difflib import get_close_matches
+from itertools import islice
 from pathlib import Path
 from typing import NoReturn
 
@@ -32,6 +35,10 @@ _DAY_S = 86_400.0
 # A file may change once more without its time of change moving on: FAT counts in steps of two seconds. A table that was
 # made so soon after a change is made again at the next start.
 _TICK_NS = 2_000_000_000
+_WORD = re.compile(r"[a-z]+\w*")
+_FILLING = frozenset(
+    ("jpg", "json", "csv", "txt", "parquet", "and", "of", "with", "as", "or", "too", "not", "the", "a", "n")
+)
 _THREADS = 8  # hide the waiting of network disks
 
 
@@ -63,7 +70,7 @@ def find_layout(root: Path, layouts: Sequence[Layout], forced: str | None = None
         The layout and the folder that has it.
 
     Raises:
-        UniEmoError: nothing matches (the message shows the expected trees and what is there), or no such layout.
+        UniEmoError: nothing matches (the message shows the nearest tree and what is there), or no such layout.
     """
     if forced is not None:
         layouts = [layout for layout in layouts if layout.name == forced] or _no_such_layout(forced, layouts)
@@ -78,11 +85,36 @@ def find_layout(root: Path, layouts: Sequence[Layout], forced: str | None = None
         folder = folder / inner[0]
     if forced is not None:
         return layouts[0], root  # its reader says what is missing
-    expected = "; or ".join(f"{layout.dataset}/{layout.name}: {layout.tree}" for layout in layouts)
-    raise UniEmoError(
-        f"data.root must hold one of the known trees; {root} holds {describe_folder(root)}; expected is {expected}: "
-        "correct --data.root, or force one with --data.layout"
+    if any(layout.dataset == "Folder" for layout in layouts):
+        advice = "make a folder for each class, or name a table's columns with --data.label_column"
+    elif (other := _recognised(root)) is not None:
+        advice = f"it looks like {other.dataset} ({other.name}): take --data {other.dataset}"
+    else:
+        near = _nearest(root, layouts)
+        advice = (
+            f"the nearest known tree is {near.dataset}/{near.name}: {near.tree}; docs/datasets.md shows all: correct "
+            "--data.root, force one with --data.layout, or take --data Folder for classes of your own"
+        )
+    raise UniEmoError(f"data.root must hold one of the known trees; {root} holds {describe_folder(root)}; {advice}")
+
+
+def _recognised(root: Path) -> Layout | None:
+    """Return the layout that a folder has among those of all datasets."""
+    return next((layout for layout in layouts_of(None) if layout.matches(root)), None)
+
+
+def _nearest(root: Path, layouts: Sequence[Layout]) -> Layout:
+    """Return the layout most of whose names are like some that are there, down to the second level."""
+    there = " ".join(
+        str(path.relative_to(root)) for pattern in ("*", "*/*") for path in islice(root.glob(pattern), 200)
     )
+    words = set(_WORD.findall(there.lower()))
+
+    def likeness(layout: Layout) -> float:
+        wanted = [word for word in _WORD.findall(layout.tree.lower()) if word not in _FILLING]
+        return sum(bool(get_close_matches(word, words, 1, 0.8)) for word in wanted) / max(len(wanted), 1)
+
+    return max(layouts, key=likeness)
 
 
 def _no_such_layout(name: str, layouts: Sequence[Layout]) -> NoReturn:

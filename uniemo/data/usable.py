@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -18,7 +19,7 @@ from uniemo.data.rows import plural
 from uniemo.data.splits import Assignment
 from uniemo.errors import UniEmoError
 
-_CHECKS = 2  # version of what is checked
+_CHECKS = 3  # version of what is checked
 _MANY = 2000  # files from which on a pass over them takes long enough for a progress bar
 
 
@@ -34,11 +35,13 @@ def check_lists(manifest: Manifest, splits: Sequence[Split], on_error: Literal["
             raise UniEmoError(message)
     problems = [problem for problem in info.problems if problem.split is None or problem.split in splits]
     if problems and on_error == "raise":
-        first = problems[0]
+        causes = Counter(problem.reason.partition(":")[0] for problem in problems)
+        counts = ", ".join(f"{count:,}: {reason}" for reason, count in causes.most_common(3))
         raise UniEmoError(
-            f"{info.dataset} must be whole; {plural(len(problems))} listed and cannot be used, first "
-            f"{manifest.root / first.image} ({first.reason}): mend the lists or restore the files, or leave such "
-            "images out with --data.on_error skip"
+            f"{info.dataset} must be whole; {plural(len(problems))} listed and cannot be used"
+            f"{f' ({counts})' if len(causes) > 1 else ''}, first {manifest.root / problems[0].image} "
+            f"({problems[0].reason}): mend the lists or restore the files, or leave such images out with "
+            "--data.on_error skip"
         )
     return {problem.image: problem.reason for problem in problems}
 

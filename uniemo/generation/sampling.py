@@ -81,7 +81,7 @@ def generate_images(
         initial=len(rows) - len(missing),
         desc="generating",
         unit="image",
-        disable=not progress or rank > 0,
+        disable=None if progress and rank == 0 else True,
     )
     with ThreadPoolExecutor(_WRITERS) as pool, bar:
         writing: list[Future[None]] = []

@@ -193,7 +193,7 @@ def _fit(
     best = ClassifierInfo(0.0, float("inf"), 0, 0)
     weights = copy.deepcopy(classifier.layers.state_dict())
     epoch = 0
-    bar = tqdm(total=config.max_epochs, desc="training", unit="epoch", disable=not progress)
+    bar = tqdm(total=config.max_epochs, desc="training", unit="epoch", disable=None if progress else True)
     with bar:
         for epoch in range(1, config.max_epochs + 1):
             classifier.train()

@@ -160,7 +160,7 @@ def _batches(
     """Yield the decoded images of some names and the number of the first, with a bar."""
     files = images.files(names)
     start = 0
-    with tqdm(total=len(files), desc=label, unit="image", disable=not settings.progress, delay=1) as bar:
+    with tqdm(total=len(files), desc=label, unit="image", disable=None if settings.progress else True, delay=1) as bar:
         for batch in read_batches(files, settings.batch_size, settings.workers, size):
             yield batch, start
             start += len(batch)

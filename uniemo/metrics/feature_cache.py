@@ -84,7 +84,9 @@ def cached_features(
     features = {view: torch.empty(len(dataset), network.embed_dim) for view in views}
     emotion = torch.empty(len(dataset), dtype=torch.long)
     count = 0
-    with tqdm(total=len(dataset), desc=f"features of {network.name}", unit="image", disable=not progress) as bar:
+    with tqdm(
+        total=len(dataset), desc=f"features of {network.name}", unit="image", disable=None if progress else True
+    ) as bar:
         for number, start in enumerate(range(0, len(dataset), shard)):
             rows = range(start, min(start + shard, len(dataset)))
             compute = lru_cache(partial(_compute, network, loader, rows, views))  # for all views that are missing

@@ -64,7 +64,9 @@ def check_memorisation(
     wanted = torch.cat([part for group in files for part, _ in _features(group, clip, batch_size, workers)])
     best = torch.full((len(wanted),), -2.0, device=wanted.device)
     nearest = torch.zeros(len(wanted), dtype=torch.long, device=wanted.device)
-    with tqdm(total=len(train), desc="training images", unit="image", disable=not progress, delay=1) as bar:
+    with tqdm(
+        total=len(train), desc="training images", unit="image", disable=None if progress else True, delay=1
+    ) as bar:
         for features, start in _features(train.files(), clip, batch_size, workers):
             value, row = (wanted @ features.T).max(dim=1)
             nearer = value > best

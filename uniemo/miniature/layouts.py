@@ -145,7 +145,7 @@ def synthesize_with_faults(
     faulty = assign_faults(samples, faults, rng, by_split=layout not in _WITHOUT_SPLITS)
     with (
         atomic_write(root) as partial,
-        tqdm(total=images, desc="painting", unit="image", disable=not progress) as bar,
+        tqdm(total=images, desc="painting", unit="image", disable=None if progress else True) as bar,
     ):
         partial.mkdir()
         write(Tree(partial, seed, size, bar), samples)

@@ -136,7 +136,7 @@ def _write_tree(root: Path, splits: dict[str, int], seed: int, size: int, missin
     _write_json(root / "info.json", info())
     numbers = dict.fromkeys(EMOTIONS, 0)  # running number of each emotion's images, over all splits
     truth: dict[str, dict[str, str]] = {}
-    with tqdm(total=sum(splits.values()), desc="painting", unit="image", disable=not progress) as bar:
+    with tqdm(total=sum(splits.values()), desc="painting", unit="image", disable=None if progress else True) as bar:
         for split_index, (split, count) in enumerate(splits.items()):
             rng = np.random.default_rng([seed, split_index])
             entries = []

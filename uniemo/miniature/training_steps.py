@@ -33,7 +33,7 @@ class Progress:
             self.start = state["step"]
             for key, part in parts.items():
                 part.load_state_dict(state[key])
-        self.bar = tqdm(total=steps, initial=self.start, desc=name, mininterval=5)
+        self.bar = tqdm(total=steps, initial=self.start, desc=name, mininterval=5, disable=None)
         self._means: dict[str, float] = {}
 
     def __iter__(self) -> Iterator[int]:

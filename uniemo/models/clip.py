@@ -22,6 +22,7 @@ from uniemo.models.clip_files import read_clip_file
 from uniemo.models.clip_shapes import TOKENIZER, ClipShape, build_shape
 from uniemo.models.hub import RANDOM, hub_folder, is_hub_name
 from uniemo.models.state import check_finite
+from uniemo.text_files import read_json
 from uniemo.torchscript import is_torchscript
 
 _SEED = 23372  # of random weights: a checkpoint finds the same ones again
@@ -161,14 +162,26 @@ def _tokenizer(source: str) -> Callable[[list[str]], Tensor]:
     return tokenizer
 
 
-def find_clip(name: str) -> None:
+def find_clip(name: str) -> int | None:
     """Raise the error about what is missing, unless a CLIP's weights are here or can be downloaded.
 
     Args:
         name: see :func:`load_clip`.
+
+    Returns:
+        Side of the images that it takes; None where its weights alone know.
     """
-    if not (name.startswith(RANDOM) and ClipShape.from_name(name.removeprefix(RANDOM))):
-        _look_up(name)
+    shape = ClipShape.from_name(name.removeprefix(RANDOM)) if name.startswith(RANDOM) else None
+    if shape is not None:
+        return shape.image_size
+    architecture, _, place = _look_up(name)
+    size = None
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # load_clip says what is wrong with the file
+        if architecture is not None:
+            size = open_clip.get_model_config(architecture)["vision_cfg"]["image_size"]
+        elif place is not None and place.is_dir():
+            size = read_json(place / _CONFIG)["model_cfg"]["vision_cfg"]["image_size"]
+    return size if isinstance(size, int) else None
 
 
 def _look_up(name: str) -> tuple[str | None, str, Path | None]:

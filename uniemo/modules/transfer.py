@@ -11,6 +11,7 @@ from torch import Tensor
 
 from uniemo.checkpoint import CheckpointInfo
 from uniemo.errors import UniEmoError
+from uniemo.miniature.paths import MINIATURE
 from uniemo.models.clip_shapes import published_name
 from uniemo.models.state import TOWER
 from uniemo.modules.accuracy import sum_classes
@@ -118,13 +119,21 @@ def check_sizes(data: EmotionDataModule, sizes: dict[str, int], names: dict[str,
     ):
         if kind in sizes and sizes[kind] != given and (kind == "clip" or same):
             raise UniEmoError(
-                f"data.{option} must be {sizes[kind]}, what {names[kind]} {does}; "
-                f"got {given}: set --data.{option} {sizes[kind]}"
+                f"data.{option} must be {sizes[kind]}, what {names[kind]} {does}; got {given}: "
+                f"{size_advice(kind, sizes[kind], names[kind])}"
             )
     if "diffusion" not in sizes and data.cached_latents:
         raise UniEmoError(
             "data.cached_latents is for stages 2 and 3 and baselines that generate; this one has no VAE: leave it out"
         )
+
+
+def size_advice(kind: str, size: int, name: str) -> str:
+    """Return the way out where images have another size than the "clip" or "diffusion" network of a name takes."""
+    if name.removeprefix("random:").startswith(MINIATURE):  # photographs of 64 pixels are not what somebody wants
+        overlay = "model/vit_b32.yaml" if kind == "clip" else "model/sd15.yaml"
+        return f"for photographs add --config {overlay} behind the other configurations, or keep the recipe's own size"
+    return f"set --data.{kind.replace('clip', 'image')}_size {size}"
 
 
 def mismatch(own: dict[str, dict[str, Any]], info: CheckpointInfo, same_tower: bool) -> str:
