@@ -68,9 +68,16 @@ def test_fit_leaves_a_run_folder():
     assert not any(name.startswith("version_") or name == "checkpoints" for name in names)
 
 
-def test_default_run_folder(tmp_path):
-    assert main([*recipe("understanding"), "--trainer.limit_train_batches", "1"]) == 0
+def test_default_run_folder(tmp_path, capsys):
+    """The paper's literal rates stack on any recipe of their stage; the fit begins with their note."""
+    literal = ["--config", "paper/literal/understanding.yaml", "--trainer.limit_train_batches", "1"]
+    assert main([*recipe("understanding"), *literal]) == 0
     assert (tmp_path / "runs/understanding/best.ckpt").is_file()
+    out = capsys.readouterr().out
+    assert out.count("note: ") == 1
+    assert 0 < out.index("note: ") < out.index("end of fit")
+    assert main(["validate", "--ckpt", "runs/understanding/best.ckpt"]) == 0
+    assert "note: " not in capsys.readouterr().out
 
 
 def test_test_needs_only_the_checkpoint(capsys):

@@ -16,7 +16,8 @@ PAPER = tuple(f"paper/{name}" for name in RECIPES)
 PAPER_2 = {"paper/sd15.yaml", "paper/sdxl.yaml", "paper/released_joint.yaml"}
 STAGE_2 = {"model/sd15.yaml", "released_joint.yaml", "cached_latents.yaml", *PAPER_2}
 BASELINES = [name for name in packaged() if name.startswith(("baselines/", "paper/baselines_"))]  # tests/baselines
-OVERLAYS = [name for name in packaged() if name not in (*RECIPES, *PAPER, *BASELINES)]
+LITERAL = tuple(f"paper/literal/{name}" for name in RECIPES)
+OVERLAYS = [name for name in packaged() if name not in (*RECIPES, *PAPER, *LITERAL, *BASELINES)]
 PAPER_OVERLAYS = [name for name in OVERLAYS if name.startswith("paper/")]
 STACKED = [
     (recipe, overlay)
@@ -24,6 +25,7 @@ STACKED = [
     for recipe in (PAPER if overlay in PAPER_OVERLAYS else RECIPES)
     if overlay not in STAGE_2 or not recipe.endswith("understanding.yaml")
 ]
+STACKED += [(recipe, literal) for recipes in (PAPER, RECIPES) for recipe, literal in zip(recipes, LITERAL, strict=True)]
 
 
 def resolved(capsys, *names):
@@ -36,7 +38,7 @@ def test_nothing_is_left_out():
     assert set(RECIPES) <= set(packaged())
     assert {"data/emoset.yaml", "released.yaml", *STAGE_2} <= set(packaged())
     towers = {f"{folder}/vit_{name}.yaml" for folder in ("model", "paper") for name in ("b32", "b16", "l14")}
-    assert towers | set(PAPER) | {"paper/released.yaml"} <= set(packaged())
+    assert towers | {*PAPER, *LITERAL, "paper/released.yaml"} <= set(packaged())
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
@@ -60,7 +62,7 @@ def test_overlay(capsys, recipe, overlay):
 
 @pytest.mark.parametrize("recipe", PAPER)
 def test_paper_recipe(capsys, recipe):
-    """The paper's numbers: section IV-A and eq. 4, 9 and 10."""
+    """The paper's numbers: section IV-A and eq. 4, 9 and 10; rates by group, with warm-up, so that CLIP stays alive."""
     config = resolved(capsys, recipe)
     model, data = config["model"]["init_args"], config["data"]["init_args"]
     stage = recipe.removeprefix("paper/").removesuffix(".yaml").capitalize()
@@ -70,15 +72,33 @@ def test_paper_recipe(capsys, recipe):
     assert [loss[f"lambda_{name}"] for name in ("scene", "object", "emotion")] == [0.25, 0.25, 0.5]
     assert [loss[f"gamma_{name}"] for name in ("understanding", "condition", "diffusion")] == [0.3, 0.3, 0.4]
     assert loss["tau"] == 0.07
-    groups = ("clip", "query", "head") if stage == "Understanding" else ("clip", "query", "head", "fusion")
-    rate = 1e-4 if stage == "Understanding" else 0.01
-    assert {model["optimizer"][f"lr_{group}"] for group in groups} == {rate}
-    assert {model["optimizer"][f"weight_decay_{group}"] for group in groups} == {1e-3}
+    assert (loss["duplicates"], model["optimizer"]["warmup"]) == ("positive", 0.05)
+    rates = [model["optimizer"][f"lr_{group}"] for group in ("clip", "query", "head", "fusion")]
+    assert rates == [8e-6 if stage == "Understanding" else 0, 5e-4, 1e-4, 1e-3]
+    assert config["note"] is None
     if stage == "Understanding":
         assert data["batch_size"] == 128
     if stage == "Feedback":
         feedback = config["explicit_feedback"]
         assert (feedback["low"], feedback["high"], data["proportion"]) == (0.2, 0.8, 0.2)
+
+
+@pytest.mark.parametrize(("recipe", "literal"), list(zip(PAPER, LITERAL, strict=True)))
+def test_literal_paper_recipe(capsys, recipe, literal):
+    """One rate for the whole model, and what else the paper says to the letter; a note says what becomes of it."""
+    config = resolved(capsys, recipe, literal)
+    model, optimizer = config["model"]["init_args"], config["model"]["init_args"]["optimizer"]
+    stage_1 = recipe.endswith("understanding.yaml")
+    groups = ("clip", "query", "head") if stage_1 else ("clip", "query", "head", "fusion")
+    assert {optimizer[f"lr_{group}"] for group in groups} == {1e-4 if stage_1 else 0.01}
+    assert {optimizer[f"weight_decay_{group}"] for group in groups} == {1e-3}
+    assert (optimizer["warmup"], model["loss"]["duplicates"]) == (0, "negative")
+    if not stage_1:
+        assert (model["fusion"]["normalize"], model["space"]["kind"]) == (False, "gaussian")
+    if recipe.endswith("feedback.yaml"):
+        assert config["explicit_feedback"]["scope"] == "global"
+    assert "miniature" in config["note"]
+    assert "\n" not in config["note"]
 
 
 @pytest.mark.parametrize("tower", ["b32", "b16", "l14"])
@@ -95,7 +115,7 @@ def test_paper_overlays_stack(capsys, tower, diffusion):
 
 
 def test_paper_files_say_how_they_are_used():
-    for name in (*PAPER, *PAPER_OVERLAYS):
+    for name in (*PAPER, *LITERAL, *PAPER_OVERLAYS):
         head = [line for line in (PACKAGED / name).read_text().splitlines() if line.startswith("#")]
         assert len(head) >= 3, name
         assert any("uniemo fit" in line for line in head), name

@@ -151,7 +151,7 @@ def test_mixed_sizes_alpha_and_other_files(sides):
     assert "2 sizes, shorter side 16 to 20" in text
     assert "1 images of" in text
     assert "laid over white" in text
-    assert "1 files of" in text
+    assert "no pictures, passed over: 1 " in text
 
 
 def test_small_generated_images_are_said(tmp_path):

@@ -33,7 +33,7 @@ STEP = {
     ("recipes", "batch", "losses"),
     [
         (("understanding", "vit_l14"), 4, LOSSES),
-        (("joint", "vit_l14", "sd15"), 2, LOSSES | {"condition", "diffusion"}),
+        (("joint", "vit_l14", "sd15", "literal/joint"), 2, LOSSES | {"condition", "diffusion"}),
         (("joint", "vit_l14", "sdxl", "released", "released_joint"), 1, LOSSES | {"condition", "diffusion"}),
     ],
 )

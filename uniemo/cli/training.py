@@ -52,7 +52,10 @@ from uniemo.launch import LOST, ending_with_parent, lost_contact
 from uniemo.modules.base import EmotionModule
 from uniemo.modules.transfer import check_names
 
-_RUN_KEYS = ("run_dir", "resume", "overwrite", "weights", "ckpt_path", "weights_only", "verbose", "return_predictions")
+_RUN_KEYS = (
+    *("run_dir", "resume", "overwrite", "weights", "note", "ckpt_path", "weights_only", "verbose"),
+    "return_predictions",
+)
 # checkpoints do not remember the machines that they were made on
 _ANY_MACHINE = {"accelerator": "auto", "devices": "auto", "num_nodes": 1, "strategy": "auto"}
 _CALLBACKS: dict[str, type[L.Callback]] = {
@@ -74,6 +77,7 @@ _EXAMPLES = """examples:
   uniemo fit --config joint.yaml --model.init_from runs/understanding/best.ckpt --trainer.max_epochs 3
   uniemo fit --config joint.yaml --config data/emoset.yaml --config model/vit_b32.yaml --config model/sd15.yaml
   uniemo fit --config paper/joint.yaml --config paper/sdxl.yaml --data.root /data/EmoSet
+  uniemo fit --config paper/joint.yaml --config paper/literal/joint.yaml --data.root /data/EmoSet
   uniemo fit --config joint.yaml --config cached_latents.yaml
   uniemo fit --config joint.yaml --config model/vit_l14.yaml --weights random
   uniemo fit --config joint.yaml --resume
@@ -160,6 +164,7 @@ class TrainingCLI(LightningCLI):
             default="pretrained",
             help="random: true architectures without their weights, for dry runs; checkpoints remember it",
         )
+        parser.add_argument("--note", type=str | None, default=None, help="printed when a fit starts; for recipes")
         for name, callback in _CALLBACKS.items():
             parser.add_lightning_class_args(callback, name)
         parser.link_arguments("seed_everything", "model.init_args.seed")
@@ -248,6 +253,8 @@ class TrainingCLI(LightningCLI):
             self.model.check()
         if is_first():
             print(self.datamodule.describe())
+            if command == "fit" and self.config.fit.note:
+                print(f"note: {self.config.fit.note}")
         config = self.config[command].clone()
         for key in _RUN_KEYS:
             config.pop(key, None)
