@@ -154,3 +154,16 @@ def test_oasis_by_category():
     with pytest.warns(UserWarning, match="386 images are skipped"):
         data.check()
     assert (data.vocabulary.emotions, len(data.manifest)) == (("animal", "object", "person", "scenery"), 514)
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_numbers_may_be_classes(tmp_path, kind):
+    from datasets import Dataset
+
+    for number in range(4):
+        picture(tmp_path / "mine" / "pics" / f"{number}.png", number)
+    data = Dataset.from_dict({"file": [f"pics/{number}.png" for number in range(4)], "class": [3, 1, 3, 1]})
+    getattr(data, f"to_{kind}")(tmp_path / "mine" / f"all.{kind}")
+    manifest = module(tmp_path / "mine", image_column="file", label_column="class").manifest
+    assert sorted(manifest.emotions()) == ["1", "1", "3", "3"]
+    assert manifest.vocabulary.emotions == ("1", "3")

@@ -76,7 +76,7 @@ def test_given_folds_are_used(painted):
     test = module(painted["twitter1-folds"], fold=3).records("test")
     assert sorted(test.names()) == sorted(f"images/{line.rpartition(' ')[0]}" for line in given)
     assert [line.rpartition(" ")[2] for line in sorted(given)] == ["10"[label] for label in test.emotion]  # 1: positive
-    with pytest.raises(UniEmoError, match=r"data\.folds must be 5, as the tree"):
+    with pytest.raises(UniEmoError, match=r"data\.folds must be 5, as the tree .* --fresh --folds 10"):
         module(root, folds=10, fold=7).check()
 
 

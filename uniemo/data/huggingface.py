@@ -213,7 +213,9 @@ def _read_row(
     """Return emotion, scene, objects and image of a row."""
     image = next((row[name] for name in columns.image if row.get(name) is not None), None)
     label = next((name for name in columns.label if name in row), "")
-    emotion = _named(row.get(label), _feature(features, label), where)
+    emotion, feature = row.get(label), _feature(features, label)
+    named = columns == Columns() or _class_names(feature) is not None  # in a table of one's own numbers may be classes
+    emotion = _named(emotion, feature, where) if named or not isinstance(emotion, int) else str(emotion)
     if image is None or not isinstance(emotion, str):
         raise UniEmoError(
             f"export must have an image ({' or '.join(columns.image)}) and a label ({' or '.join(columns.label)}) in "

@@ -206,7 +206,10 @@ def _tests(
 ) -> tuple[NDArray[np.bool_], int]:
     """Return (N,) which images a fold tests on, given ones where there are any, and how many folds there are."""
     if given and folds != given:
-        raise UniEmoError(f"data.folds must be {given}, as the tree gives them; got {folds}")
+        raise UniEmoError(
+            f"data.folds must be {given}, as the tree gives them; got {folds}: leave it out, or cut the tree anew with "
+            f"uniemo data split --fresh --folds {folds}"
+        )
     if not 1 <= fold <= folds:
         raise UniEmoError(f"data.fold must lie in 1 … {folds}; got {fold}")
     if given:

@@ -145,7 +145,7 @@ def describe(manifest: Manifest, made: Assignment, split_file: str | None = None
         "completed": f"validation from the training images, seed {made.seed}",
         "seed": f"stratified split, seed {made.seed}",
         "fold": f"fold {made.fold} of {made.folds}, {folds}",
-        "file": f"splits of {split_file}",
+        "file": f"splits of {split_file}{f', fold {made.fold} of {made.folds}' if made.fold is not None else ''}",
     }[made.source]
     counts = ", ".join(f"{count:,} {split}" for split, count in made.counts().items())
     return "; ".join([f"{info.dataset} ({info.layout}): {counts} images", source, *info.notes])
