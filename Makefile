@@ -5,7 +5,7 @@ RUN ?= runs/demo
 SEED ?= 0
 # SEEDS of loop: seeds. Of reproduce and the tables and figures: how many, SEEDS=1 is seed 0 alone, or several seeds.
 SEEDS ?=
-STUDIES := table1 table2 table3 table4 table5 table6 table7 table8 fig5 fig6 fig7 fig8 fig9 fig10
+STUDIES := table1 table2 table3 table4 table5 table6 table7 table8 fig5 fig6 fig7 fig8 fig9 fig10 learning_curve
 SCALE ?= miniature
 REPRODUCE = $(BIN)/uniemo reproduce --scale $(SCALE) $(if $(QUICK),--quick) $(if $(DATA),--data '$(DATA)') \
   $(if $(JOBS),--jobs $(JOBS)) \

@@ -10,6 +10,7 @@ from tests.tiny_runs import assets
 from uniemo.cli import COMMANDS, main
 from uniemo.cli.cross_validate import summarise, table
 from uniemo.cli.data import TOOLS
+from uniemo.data.generated import read_index
 from uniemo.miniature.layouts import synthesize
 
 pytestmark = pytest.mark.usefixtures("empty_folder")
@@ -284,3 +285,13 @@ def test_commands_run_in_a_process_of_their_own(capfd):
     assert command.run_command(["--version"]) == 0
     assert capfd.readouterr().out.startswith("uniemo ")
     assert command.run_command(["no-such-command"]) == 2
+
+
+def test_painted_images_can_stand_for_generated_ones(tmp_path, capsys):
+    args = ["data", "synthesize", "--train", "16", "--val", "8", "--test", "8", "--size", "32", "--index"]
+    assert main([*args, "--out", str(tmp_path / "tree")]) == 0
+    rows = read_index(tmp_path / "tree")
+    assert len(rows) == 16
+    assert all((tmp_path / "tree" / row["file"]).parent.name == row["emotion"] for row in rows)
+    assert main([*args, "--out", str(tmp_path / "other"), "--layout", "fi-splits"]) == 2
+    assert "--train must go with --layout emoset" in capsys.readouterr().err

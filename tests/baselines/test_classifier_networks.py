@@ -116,6 +116,14 @@ def test_rates_of_fine_tuning():
     assert counts == [sum(value.numel() for value in module.model.tower.parameters()), 32 * 8 + 8]
 
 
+def test_fine_tuning_with_the_head_of_the_stages():
+    module = FineTune(ClipConfig(str(assets() / "clip")), hidden=8, dropout=0.25)
+    module.build(Vocabulary(MIKELS_8))
+    head = module.model.head
+    assert [(layer.in_features, layer.out_features) for layer in (head.fc0, head.fc1)] == [(32, 8), (8, 8)]
+    assert head.dropout.p == 0.25
+
+
 def test_same_seed_same_first_weights():
     def first(seed):
         module = CoOp(ClipConfig(str(assets() / "clip")), context_length=4, seed=seed)

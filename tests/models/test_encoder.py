@@ -141,3 +141,14 @@ def test_bad_sizes_are_named(clip_folder, make):
         ExpertQueryEncoder(EncoderConfig(clip=clip_folder, query_length=0))
     with pytest.raises(UniEmoError, match=r"set data\.image_size to 32"):
         make()(torch.zeros(1, 3, 64, 64))
+
+
+def test_the_class_token_can_stand_for_scene_and_object(make, images):
+    """A control: L_S and L_O without queries."""
+    plain, control = make(queries="none"), make(queries="class_token")
+    features = control(images)
+    assert features.scene is features.object is features.cls
+    assert torch.equal(features.cls, plain(images).cls)
+    assert features.scene_queries is None
+    assert list(control.query_parameters()) == []
+    assert (plain.features, control.features) == ((), ("scene", "object"))

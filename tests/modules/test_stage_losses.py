@@ -1,8 +1,9 @@
 import pytest
 import torch
 
-from tests.tiny_runs import assets
+from tests.tiny_runs import assets, recipe, trained
 from uniemo import UniEmoError
+from uniemo.cli import main
 from uniemo.data import EmoSet
 from uniemo.models.encoder import EncoderConfig
 from uniemo.models.head import HeadConfig
@@ -42,6 +43,28 @@ def test_missing_query_set_has_no_term(setting):
     encoder = EncoderConfig(clip=str(assets() / "clip"), query_length=2, scene_queries=False)
     lame = UniEmoModel.build(model.vocabulary, encoder, HeadConfig(hidden=8)).eval()
     assert set(terms_of(lame, batch)) == {"object", "emotion"}
+
+
+def test_the_class_token_has_both_contrastive_losses(setting):
+    model, batch = setting
+    encoder = EncoderConfig(clip=str(assets() / "clip"), queries="class_token")
+    control = UniEmoModel.build(model.vocabulary, encoder, HeadConfig(hidden=8)).eval()
+    terms = terms_of(control, batch)
+    assert set(terms) == {"scene", "object", "emotion"}
+    terms["scene"].backward()
+    assert control.encoder.visual.conv1.weight.grad.abs().sum() > 0
+
+
+def test_joint_training_without_generation(capsys):
+    """The control of what generation does: γ1·L_U alone, in stage 2's epochs."""
+    before = str(trained("understanding") / "best.ckpt")
+    off = ["--model.loss.gamma_condition", "0", "--model.loss.gamma_diffusion", "0", "--model.optimizer.lr_fusion", "0"]
+    quiet = ["--generation_metrics.every_n_epochs", "0", "--attention_maps.every_n_epochs", "0"]
+    assert main([*recipe("joint"), "--model.init_from", before, *off, *quiet, "--run_dir", "run"]) == 0
+    logged = dict(line.split() for line in capsys.readouterr().out.splitlines() if line.startswith("  loss/"))
+    assert set(logged) == {f"loss/{name}" for name in ("scene", "object", "emotion", "total")}
+    scene, thing, emotion, total = (float(logged[f"loss/{name}"]) for name in ("scene", "object", "emotion", "total"))
+    assert total == pytest.approx(0.3 * (0.25 * scene + 0.25 * thing + 0.5 * emotion), abs=1e-3)
 
 
 def test_weighted_sums():

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from small_study import changed, content
 
+from uniemo.callbacks.generation_metrics import GenerationMetrics
 from uniemo.cli import main
 from uniemo.configurations import find_configuration
 from uniemo.errors import UniEmoError
@@ -78,6 +79,69 @@ def test_ablations_say_what_they_leave_out(name, row, expected):
     assert "correlation" not in args(row_cell("table5", "Cls + Object* + Scene*"))
     kept = next(parent for parent in row_cell("table7", "50 to 80 %").parents if parent.name == "kept")
     assert "--criteria both --low 0.5 --high 0.8" in args(kept)
+
+
+def ancestors(cell):
+    return [one.name for one in with_parents([cell])]
+
+
+@pytest.mark.parametrize("setting", [MINIATURE, PAPER], ids=["miniature", "paper"])
+def test_pool_and_test_have_no_seed_in_common(setting):
+    for seed in (0, 1):
+        pool = next(one for one in with_parents(cells_of(read_study("table7"), seed, setting)) if one.name == "pool")
+        given = dict(zip(pool.commands[0].args, pool.commands[0].args[1:], strict=False))
+        assert int(given["--seed"]) == (seed + 1) * 1_000_000 > GenerationMetrics().seed + 1_000  # images of a test
+        assert int(given["--num"]) < 1_000_000  # nor do the pools of two seeds meet
+
+
+@pytest.mark.parametrize("name", ["table4", "table5", "table6", "table7", "table8"])
+def test_generated_images_are_judged_apart_from_the_filter(name):
+    study = read_study(name)
+    for cell in cells_of(study, 0, MINIATURE):
+        judge = next(parent for parent in cell.parents if parent.name == "judge")
+        assert f"--generation_metrics.judge cells/{judge.hash}/fit/best.ckpt" in args(cell, -1)
+        assert judge == next(one for one in with_parents(cells_of(study, 1, MINIATURE)) if one.name == "judge")
+        assert all("judge" not in args(one) for one in with_parents([cell]) if one.name == "kept")
+    assert "--model.encoder.queries none" in args(judge)
+    assert judge.seed == 1000  # neither its pictures nor its weights are a row's
+    assert ancestors(judge) == ["painted_for_the_judge", "judge"]
+
+
+@pytest.mark.parametrize("setting", [MINIATURE, PAPER], ids=["miniature", "paper"])
+def test_the_control_of_joint_training_differs_by_generation_alone(setting):
+    joint, control = (
+        args(row_cell("fig8", f"Stage {name} ViT-B/32", setting=setting)) for name in ("2", "1 trained on")
+    )
+    assert (
+        control.split(" --run_dir")[0].replace(
+            "--model.loss.gamma_condition 0 --model.loss.gamma_diffusion 0 --model.optimizer.lr_fusion 0 ", ""
+        )
+        == joint.split(" --run_dir")[0]
+    )
+
+
+def test_controls_of_queries_and_feedback():
+    assert "--model.loss.lambda_scene 0 --model.loss.lambda_object 0" in args(
+        row_cell("fig6", "Multi-stage without L_S and L_O ViT-B/32")
+    )
+    assert "--model.encoder.queries class_token" in args(row_cell("fig6", "Class token with L_S and L_O ViT-B/32"))
+    ours, real = (row_cell("table6", name) for name in ("Filter by Emo-A and Sem-C", "As many real pictures"))
+    (painted,) = (parent for parent in real.parents if parent.name == "real_pictures")
+    (kept,) = (parent for parent in ours.parents if parent.name == "kept")
+    index = f"cells/{painted.hash}/synthesize/index.jsonl"
+    same = args(real).replace(index, f"cells/{kept.hash}/filter/kept.jsonl").replace(real.hash, ours.hash)
+    assert same == args(ours)
+    assert "pool" not in ancestors(real)
+
+
+def test_the_learning_curve_keeps_its_pictures():
+    for size in (250, 2000):
+        cell = row_cell("learning_curve", f"{size} feedback")
+        trained = [one for one in with_parents([cell]) if one.name in ("stage1", "stage2", "stage3")]
+        assert [f"--data.root miniature:emoset?train={size}" in args(one) for one in trained] == [True] * 3
+    few = row_cell("learning_curve", "250 queries", setting=PAPER)
+    assert "--data.root /data/EmoSet --data.limit_train 250" in args(few)
+    assert gpu_hours(few) == pytest.approx((250 * 15 * 3 + 17_716) * 0.0088 / 60 / 3600)
 
 
 def test_paper_scale_takes_the_papers_recipes():

@@ -1,4 +1,4 @@
-"""Full fine-tuning: all of CLIP's image tower and a linear layer on its class token."""
+"""Full fine-tuning: all of CLIP's image tower and a head on its class token."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 from uniemo.baselines.base import ClassifierBaseline, ClipConfig
 from uniemo.baselines.linear_probe import LinearClassifier
-from uniemo.errors import Positive, Seed
+from uniemo.errors import PartialShare, Positive, Seed, Width
 from uniemo.models.clip import load_clip
 from uniemo.modules.optim import RateConfig
 from uniemo.vocabulary import Vocabulary
@@ -15,13 +15,15 @@ _ENCODER, _OPTIMIZER = ClipConfig(), RateConfig(lr=1e-5, weight_decay=1e-3)
 
 
 class FineTune(ClassifierBaseline):
-    """Train the image tower and a linear layer on it; no queries, no scenes, no objects.
+    """Train the image tower and a head on it; no queries, no scenes, no objects.
 
     Args:
         encoder: which CLIP.
         optimizer: of the tower.
-        lr_head: learning rate of the layer, which starts from scratch.
-        seed: of the layer's first weights.
+        lr_head: learning rate of the head, which starts from scratch.
+        hidden: units of the head's hidden layer, UniEmo's head then; null for a linear layer.
+        dropout: share of hidden units left out in training.
+        seed: of the head's first weights and dropout.
 
     Raises:
         UniEmoError: ``lr_head`` not above 0.
@@ -35,15 +37,19 @@ class FineTune(ClassifierBaseline):
         encoder: ClipConfig = _ENCODER,
         optimizer: RateConfig = _OPTIMIZER,
         lr_head: Positive = 1e-3,
+        hidden: Width | None = None,
+        dropout: PartialShare = 0.5,
         seed: Seed = 0,
     ) -> None:
-        super().__init__({"encoder": encoder, "lr_head": lr_head}, optimizer, seed)
+        arguments = {"encoder": encoder, "lr_head": lr_head, "hidden": hidden, "dropout": dropout}
+        super().__init__(arguments, optimizer, seed)
 
     def make_model(self, vocabulary: Vocabulary) -> LinearClassifier:
-        """Return tower and layer, all of which learn."""
-        return LinearClassifier(load_clip(self.hparams.encoder["clip"]), len(vocabulary.emotions), learns=True)
+        """Return tower and head, all of which learn."""
+        clip, classes = load_clip(self.hparams.encoder["clip"]), len(vocabulary.emotions)
+        return LinearClassifier(clip, classes, True, self.hparams.hidden, self.hparams.dropout)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """Return the tower's group and the layer's."""
+        """Return the tower's group and the head's."""
         tower, head = self.model.tower, self.model.head
         return [{"params": [*tower.parameters()]}, {"params": [*head.parameters()], "lr": self.hparams.lr_head}]

@@ -8,6 +8,7 @@ from uniemo.baselines.base import ClassifierBaseline, ClipConfig
 from uniemo.baselines.towers import ImageTower
 from uniemo.errors import Seed
 from uniemo.models.clip import ClipParts, load_clip
+from uniemo.models.head import EmotionHead
 from uniemo.modules.optim import RateConfig
 from uniemo.vocabulary import Vocabulary
 
@@ -17,13 +18,25 @@ _ENCODER, _OPTIMIZER = ClipConfig(), RateConfig(lr=1e-3)
 class LinearClassifier(nn.Module):
     """A linear layer on the class token before CLIP's projection, which is where CLIP's authors put their probe.
 
-    With ``learns`` the tower is trained too.
+    With ``learns`` the tower is trained too; with ``hidden`` units the head is UniEmo's instead of a linear layer.
     """
 
-    def __init__(self, clip: ClipParts, num_classes: int, learns: bool = False) -> None:
+    head: nn.Module
+
+    def __init__(
+        self,
+        clip: ClipParts,
+        num_classes: int,
+        learns: bool = False,
+        hidden: int | None = None,
+        dropout: float = 0.5,
+    ) -> None:
         super().__init__()
         self.tower = ImageTower(clip, learns)
-        self.head = nn.Linear(clip.width, num_classes)
+        if hidden is None:
+            self.head = nn.Linear(clip.width, num_classes)
+        else:
+            self.head = EmotionHead(clip.width, num_classes, hidden, dropout)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return (B, C) logits of CLIP-normalised images (B, 3, R, R)."""

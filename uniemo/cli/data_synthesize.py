@@ -57,9 +57,16 @@ def run(args: list[str]) -> int:
         metavar="NAME",
         help=f"what goes wrong on real disks; may be repeated; all: whatever the layout can have; {', '.join(FAULTS)}",
     )
+    parser.add_argument(
+        "--index",
+        action="store_true",
+        help="emoset without --images: also write index.jsonl of the training images, for data.generated: real images "
+        "in the place of generated ones",
+    )
     options = parser.parse_args(args)
     check_new_folder(options.out, "--out")
     by_split = [name for name in (*_SPLITS, "missing") if getattr(options, name) is not None]
+    by_split += ["index"] if options.index else []
     if options.layout == "emoset" and options.images is None and not options.fault:
         return _paint_splits(options)
     if by_split:
@@ -72,13 +79,18 @@ def run(args: list[str]) -> int:
 
 def _paint_splits(options: argparse.Namespace) -> int:
     """Paint the miniature's own tree with given sizes of the splits."""
+    from uniemo.data.generated import write_index
     from uniemo.miniature.synthesis import synthesize_emoset
+    from uniemo.text_files import read_json
 
     train, val, test = (
         default if getattr(options, name) is None else int(getattr(options, name)) for name, default in _SPLITS.items()
     )
     missing = _MISSING if options.missing is None else options.missing
     synthesize_emoset(options.out, train, val, test, options.seed, options.size, missing)
+    if options.index:
+        files = read_json(options.out / "train.json")
+        write_index(options.out / "index.jsonl", [{"file": file, "emotion": name} for name, file, _ in files])
     print(f"painted {train} training, {val} validation and {test} test images in {options.out}")
     return 0
 

@@ -23,7 +23,8 @@ class EncoderConfig:
         clip: name of the CLIP, see :func:`uniemo.models.clip.load_clip`.
         query_length: Q, queries in each of the two sets.
         queries: ``multi_stage`` (scene queries from the input, object queries from layer L1 on), ``single_step`` (both
-            sets from the input; each still interacts and is read where multi_stage does it) or ``none``.
+            sets from the input; each still interacts and is read where multi_stage does it), ``none``, or
+            ``class_token`` (none, and the class token stands for the scene and the object feature).
         scene_queries: have the scene set.
         object_queries: have the object set.
         interactive: ``paper`` (eq. 2 and 3) or ``released`` (the authors' code).
@@ -35,7 +36,7 @@ class EncoderConfig:
 
     clip: str = "miniature:clip"
     query_length: Width = 32
-    queries: Literal["multi_stage", "single_step", "none"] = "multi_stage"
+    queries: Literal["multi_stage", "single_step", "none", "class_token"] = "multi_stage"
     scene_queries: bool = True
     object_queries: bool = True
     interactive: Literal["paper", "released"] = "paper"
@@ -135,11 +136,18 @@ class ExpertQueryEncoder(nn.Module):
         self.single_step = config.queries == "single_step"
         self.checkpointing = config.checkpointing
         heads: int = clip.visual.transformer.resblocks[0].attn.num_heads
-        with_queries = config.queries != "none"
+        with_queries = config.queries in ("multi_stage", "single_step")
+        self.on_class_token = config.queries == "class_token"
         self.scene_query = self._queries(config) if with_queries and config.scene_queries else None
         self.object_query = self._queries(config) if with_queries and config.object_queries else None
         self.scene_block = self._block(config, heads) if self.scene_query is not None else None
         self.object_block = self._block(config, heads) if self.object_query is not None else None
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """Which of the scene and the object feature it gives."""
+        queries = {"scene": self.scene_query, "object": self.object_query}
+        return tuple(kind for kind, query in queries.items() if query is not None or self.on_class_token)
 
     def forward(self, images: Tensor, attention: bool = False, patches: bool = True) -> EmotionFeatures:
         """Encode images.
@@ -184,10 +192,12 @@ class ExpertQueryEncoder(nn.Module):
         for block in blocks[second:-1]:
             x = self._layer(block, x)
         x = self.visual.last(x, base if patches else 1)
+        cls = self.visual.ln_post(x[:, 0])
+        stand_in = cls if self.on_class_token else None
         return EmotionFeatures(
-            cls=self.visual.ln_post(x[:, 0]),
-            scene=None if scene is None else scene.mean(dim=1),
-            object=None if objects is None else objects.mean(dim=1),
+            cls=cls,
+            scene=stand_in if scene is None else scene.mean(dim=1),
+            object=stand_in if objects is None else objects.mean(dim=1),
             patches=x[:, 1:] if patches else None,
             scene_queries=scene,
             object_queries=objects,

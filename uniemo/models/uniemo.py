@@ -58,8 +58,8 @@ class UniEmoModel(nn.Module):
         self.encoder = encoder
         self.head = head
         self.bank = bank
-        self.scene_projection = self._projection(encoder.scene_query, vocabulary.scenes)
-        self.object_projection = self._projection(encoder.object_query, vocabulary.objects)
+        self.scene_projection = self._projection("scene", vocabulary.scenes)
+        self.object_projection = self._projection("object", vocabulary.objects)
         self.fusion: ConditionFusion | None = None
         self.condition_loss: nn.Module | None = None
         self.diffusion: DiffusionBackbone | None = None
@@ -114,8 +114,8 @@ class UniEmoModel(nn.Module):
         Raises:
             UniEmoError: the fusion wants a feature that the encoder does not give.
         """
-        queries = {"scene": self.encoder.scene_query, "object": self.encoder.object_query}
-        lacking = [token for token in parts.fusion.tokens if token in queries and queries[token] is None]
+        given = self.encoder.features
+        lacking = [token for token in parts.fusion.tokens if token in ("scene", "object") and token not in given]
         if lacking:
             raise UniEmoError(
                 f"fusion.tokens must be features that the encoder gives; it has no {' and no '.join(lacking)} queries, "
@@ -318,9 +318,10 @@ class UniEmoModel(nn.Module):
         """
         load_trained_state(self, state, shared_only)
 
-    def _projection(self, queries: Tensor | None, names: Sequence[str]) -> nn.Linear | None:
-        """Return the trained linear map to CLIP's text space, where there are queries and attributes to compare."""
-        return None if queries is None or not names else nn.Linear(self.encoder.width, self.encoder.embed_dim)
+    def _projection(self, kind: Kind, names: Sequence[str]) -> nn.Linear | None:
+        """Return the trained linear map to CLIP's text space, where there are a feature and attributes to compare."""
+        has_both = kind in self.encoder.features and names
+        return nn.Linear(self.encoder.width, self.encoder.embed_dim) if has_both else None
 
     def _generation(self) -> tuple[ConditionFusion, DiffusionBackbone, EmotionSpace]:
         if self.fusion is None or self.diffusion is None or self.space is None:

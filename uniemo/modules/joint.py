@@ -49,7 +49,8 @@ class JointModule(EmotionModule):
         diffusion: the frozen diffusion model.
         space: how features are sampled for an emotion.
         optimizer: learning rates by parameter group.
-        loss: weights and forms of the losses.
+        loss: weights and forms of the losses; with γ2 and γ3 of 0 generation takes no part, a control for what it does
+            to understanding (with several processes set ``lr_fusion`` to 0 too: DDP wants each parameter in the loss).
         init_from: checkpoint of stage 1 or 2 to start from.
         space_images: training images per emotion for the emotion space of checkpoints written during the run; those
             that remain at its end get all of them.
@@ -143,7 +144,8 @@ class JointModule(EmotionModule):
         logits = self.model.logits(features)
         step, kinds = self.global_step, self.attribute_kinds
         terms = understanding_terms(self.model, features, logits, batch, self.loss, self.seed, step, kinds)
-        terms |= generation_terms(self.model, features, logits, batch, self.seed, step)
+        if self.loss.generation:
+            terms |= generation_terms(self.model, features, logits, batch, self.seed, step)
         return joint_loss(terms, self.loss), terms
 
     def _find_tables(self) -> None:

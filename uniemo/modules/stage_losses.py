@@ -57,6 +57,11 @@ class LossConfig:
         """Check the ranges."""
         check_ranges(type(self), vars(self), "model.loss.")
 
+    @property
+    def generation(self) -> bool:
+        """Whether anything of generation is trained."""
+        return self.gamma_condition > 0 or self.gamma_diffusion > 0
+
 
 def understanding_terms(
     model: UniEmoModel,
@@ -153,9 +158,8 @@ def denoising_errors(
 
 
 def joint_loss(terms: dict[str, Tensor], config: LossConfig) -> Tensor:
-    """Return L_joint, the weighted sum of eq. 10."""
-    return (
-        config.gamma_understanding * understanding_loss(terms, config)
-        + config.gamma_condition * terms["condition"]
-        + config.gamma_diffusion * terms["diffusion"]
-    )
+    """Return L_joint, the weighted sum of eq. 10; of γ1·L_U alone where nothing of generation is trained."""
+    total = config.gamma_understanding * understanding_loss(terms, config)
+    if config.generation:
+        total = total + config.gamma_condition * terms["condition"] + config.gamma_diffusion * terms["diffusion"]
+    return total

@@ -20,14 +20,14 @@ VERSION = 1  # raise it when earlier results must not count any more
 HERE = "{here}"
 _PLACE = re.compile(r"\{([a-z][a-z0-9_]*)(?::([\w-]+))?\}")  # {name} or {cell:name}, not a lone {}
 _DEPTH = 5  # choices may name parameters in turn
-_IMAGES = 1_000_000  # image seeds of one seed; those of the next begin after them
+_IMAGES = 1_000_000  # image seeds of one seed; those of the next begin after them, the first ones are those of tests
 
 # Added to the arguments of each command: its folder and its seed.
 ADDED: dict[str, str] = {
     "fit": "--run_dir {folder} --seed_everything {seed} --trainer.enable_progress_bar false",
     "validate": "--run_dir {folder} --trainer.enable_progress_bar false",
     "test": "--run_dir {folder} --trainer.enable_progress_bar false",
-    "generate": "--out {folder} --seed {images} --resume",
+    "generate": "--out {folder} --seed {images} --resume",  # never a seed of the images that a test generates
     "filter": "--out {folder} --seed {seed}",
     "data synthesize": "--out {folder} --seed {seed}",
 }
@@ -178,7 +178,7 @@ def resolve(study: Study, name: str, parameters: dict[str, str], seed: int, sett
         text = _at_scale(step.args, setting)
         for _ in range(_DEPTH):
             text = _PLACE.sub(fill, text)
-        added = ADDED.get(step.run, "").format(folder=f"{HERE}/{step.into}", seed=seed, images=seed * _IMAGES)
+        added = ADDED.get(step.run, "").format(folder=f"{HERE}/{step.into}", seed=seed, images=(seed + 1) * _IMAGES)
         commands.append(Command(step.run, step.into, (*shlex.split(text), *added.split())))
     return Cell(
         hash=_digest(commands, seed),

@@ -30,6 +30,8 @@ SECONDS: dict[str, tuple[float, float]] = {
     "data synthesize": (6, 6),
 }
 IMAGE = (0.15, 0.11)
+_NO_GENERATION = "--model.loss.gamma_diffusion 0"
+_NO_IMAGES = "--generation_metrics.test_images 0"
 OTHER = (60.0, 30.0)  # of commands that are not in the table
 SMALL = ("data/emotionroi.yaml", "data/twitter1.yaml", "data/twitter2.yaml")  # half as many images
 
@@ -54,8 +56,10 @@ EPOCHS = {"joint": 10, "feedback": 5, "textual_inversion": 3, "dreambooth": 3, "
 def kind(command: Command, cell: Cell) -> str:
     """Return what a command is in the tables above."""
     if command.run == "fit":
-        return _recipe(command)
+        return "understanding" if _NO_GENERATION in " ".join(command.args) else _recipe(command)
     if command.run == "test":
+        if _NO_IMAGES in " ".join(command.args):
+            return "test"
         recipes = {_recipe(fit) for fit in _fits(cell)}
         return "asking" if "vision_language" in recipes else "test of images" if recipes & GENERATING else "test"
     return command.run
@@ -81,6 +85,8 @@ def seconds(cell: Cell, known: dict[str, Result]) -> float:
     if cell.scale == "paper":
         return gpu_hours(cell) * 3600
     share = 0.6 if any(name in SMALL for command in cell.commands for name in command.configurations()) else 1.0
+    limit = dict(cell.choices).get("dataset", "").partition("_")[2]  # emoset_250 has 250 of 2,000 training images
+    share *= 0.2 + 0.8 * int(limit) / 2000 if limit else 1.0
     starts = sum(SECONDS.get(kind(command, cell), OTHER)[cell.quick] for command in cell.commands)
     return share * starts + IMAGE[cell.quick] * sum(images(command) for command in cell.commands)
 
@@ -99,8 +105,8 @@ def gpu_hours(cell: Cell) -> float:
     clip = CLIP[choices.get("clip", "vit_l14")]
     unet, vae = (table[choices.get("diffusion", "sd15")] for table in (UNET, VAE))
     generation = STEPS * GUIDED * unet  # of an image
-    dataset = choices.get("dataset", "emoset")
-    trained, tested = TRAINED[dataset], TESTED[choices.get("other", dataset)]
+    dataset, _, limit = choices.get("dataset", "emoset").partition("_")  # emoset_250 are 250 of its images
+    trained, tested = int(limit or TRAINED[dataset]), TESTED[choices.get("other", dataset)]
     work = 0.0
     for command in cell.commands:
         name = kind(command, cell)
