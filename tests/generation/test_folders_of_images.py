@@ -118,8 +118,7 @@ def test_generate_on_two_devices(tmp_path, capfd):
     sampled, wrote = out.splitlines()  # one process says each
     assert sampled.startswith("features sampled as mixture: median distance to the nearest training image")
     assert wrote == "wrote 16 images, index.jsonl and grid.png to two"
-    assert "16/16" in err
-    assert err.count("generating:   0%") == 1  # one bar for all
+    assert "generating" not in err  # no terminal, no bar
     assert_same_images(pixels("one"), pixels("two"))
     assert Path("one/index.jsonl").read_text() == Path("two/index.jsonl").read_text()
     assert Path("two/grid.png").is_file()

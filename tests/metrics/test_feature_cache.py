@@ -1,5 +1,6 @@
 import os
 import shutil
+import sys
 
 import pytest
 import torch
@@ -45,7 +46,8 @@ def _files(folder):
     return sorted(folder.glob("*/*.safetensors"))
 
 
-def test_once_and_the_same(emoset_root, clip, tmp_path, capsys):
+def test_once_and_the_same(emoset_root, clip, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)  # a terminal, which has a bar
     plain, other = (_plain(clip, _loader(emoset_root), view) for view in ("image", "target"))
     with Counted(clip) as counted:
         found = cached_features(clip, _loader(emoset_root), ("image", "target"), tmp_path, shard=12, progress=True)
