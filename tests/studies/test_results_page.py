@@ -38,7 +38,7 @@ def test_the_page(plotted, tmp_path):
     write_results([study], SETTING, found, tmp_path / "out", page, tmp_path / "docs")
     text = page.read_text()
     assert "| [Table X](#table-x-things) | ours above plain | seen |" in text
-    assert "Of 1 claims: 1 seen." in text
+    assert "1 of 1 claims could be tested, and p is corrected for their number. Of all: 1 seen." in text
     assert "![Table X: things](docs/tablex.png)" in text
     assert (tmp_path / "docs" / "tablex.png").is_file()
     assert (tmp_path / "out" / "tablex.tex").is_file()

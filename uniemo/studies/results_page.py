@@ -71,6 +71,7 @@ def write_results(
         rule=RULE,
         sections=sections,
         counts=dict(counts.most_common()),
+        tested=sum(counts[word] for word in ("seen", "reversed", "not seen")),
         costs=_costs(studies),
         arithmetic=arithmetic(),
     )
