@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from uniemo.archives import check_archive, is_ordinary
 from uniemo.cache import hash_file
-from uniemo.errors import UniEmoError
+from uniemo.errors import Natural, UniEmoError
 from uniemo.miniature.paths import resolve
 from uniemo.stored_names import check_names
 from uniemo.vocabulary import Vocabulary
@@ -116,6 +116,8 @@ def read_checkpoint(path: str | Path, stages: tuple[str, ...] = ()) -> tuple[dic
             raise UniEmoError(f"checkpoint must map names to tensors; {name!r} of {path} is none: take another")
     about = content["uniemo"]
     _check_types(path, about, _ABOUT_TYPES, _REQUIRED)
+    counts = {name: content.get(name) for name in ("epoch", "global_step", "loops")}
+    _check_counts(path, {**counts, "epoch_step": about.get("epoch_step")})
     if about["stage"] in STAGES:
         _check_types(path, about["model"], {}, ("encoder", "head", "attributes"))
     for kind in ("emotions", "scenes", "objects"):
@@ -151,6 +153,26 @@ def _check_types(path: Path, values: dict[str, Any], kinds: dict[str, type], req
     missing = [name for name in required if name not in values]
     if missing:
         raise UniEmoError(f"checkpoint must hold {missing[0]}; {path} does not: the file is damaged, take another")
+
+
+def _check_counts(path: Path, counts: dict[str, Any]) -> None:
+    """Raise UniEmoError for a count of epochs, steps or batches that no run reaches."""
+    (rule,) = Natural.__metadata__  # type: ignore[attr-defined]
+    left = [counts]
+    seen: set[int] = set()  # of what stands in several places, or in itself
+    while left:
+        values = left.pop()
+        seen.add(id(values))
+        for name, value in values.items():
+            if isinstance(value, int):
+                try:
+                    rule.check(str(name), value)
+                except UniEmoError as error:
+                    raise UniEmoError(
+                        f"checkpoint entry {error} in {path}: the file is damaged, take another"
+                    ) from error
+            elif isinstance(value, dict) and id(value) not in seen:
+                left.append(value)
 
 
 def check_stage(info: CheckpointInfo, stages: tuple[str, ...]) -> None:

@@ -152,3 +152,14 @@ def test_counts_batches_without_a_readable_image(tmp_path):
     assert whole[:4] == [order[0], order[2], order[3], order[5]]
     for step in (1, 2, 3, 5, 7):
         assert run(tmp_path / f"{step}.ckpt") == whole[steps[step] :], step
+
+
+@pytest.mark.parametrize(
+    "change", [{"batches": -1}, {"batches": "x"}, {"epoch": None}, {"images": -(10**30)}, {"batch": [4]}]
+)
+def test_a_damaged_place_is_refused(tmp_path, change):
+    one = loader(tmp_path)
+    with pytest.raises(UniEmoError, match=rf"its count {next(iter(change))} is .*: it is damaged"):
+        one.load_state_dict(one.state_dict() | change)
+    with pytest.raises(UniEmoError, match="its count epoch is None"):
+        one.load_state_dict("x")

@@ -67,7 +67,18 @@ class TrainingLoader(EmotionLoader):
         return {"epoch": self._epoch(), "batches": self._handed_out, **self._sizes()}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """Begin the epoch of a :meth:`state_dict` where that was taken; other epochs begin at their beginning."""
+        """Begin the epoch of a :meth:`state_dict` where that was taken; other epochs begin at their beginning.
+
+        Raises:
+            UniEmoError: it lacks a count, or has one below 0.
+        """
+        counts = state_dict if isinstance(state_dict, dict) else {}
+        for name in ("epoch", "batches", *_SIZES):
+            if not isinstance(counts.get(name), int) or counts[name] < 0:
+                raise UniEmoError(
+                    f"checkpoint must hold how far its epoch was; its count {name} is {counts.get(name)!r}: it is "
+                    "damaged, take another"
+                )
         self._resumed = dict(state_dict)
 
     def _all_batches(self) -> Iterator[EmotionBatch | None]:
