@@ -191,6 +191,11 @@ def test_files_that_a_resumed_run_would_remove(machine, capsys, path):
         lambda content: content.update(lr_schedulers=[3]),
         lambda content: content["loops"].update(fit_loop="x"),
         lambda content: content.pop("optimizer_states"),
+        lambda content: content.update(global_step=10**30),
+        lambda content: content.update(epoch=-1),
+        lambda content: content["uniemo"].update(epoch_step=10**30),
+        lambda content: content["loops"]["fit_loop"]["epoch_progress"]["current"].update(processed=10**30),
+        lambda content: content["loops"]["fit_loop"]["epoch_loop.batch_progress"]["current"].update(ready=-1),
     ],
 )
 def test_wrong_types_in_what_a_run_resumes_from(machine, capsys, change):
@@ -266,6 +271,10 @@ def change_json(file, *keys, **values):
     file.write_text(json.dumps(content))
 
 
+def sized_clip(at, **sizes):
+    change_json(at / "open_clip_config.json", "model_cfg", "vision_cfg", **sizes)
+
+
 AUTO = {"auto_map": {"AutoTokenizer": ["evil.Evil", None]}, "tokenizer_class": "Evil"}
 CLIPS = {
     "code beside the tokenizer": lambda at: change_json(at / "tokenizer_config.json", **AUTO),
@@ -280,9 +289,14 @@ CLIPS = {
     ),
     "pickle": lambda at: [(at / "open_clip_model.safetensors").unlink(), malicious(at / "open_clip_pytorch_model.bin")],
     "huge": lambda at: huge_header(at / "open_clip_model.safetensors"),
+    "wide": lambda at: sized_clip(at, width=10**7),
+    "long": lambda at: sized_clip(at, layers=10**6),
+    "large images": lambda at: sized_clip(at, image_size=10**7),
+    "nested": lambda at: (at / "open_clip_config.json").write_text("[" * 5000),
 }
 
 
+@pytest.mark.timeout(60)
 @pytest.mark.parametrize("change", CLIPS.values(), ids=CLIPS)
 def test_hostile_clip_folders(machine, capsys, change):
     shutil.copytree(assets() / "clip", "clip")
@@ -312,9 +326,13 @@ DIFFUSIONS = {
     ),
     "code beside the tokenizer": lambda at: (at / "tokenizer" / "tokenizer_config.json").write_text(json.dumps(AUTO)),
     "huge": lambda at: huge_header(at / "unet" / "diffusion_pytorch_model.safetensors"),
+    "long UNet": lambda at: change_json(at / "unet" / "config.json", layers_per_block=10**6),
+    "many blocks": lambda at: change_json(at / "vae" / "config.json", down_block_types=["DownEncoderBlock2D"] * 10**5),
+    "long text encoder": lambda at: change_json(at / "text_encoder" / "config.json", num_hidden_layers=10**6),
 }
 
 
+@pytest.mark.timeout(60)
 @pytest.mark.parametrize("change", DIFFUSIONS.values(), ids=DIFFUSIONS)
 def test_hostile_diffusion_folders(machine, capsys, change):
     shutil.copytree(assets() / "diffusion", "diffusion")
@@ -378,9 +396,10 @@ def test_a_trusted_class_is_imported(machine):
     assert not seen
 
 
-def test_safetensors_with_hostile_metadata(machine, capsys):
+@pytest.mark.parametrize("hidden", ['"x"', "[" * 100_000])
+def test_safetensors_with_hostile_metadata(machine, capsys, hidden):
     state = {"layers.0.weight": torch.zeros(8, 4), "mean": torch.zeros(4)}
-    metadata = {"format": "uniemo emotion classifier", "emotions": "3", "hidden": '"x"', "dropout": "[]", "clip": "x"}
+    metadata = {"format": "uniemo emotion classifier", "emotions": "3", "hidden": hidden, "dropout": "[]", "clip": "x"}
     save_file(state, "x.safetensors", metadata)
     args = ("evaluate", *SCORED["evaluate"], "--real", str(assets() / "tree"), "--classifier", "x.safetensors")
     opened(machine, capsys, *args)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from uniemo.errors import UniEmoError
 from uniemo.miniature.paths import MINIATURE, resolve
 from uniemo.models.clip_files import read_clip_file
 from uniemo.models.clip_shapes import TOKENIZER, ClipShape, build_shape
+from uniemo.models.declared import check_layers, check_weights
 from uniemo.models.hub import RANDOM, hub_folder, is_hub_name
 from uniemo.models.state import check_finite
 from uniemo.text_files import read_json
@@ -135,9 +135,9 @@ def load_clip(name: str) -> ClipParts:
     pretrained = None if random or place is not None else tag
     try:
         with _quiet(), _seeded(random):
-            model = open_clip.create_model(
-                source, pretrained=pretrained, load_weights=not random, require_pretrained=not random
-            )
+            if place is not None and not random:
+                check_weights(lambda: _create(source, load_weights=False, device="meta"), _weight_files(place))
+            model = _create(source, pretrained=pretrained, load_weights=not random, require_pretrained=not random)
     except Exception as error:  # the files are anyone's
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UniEmoError(
@@ -146,6 +146,17 @@ def load_clip(name: str) -> ClipParts:
         ) from error
     check_finite(model.state_dict(), f"clip {name!r}", "fetch its files again")
     return take_apart(model.eval(), source, name)
+
+
+def _create(source: str, **options: Any) -> nn.Module:  # noqa: ANN401
+    """Return the model that open_clip finds by ``source``."""
+    model: nn.Module = open_clip.create_model(source, **options)
+    return model
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    """Return the files of a folder that open_clip may load."""
+    return [file for pattern in _WEIGHTS for file in folder.glob(pattern)]
 
 
 def _tokenizer(source: str) -> Callable[[list[str]], Tensor]:
@@ -293,17 +304,22 @@ def _check_folder(folder: Path, weights: bool) -> None:
         )
     if not (folder / _CONFIG).is_file():
         raise UniEmoError(f"clip folder must hold {_CONFIG}; {str(folder)!r} has none, write it there")
-    if weights and not any(next(folder.glob(pattern), None) for pattern in _WEIGHTS):
+    if weights and not _weight_files(folder):
         raise UniEmoError(
             f"clip folder must hold open_clip_model.safetensors; {str(folder)!r} has no weights, copy them there"
         )
     try:
-        model = json.loads((folder / _CONFIG).read_text())["model_cfg"]
+        model = read_json(folder / _CONFIG)["model_cfg"]
+        check_layers(model)
         names = {*model["text_cfg"], *model["vision_cfg"]}
         about_tokenizer = folder / "tokenizer_config.json"
-        names |= set(json.loads(about_tokenizer.read_text()) if about_tokenizer.is_file() else {})
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
-        raise UniEmoError(f"clip folder must hold open_clip's {_CONFIG}; that in {str(folder)!r} is another") from error
+        names |= set(read_json(about_tokenizer) if about_tokenizer.is_file() else {})
+    except (ValueError, TypeError, LookupError, AttributeError) as error:
+        reason = " ".join(str(error).split())
+        raise UniEmoError(
+            f"clip folder must hold open_clip's {_CONFIG}; that in {str(folder)!r} is another ({reason}): copy its "
+            "files there anew"
+        ) from error
     if foreign := sorted(names.intersection(_FOREIGN)):
         raise UniEmoError(
             f"clip folder must hold a plain CLIP; that in {str(folder)!r} asks for code or networks from elsewhere "

@@ -14,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from uniemo.class_paths import import_class
 from uniemo.errors import UniEmoError
 from uniemo.miniature.paths import MINIATURE, resolve
+from uniemo.models.declared import check_layers
 from uniemo.models.diffusion.base import DiffusionBackbone, DiffusionConfig
 from uniemo.models.diffusion.components import assemble, make_scheduler, quiet
 from uniemo.models.diffusion.sdxl import StableDiffusionXL
@@ -106,6 +107,7 @@ def _load(name: str, dtype: str, family: str | None) -> tuple[Any, type[Diffusio
                 write_configs(kind, configs)
                 pipeline = pipeline_class.from_single_file(str(place), config=str(configs), **options)
             else:
+                _check_layers(kind, place)
                 if dtype != "float32":  # a network is never held twice then
                     options["torch_dtype"] = {"default": getattr(torch, dtype), "vae": torch.float32}
                 pipeline = pipeline_class.from_pretrained(
@@ -209,6 +211,13 @@ def _missing(place: Path, family: str | None, weights: bool = True) -> str | Non
     return next((files[0] for files in required if not any(next(place.glob(f), None) for f in files)), None)
 
 
+def _check_layers(kind: type[DiffusionBackbone], folder: Path) -> None:
+    """Raise ValueError where a network of a folder declares more layers than any has."""
+    for file in (folder / part / "config.json" for part in kind.components):
+        if file.is_file():
+            check_layers(read_json(file))
+
+
 def _download_patterns(kind: type[DiffusionBackbone]) -> list[str]:
     """Return which files of a repository are downloaded."""
     patterns = [_INDEX, "scheduler/*.json"]
@@ -273,10 +282,11 @@ def _random_pipeline(kind: type[DiffusionBackbone], folder: Path, dtype: torch.d
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(_SEED)
+            _check_layers(kind, folder)
             for part, name in kind.components.items():
                 torch.set_default_dtype(torch.float32 if part == "vae" else dtype)  # half precision is never held twice
                 parts[part] = _random_component(name, str(folder / part))
-        scheduler = json.loads((folder / "scheduler/scheduler_config.json").read_text())
+        scheduler = read_json(folder / "scheduler/scheduler_config.json")
         parts["scheduler"] = make_scheduler(scheduler["_class_name"], scheduler)
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise UniEmoError(
