@@ -107,6 +107,10 @@ class _Failing(torch.utils.data.Dataset):
         (PermissionError(errno.EACCES, "Permission denied", "a.jpg"), "Permission denied: a.jpg: change"),
         (UniEmoError("--x must be 1; got 2"), "--x must be 1; got 2"),
         (OSError(errno.EMFILE, "Too many open files"), "Too many open files: raise the limit"),
+        (
+            RuntimeError("Too many open files. Communication with the workers\nis off"),
+            "Too many open files: raise the limit",
+        ),
     ],
 )
 def test_an_error_in_a_loader_process_is_the_same_line(error, line):
@@ -121,6 +125,14 @@ def test_other_errors_are_not_explained_away():
     bug = KeyError("a bug")
     bug.__context__ = FileNotFoundError(errno.ENOENT, "No such file or directory", "handled")
     assert one_line(bug) is None
+
+
+def test_a_full_cache_names_its_variable(tmp_path, monkeypatch):
+    monkeypatch.setenv("UNIEMO_CACHE", str(tmp_path))
+    for number in (errno.ENOSPC, errno.EROFS, errno.EACCES):
+        error = OSError(number, os.strerror(number), str(tmp_path / "latents" / "x"))
+        assert one_line(error).endswith("or set UNIEMO_CACHE to a folder elsewhere")
+    assert "UNIEMO_CACHE" not in one_line(OSError(errno.ENOSPC, "", str(tmp_path.parent / "run")))
 
 
 def test_a_standard_output_that_is_full(monkeypatch, capsys):

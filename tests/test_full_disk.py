@@ -106,12 +106,13 @@ def commands(target):
         "cross-validate": ["cross-validate", "--config", "understanding.yaml", "--run_dir", target],
         "reproduce": ["reproduce", "table4", "--work", target],
         "report": ["report", run, "--output", target],
+        "report-study": ["report", "table4", "--work", target],
     }
 
 
 _COMMANDS = [
     *("fit", "fit-root", "test", "predict", "generate", "classify", "filter", "evaluate", "train-classifier", "check"),
-    *("split", "synthesize", "safetensors", "diffusers", "cross-validate", "reproduce", "report"),
+    *("split", "synthesize", "safetensors", "diffusers", "cross-validate", "reproduce", "report", "report-study"),
 ]
 
 

@@ -18,15 +18,15 @@ from typing import Any
 
 from filelock import FileLock
 
-from uniemo.errors import UniEmoError, naming
+from uniemo.errors import UniEmoError, cache_root, naming
 
 _LOCK = ".lock"
 _BLOCK = 2**22  # bytes read at a time
 
 
 def cache_dir() -> Path:
-    """Return the folder for things that can be made again (``UNIEMO_CACHE``, else ``~/.cache/uniemo``)."""
-    root = Path(os.environ.get("UNIEMO_CACHE") or Path.home() / ".cache" / "uniemo")
+    """Return the folder for things that can be made again; it is made first."""
+    root = cache_root()
     root.mkdir(parents=True, exist_ok=True)
     return root
 

@@ -16,12 +16,14 @@ from typing import Annotated, Any
 
 _FULL = "free some space there, or write to another disk"
 _FORBIDDEN = "change its permissions, or choose another place"
+_READ_ONLY = "choose a folder that can be written to"
+_CACHE = "free some space there, make it writable, or set UNIEMO_CACHE to a folder elsewhere"
 _MANY = "raise the limit (ulimit -n), or set a smaller --data.num_workers"
 _WAYS_OUT = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), _FULL),
     **dict.fromkeys((errno.EACCES, errno.EPERM), _FORBIDDEN),
     **dict.fromkeys((errno.EMFILE, errno.ENFILE), _MANY),
-    errno.EROFS: "choose a folder that can be written to",
+    errno.EROFS: _READ_ONLY,
     errno.EIO: "look whether its disk is full, there and well, or choose another",
     errno.ENAMETOOLONG: "choose a shorter name",
     errno.ENOTDIR: "a folder in its path is a file, correct the path",
@@ -54,8 +56,16 @@ def one_line(error: BaseException) -> str | None:
     found = system_error(error)
     if found is None or (found.filename is None and found.errno not in _WAYS_OUT):
         return None
-    parts = [found.strerror, found.filename, _WAYS_OUT.get(found.errno or 0)]
+    way_out = _WAYS_OUT.get(found.errno or 0)
+    if way_out in (_FULL, _FORBIDDEN, _READ_ONLY) and found.filename is not None:
+        way_out = _CACHE if cache_root() in Path(os.fsdecode(found.filename)).absolute().parents else way_out
+    parts = [found.strerror, found.filename, way_out]
     return ": ".join(" ".join(os.fsdecode(part).split()) for part in parts if part)
+
+
+def cache_root() -> Path:
+    """Return where the cache lies (``UNIEMO_CACHE``, else ``~/.cache/uniemo``)."""
+    return Path(os.environ.get("UNIEMO_CACHE") or Path.home() / ".cache" / "uniemo").absolute()
 
 
 def system_error(error: BaseException | None) -> OSError | None:
@@ -65,6 +75,8 @@ def system_error(error: BaseException | None) -> OSError | None:
         printed, cut = _PRINTED.search(text), _CUT_SHORT.search(text)
         if isinstance(error, OSError) and error.filename is not None:
             return error
+        if "Too many open files" in str(error):  # of PyTorch's loader, whose advice is for programmers
+            return OSError(errno.EMFILE, os.strerror(errno.EMFILE))
         if printed is not None:
             number = int(printed[1] or printed[3])
             return OSError(number, os.strerror(number), *([printed[2]] if printed[2] else []))

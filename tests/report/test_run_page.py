@@ -131,6 +131,16 @@ def test_an_earlier_report_is_replaced_another_file_is_not(tmp_path, capsys):
     assert other.read_text() == "<p>mine"
 
 
+def test_the_run_s_own_folder_is_tried_before_work(tmp_path, capsys, monkeypatch):
+    def refuse(*args, **kwargs):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", refuse)  # the superuser may write anywhere
+    monkeypatch.setattr("uniemo.report.run_page.read_runs", lambda folder: pytest.fail("worked"))
+    assert main(["report", str(write_run(tmp_path / "run"))]) == 2
+    assert "--output must lie in a folder that can be written to" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("target", "words"),
     [

@@ -21,7 +21,7 @@ _EXAMPLES = """examples:
   uniemo report table4                                  (writes table4.html beside its table)
   uniemo report all --quick --output studies.html       (every study, as measured with --quick)
 """
-_ALL = "all"
+_ALL, _REPORT = "all", "report.html"
 
 
 def run(args: list[str]) -> int:
@@ -39,6 +39,8 @@ def run(args: list[str]) -> int:
     folder = Path(options.target).expanduser()
     if options.output is not None:
         _check_output(options.output)
+    elif folder.is_dir():
+        check_new_file(folder / _REPORT, "--output")
     output, text = _run_report(folder) if folder.is_dir() else _study_report(options)
 
     from uniemo.cache import atomic_write
@@ -64,7 +66,7 @@ def _run_report(folder: Path) -> tuple[Path, str]:
     from uniemo.report.run_page import read_runs
 
     page = read_runs(folder)
-    return folder / "report.html", render("runs.html", title=page.title, page=page)
+    return folder / _REPORT, render("runs.html", title=page.title, page=page)
 
 
 def _study_report(options: argparse.Namespace) -> tuple[Path, str]:
@@ -85,6 +87,9 @@ def _study_report(options: argparse.Namespace) -> tuple[Path, str]:
     if options.scale == "paper" and options.data is None:
         raise UniEmoError("--data must name the folder that the study was run with at --scale paper; got none: add it")
     setting, work = Setting(options.scale, options.quick, options.data), WorkFolder(options.work)
+    output = work.output(setting) / f"{_ALL if every else read_study(options.target).name}.html"
+    if options.output is None:
+        check_new_file(output, "--output")
     studies = [read_study(name) for name in (known if every else [options.target])]
     extent = ", a first look with few steps and images" if options.quick else ""
     text = render(
@@ -95,4 +100,4 @@ def _study_report(options: argparse.Namespace) -> tuple[Path, str]:
         results=str(work.results_file),
         rule=RULE.replace("*", ""),
     )
-    return work.output(setting) / f"{_ALL if every else studies[0].name}.html", text
+    return output, text
