@@ -135,6 +135,13 @@ def test_nested_attributes(tmp_path, form):
     assert manifest.vocabulary.objects == ("Alarm clock", "Cake")
 
 
+@pytest.mark.parametrize("text", ["{", "[" * 5000])
+def test_nested_attributes_that_are_no_json(tmp_path, text):
+    write(tmp_path / "x/train.parquet", string_rows(1, attributes=text), attributes=Value("string"), **TEXT)
+    with pytest.raises(UniEmoError, match="column attributes must hold JSON; row 0 of train in "):
+        read(tmp_path / "x")
+
+
 def test_plain_bytes_and_paths_of_files(tmp_path):
     root = tmp_path / "x"
     (root / "pictures").mkdir(parents=True)

@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -105,3 +106,23 @@ def test_unknown_pictures_and_no_images(tmp_path):
     with pytest.raises(UniEmoError, match="picture must be one of fig5, fig9, fig10"):
         write_picture(type(study)(**{**vars(study), "picture": "fig11"}), {}, tmp_path / "x.png")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("place", ["../secret.png", "{root}/secret.png"])
+def test_images_outside_of_their_cell(tmp_path, place):
+    folder, outside = tmp_path / "cell", place.format(root=tmp_path)
+    generate(folder / "generate", ["awe"], 1)
+    Image.new("RGB", (8, 8)).save(tmp_path / "secret.png")
+    index = folder / "generate" / "index.jsonl"
+    index.write_text(json.dumps({"file": outside.replace("../", "../../"), "weights": {"awe": 1.0}}))
+    with pytest.raises(UniEmoError, match="must lie in its folder"):
+        write_picture(read_study("fig5"), {"UniEmo": folder}, tmp_path / "fig5.png")
+    shutil.move(folder / "generate", tmp_path / "elsewhere")
+    for content, reason in (
+        (json.dumps([{"into": outside.replace("secret.png", "elsewhere")}]), "must lie in its folder"),
+        ("[" * 5000, "nested deeper"),
+        ('[{"x": 1}]', "lists no steps"),
+    ):
+        (folder / "steps.json").write_text(content)
+        with pytest.raises(UniEmoError, match=reason):
+            write_picture(read_study("fig10"), {"transfer": folder}, tmp_path / "fig10.png")

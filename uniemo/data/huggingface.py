@@ -33,6 +33,7 @@ from uniemo.data.manifest import Split
 from uniemo.data.rows import Rows
 from uniemo.errors import UniEmoError
 from uniemo.taxonomy import MIKELS_8
+from uniemo.text_files import parse_json
 
 
 @dataclass(frozen=True)
@@ -226,7 +227,12 @@ def _read_row(
         raise UniEmoError(f"emotion must be a plain name, as it names a folder; {where} has {emotion!r}")
     given = dict(row)
     for name in _NESTED:
-        inner = json.loads(row[name]) if isinstance(row.get(name), str) else row.get(name)
+        try:
+            inner = parse_json(row[name]) if isinstance(row.get(name), str) else row.get(name)
+        except ValueError as error:
+            raise UniEmoError(
+                f"column {name} must hold JSON; {where} does not ({error}): correct --data.root"
+            ) from error
         given |= inner if isinstance(inner, dict) else {}
     scenes, objects = (
         _values(given.get(kind), _feature(features, kind), where) for kind in (columns.scene[0], columns.object[0])

@@ -19,6 +19,7 @@ from uniemo.metrics.feature_network import NetworkInfo
 from uniemo.metrics.network_weights import existing_file, load_weights, read_weights, weights_hash
 from uniemo.models.state import check_finite
 from uniemo.taxonomy import MIKELS_8
+from uniemo.text_files import parse_json
 
 if TYPE_CHECKING:
     from uniemo.metrics.clip_networks import FrozenClip
@@ -178,9 +179,9 @@ class EmotionClassifier(nn.Module):
                 f"{path} is another: give another file"
             )
         try:
-            emotions = tuple(json.loads(metadata["emotions"]))
-            hidden, dropout = json.loads(metadata["hidden"]), json.loads(metadata["dropout"])
-            figures = json.loads(metadata.get("figures", "{}"))
+            emotions = tuple(parse_json(metadata["emotions"]))
+            hidden, dropout = parse_json(metadata["hidden"]), parse_json(metadata["dropout"])
+            figures = parse_json(metadata.get("figures", "{}"))
             origin = ClassifierOrigin(emotions, metadata["clip"], metadata["clip_hash"], figures)
             classifier = _blank(state["mean"].shape[0], len(emotions), hidden, dropout, origin)
         except (KeyError, ValueError, TypeError, IndexError) as error:

@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from uniemo.cache import atomic_write
+from uniemo.data.inside import Inside
 from uniemo.errors import UniEmoError
 from uniemo.studies.run_files import read_lines
 from uniemo.studies.study import Study
@@ -81,7 +82,7 @@ def attention(study: Study, folders: Mapping[str, Path]) -> list[Panel]:
     for name in names:
         folder = folders[name] / _ATTENTION
         examples: dict[str, list[dict[str, Any]]] = {}
-        for entry in read_lines(folder / "index.jsonl"):
+        for entry in _entries(folder, *_MAPS):
             examples.setdefault(entry["emotion"], []).append(entry)
         for number in range(_EACH):
             entries = {emotion: each[number] for emotion, each in examples.items() if len(each) > number}
@@ -135,17 +136,33 @@ def thing(folder: Path) -> str:
     return " ".join(words)
 
 
+def _entries(folder: Path, *kinds: str) -> list[dict[str, Any]]:
+    """Return the lines of a folder's index; UniEmoError where the images that they name by ``kinds`` lie elsewhere."""
+    entries = read_lines(folder / "index.jsonl")
+    _check_inside(folder, [str(entry[kind]) for entry in entries for kind in kinds if kind in entry])
+    return entries
+
+
+def _check_inside(folder: Path, names: Sequence[str]) -> None:
+    inside = Inside(folder)
+    for name in names:
+        if name not in inside:
+            raise UniEmoError(f"a cell's images must lie in its folder; {name} leads out of {folder}: run it again")
+
+
 def _by_emotion(folder: Path) -> dict[str, list[Path]]:
     """Return the images of a generation by emotion, or by mixture ("awe+fear"), in the order of their seeds."""
     found: dict[str, list[Path]] = {}
-    for entry in read_lines(folder / "index.jsonl"):
+    for entry in _entries(folder, "file"):
         found.setdefault("+".join(entry["weights"]), []).append(folder / entry["file"])
     return found
 
 
 def _parts(folder: Path) -> list[Path]:
     """Return the generations in a cell's folder in the order in which they were made."""
-    parts = [folder / step["into"] for step in read_steps(folder)]
+    names = [str(step["into"]) for step in read_steps(folder)]
+    _check_inside(folder, names)
+    parts = [folder / name for name in names]
     return [part for part in parts if (part / "index.jsonl").is_file()]
 
 

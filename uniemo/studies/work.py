@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import subprocess
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from uniemo.errors import UniEmoError, naming
 from uniemo.studies.cells import Cell, Setting
 from uniemo.studies.hits import read_hits
 from uniemo.studies.run_files import read_lines, read_mapping, read_metrics
+from uniemo.text_files import read_json
 
 Result = dict[str, Any]  # a line of results.jsonl
 STEPS = "steps.json"  # in a cell's folder: the steps that have ended well
@@ -125,9 +125,21 @@ def add_result(path: Path, result: Result) -> None:
 
 
 def read_steps(folder: Path) -> list[dict[str, Any]]:
-    """Return what is known of a cell's steps that have ended well."""
+    """Return what is known of a cell's steps that have ended well.
+
+    Raises:
+        UniEmoError: the file that says so is damaged.
+    """
     path = folder / STEPS
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+    try:
+        steps = read_json(path) if path.is_file() else []
+        if not isinstance(steps, list) or not all(isinstance(step, dict) and "into" in step for step in steps):
+            raise ValueError("it lists no steps")
+    except ValueError as error:
+        raise UniEmoError(
+            f"{path} must be as it was written; {error}: remove {folder} to run its cell again"
+        ) from error
+    return steps
 
 
 def commit() -> str:
