@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import os
 import re
 import typing
 from collections.abc import Iterable
@@ -11,6 +12,7 @@ from importlib import import_module
 from typing import Any
 
 from uniemo.errors import UniEmoError
+from uniemo.text_files import read_yaml
 
 _UNKNOWN = (
     re.compile(r"unrecognized arguments?: -*(?P<key>[^\s=]+)"),
@@ -137,7 +139,18 @@ def _wrong_value(key: str, message: str) -> str:
         key, got = f"{key}.{nested[1]}", nested[2]
     if wanted == ["null"]:  # beside a class, whose arguments are the section
         wanted = ["a section of keys"]
-    return f"{key} must be {' or '.join(wanted)}; got {got}"
+    return f"{key} must be {' or '.join(wanted)}; got {got}{_unreadable(got)}"
+
+
+def _unreadable(got: str) -> str:
+    """Return in brackets why a file that was given in place of a section cannot be used; nothing for other values."""
+    if not os.path.isfile(got):
+        return ""
+    try:
+        read_yaml(got)
+    except (OSError, ValueError) as error:
+        return f" ({error})"
+    return ""
 
 
 def _wanted(kind: str) -> str:
