@@ -18,6 +18,7 @@ from uniemo.cli.classify import table
 from uniemo.data import images
 from uniemo.data.generated import read_index
 from uniemo.metrics import classifier_training
+from uniemo.modules import EmotionModule
 
 pytestmark = pytest.mark.usefixtures("empty_folder")
 
@@ -93,6 +94,28 @@ def test_validate_and_predict(tmp_path, capsys):
     rows = [json.loads(line) for line in (tmp_path / "run/predictions.jsonl").read_text().splitlines()]
     assert len(rows) == 32
     assert sum(rows[0]["probabilities"].values()) == pytest.approx(1, abs=1e-4)
+
+
+def test_predict_that_is_stopped_keeps_what_it_has(monkeypatch, capsys):
+    args = ["predict", "--ckpt", stage1(), "--run_dir", "run", "--data.eval_batch_size", "8"]
+    with monkeypatch.context() as patch:
+        step, calls = EmotionModule.predict_step, []
+
+        def stopping(self, batch, batch_idx):
+            calls.append(batch_idx)
+            if len(calls) == 2:
+                raise KeyboardInterrupt
+            return step(self, batch, batch_idx)
+
+        patch.setattr(EmotionModule, "predict_step", stopping)
+        assert main(args) == 130
+    partial = Path("run/predictions.jsonl.partial")
+    assert f"what is predicted so far is in {partial}" in capsys.readouterr().err
+    lines = partial.read_text().splitlines()
+    assert len(lines) == 8
+    assert main(args) == 0
+    assert Path("run/predictions.jsonl").read_text().splitlines()[: len(lines)] == lines
+    assert not partial.exists()
 
 
 def test_predict_of_an_image_that_cannot_be_read(capsys):

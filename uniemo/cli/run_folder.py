@@ -14,7 +14,7 @@ from uniemo.stored_config import stored_config
 _RESULTS = (
     *("*.ckpt", "events.out.tfevents.*", "images/*.png", "images/*/*"),
     *("test*.json", "test*.parquet", "validate*.json", "validate*.parquet"),
-    *("predictions.jsonl", SPLIT_FILE, "skipped.jsonl"),
+    *("predictions.jsonl*", SPLIT_FILE, "skipped.jsonl"),
 )
 # what a run that never wrote a checkpoint may leave, beside events and half-written files, whose names begin with a dot
 _LEFTOVERS = ("config.yaml", "hparams.yaml", "images", SPLIT_FILE, "skipped.jsonl")
