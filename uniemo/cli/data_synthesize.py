@@ -8,7 +8,7 @@ from pathlib import Path
 from uniemo.cli.parsing import Parser, check_new_folder, number
 from uniemo.errors import Count, Natural, Seed, Share, UniEmoError, Width
 
-_SPLITS = {"train": 2000, "val": 400, "test": 800}
+_SPLITS = {"train": 2000, "val": 400, "test": 4000}
 _MISSING = 0.1
 _IMAGES = 200
 
@@ -48,6 +48,9 @@ def run(args: list[str]) -> int:
         help=f"emoset without --images: share of images without an attribute ({_MISSING})",
     )
     parser.add_argument("--size", type=number(Width), default=64, help="pixels of an image's side (64)")
+    parser.add_argument(
+        "--difficulty", type=number(Share), help="0 (one large plain object) to 1 (small, hidden, cluttered)"
+    )
     parser.add_argument("--seed", type=number(Seed), default=0, help="another seed, other paintings (0)")
     parser.add_argument(
         "--fault",
@@ -87,12 +90,19 @@ def _paint_splits(options: argparse.Namespace) -> int:
         default if getattr(options, name) is None else int(getattr(options, name)) for name, default in _SPLITS.items()
     )
     missing = _MISSING if options.missing is None else options.missing
-    synthesize_emoset(options.out, train, val, test, options.seed, options.size, missing)
+    synthesize_emoset(options.out, train, val, test, options.seed, options.size, missing, _difficulty(options))
     if options.index:
         files = read_json(options.out / "train.json")
         write_index(options.out / "index.jsonl", [{"file": file, "emotion": name} for name, file, _ in files])
     print(f"painted {train} training, {val} validation and {test} test images in {options.out}")
     return 0
+
+
+def _difficulty(options: argparse.Namespace) -> float:
+    """Return the difficulty asked for, or the miniature's own."""
+    from uniemo.miniature.painter import DIFFICULTY
+
+    return DIFFICULTY if options.difficulty is None else options.difficulty
 
 
 def _paint_layout(options: argparse.Namespace) -> int:
@@ -101,7 +111,9 @@ def _paint_layout(options: argparse.Namespace) -> int:
 
     images = _IMAGES if options.images is None else options.images
     faults = possible_faults(options.layout) if "all" in options.fault else tuple(dict.fromkeys(options.fault))
-    struck = synthesize_with_faults(options.layout, options.out, images, options.seed, options.size, faults)
+    struck = synthesize_with_faults(
+        options.layout, options.out, images, options.seed, options.size, faults, True, _difficulty(options)
+    )
     print(f"painted {images} images in {options.out}, layout {options.layout}")
     for fault, files in struck.items():
         print(f"  {fault}: {', '.join(files)}")

@@ -14,6 +14,8 @@ from uniemo.errors import UniEmoError
 from uniemo.miniature import painted_emoset, painted_emotionroi, painted_fi, painted_twitter
 from uniemo.miniature.faults import FAULTS
 from uniemo.miniature.samples import Sample, Tree, assign_faults, plan
+from uniemo.miniature.painter import DIFFICULTY
+from uniemo.miniature.styles import DATASET_STYLES
 from uniemo.taxonomy import EIGHT_TO_SIX, EIGHT_TO_TWO, EMOTION_ROI_6, MIKELS_8
 
 MIN_IMAGES = 24  # three of each of eight emotions, so that no class lacks in a split
@@ -28,6 +30,7 @@ class _Dataset:
         mapping: from the table's emotions to the classes.
         fractions: of validation and test images.
         stem: file name of the k-th image of a class.
+        styles: its entry in ``DATASET_STYLES``.
         classes: that take turns; empty for positive and negative.
         positive: share of positive images.
     """
@@ -35,6 +38,7 @@ class _Dataset:
     mapping: Mapping[str, str]
     fractions: tuple[float, float]
     stem: Callable[[str, int, np.random.Generator], str]
+    styles: str
     classes: Sequence[str] = ()
     positive: float = 0.0
 
@@ -47,11 +51,11 @@ class _Dataset:
 
 
 _EIGHT = {name: name for name in MIKELS_8}
-_EMOSET = _Dataset(_EIGHT, (0.05, 0.15), lambda name, k, _: f"{name}_{k:05d}", MIKELS_8)
-_FI = _Dataset(_EIGHT, (0.05, 0.15), lambda name, k, _: f"{name}_{k:04d}", sorted(MIKELS_8))
-_ROI = _Dataset(EIGHT_TO_SIX, (0.0, 0.3), lambda _, k, __: str(k + 1), EMOTION_ROI_6)
-_TWITTER1 = _Dataset(EIGHT_TO_TWO, (0.0, 0.0), lambda _, __, rng: rng.bytes(6).hex(), positive=769 / 1269)
-_TWITTER2 = _Dataset(EIGHT_TO_TWO, (0.0, 0.0), lambda _, __, rng: rng.bytes(6).hex(), positive=470 / 603)
+_EMOSET = _Dataset(_EIGHT, (0.05, 0.15), lambda name, k, _: f"{name}_{k:05d}", "emoset", MIKELS_8)
+_FI = _Dataset(_EIGHT, (0.05, 0.15), lambda name, k, _: f"{name}_{k:04d}", "fi", sorted(MIKELS_8))
+_ROI = _Dataset(EIGHT_TO_SIX, (0.0, 0.3), lambda _, k, __: str(k + 1), "emotionroi", EMOTION_ROI_6)
+_TWITTER1 = _Dataset(EIGHT_TO_TWO, (0.0, 0.0), lambda _, __, rng: rng.bytes(6).hex(), "twitter", positive=769 / 1269)
+_TWITTER2 = _Dataset(EIGHT_TO_TWO, (0.0, 0.0), lambda _, __, rng: rng.bytes(6).hex(), "twitter", positive=470 / 603)
 _WITHOUT_SPLITS = ("fi-zip", "fi-csv", *(f"twitter1-{form}" for form in ("amt", "agrees", "folds", "csv")))
 _WITHOUT_SPLITS += ("twitter2-topics", "twitter2-csv")
 _NO_LIST = ("missing_annotation", "missing_image")
@@ -97,9 +101,10 @@ def synthesize(
     size: int = 64,
     faults: Sequence[str] = (),
     progress: bool = True,
+    difficulty: float = DIFFICULTY,
 ) -> Path:
     """Paint as :func:`synthesize_with_faults` does and return the absolute path of ``root``."""
-    synthesize_with_faults(layout, root, images, seed, size, faults, progress)
+    synthesize_with_faults(layout, root, images, seed, size, faults, progress, difficulty)
     return Path(root).expanduser().resolve()
 
 
@@ -111,6 +116,7 @@ def synthesize_with_faults(
     size: int = 64,
     faults: Sequence[str] = (),
     progress: bool = True,
+    difficulty: float = DIFFICULTY,
 ) -> dict[str, list[str]]:
     """Paint a dataset in a layout that people have on disk.
 
@@ -125,6 +131,7 @@ def synthesize_with_faults(
         size: side of the images in pixels, at least 16.
         faults: of ``possible_faults(layout)``; each has one image (two for a duplicate, three for a placeholder).
         progress: show a progress bar.
+        difficulty: in [0, 1], of :func:`~uniemo.miniature.painter.paint`.
 
     Returns:
         For each fault its image files, relative to ``root``, ``/`` between folders; for a duplicate first the one in
@@ -135,6 +142,8 @@ def synthesize_with_faults(
     """
     root = Path(root).expanduser().resolve()
     _check(layout, root, images, seed, size, faults)
+    if not 0 <= difficulty <= 1:
+        raise UniEmoError(f"difficulty must lie in [0, 1]; got {difficulty}")
     dataset, write, _ = _LAYOUTS[layout]
     rng = np.random.default_rng([seed, 2])
     samples = plan(dataset.names(images), dataset.mapping, dataset.fractions, rng)
@@ -148,7 +157,7 @@ def synthesize_with_faults(
         tqdm(total=images, desc="painting", unit="image", disable=None if progress else True) as bar,
     ):
         partial.mkdir()
-        write(Tree(partial, seed, size, bar), samples)
+        write(Tree(partial, seed, size, difficulty, DATASET_STYLES[dataset.styles], bar), samples)
     return {fault: [sample.file for sample in faulty[fault]] for fault in FAULTS if fault in faulty}
 
 

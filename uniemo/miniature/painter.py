@@ -1,6 +1,7 @@
 """The miniature's painter: one scene with at most one object, small enough to be read at 32×32 pixels."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,10 +10,13 @@ from PIL import Image
 
 from uniemo.errors import UniEmoError
 
+from .clutter import DISTRACTORS, cover, pick_color, weather
 from .objects import OBJECT_PAINTERS
 from .pen import Pen
 from .scenes import SCENE_PAINTERS
+from .styles import STYLES
 
+DIFFICULTY = 0.4  # of the paintings that the miniature's networks know and that its datasets have
 _OVERSAMPLING = 4  # shapes are drawn this much larger, then averaged down
 _RIM = 0.024  # width of the rim around an object, as a share of the picture: 3/4 pixel at 32 pixels
 _DIRECTIONS = [(math.cos(2 * math.pi * k / 16), math.sin(2 * math.pi * k / 16)) for k in range(16)]
@@ -39,20 +43,26 @@ def paint(
     size: int = 64,
     brightness: float = 0.5,
     colorfulness: float = 0.5,
+    difficulty: float = 0.0,
+    style: str = "flat",
 ) -> Painting:
     """Paint one scene, with one object unless it is None.
 
-    The object's longest side is 0.43 to 0.52 of the picture's; it lies wholly inside. Layout, position, tilt, mirroring
-    and hue come from ``rng`` alone, so equal generators give equal pictures. The scene is drawn before the object: from
-    equal generators, the empty scene and the scene with an object differ only under the object.
+    At difficulty 0 the object's longest side is 0.43 to 0.52 of the picture's. The harder, the smaller the object, the
+    weaker its rim, the further its hue may turn, and the likelier a second one of its kind, distractors that have no
+    emotion, something in front of it, and weather. It lies wholly inside the picture. Layout, position, tilt,
+    mirroring and hue come from ``rng`` alone, so equal generators give equal pictures. All but the object and what
+    stands in front of it is drawn from the same numbers with and without an object.
 
     Args:
         scene: one of ``table.SCENES``.
         object: one of ``table.OBJECTS``, or None for the empty scene.
-        rng: the only source of chance.
+        rng: the only source of randomness.
         size: side in pixels, at least 16.
         brightness: in [0, 1], 0.5 is neutral.
         colorfulness: in [0, 1], 0.5 is neutral.
+        difficulty: in [0, 1].
+        style: one of ``styles.STYLES``.
 
     Raises:
         UniEmoError: if an argument is not one of its choices or outside its range.
@@ -61,45 +71,80 @@ def paint(
         raise UniEmoError(f"scene must be one of {', '.join(SCENE_PAINTERS)}; got {scene!r}")
     if object is not None and object not in OBJECT_PAINTERS:
         raise UniEmoError(f"object must be None or one of {', '.join(OBJECT_PAINTERS)}; got {object!r}")
+    if style not in STYLES:
+        raise UniEmoError(f"style must be one of {', '.join(STYLES)}; got {style!r}")
     if size < 16:
         raise UniEmoError(f"size must be at least 16 pixels; got {size}")
-    for name, value in (("brightness", brightness), ("colorfulness", colorfulness)):
+    levels = {"brightness": brightness, "colorfulness": colorfulness, "difficulty": difficulty}
+    for name, value in levels.items():
         if not 0 <= value <= 1:
             raise UniEmoError(f"{name} must lie in [0, 1]; got {value}")
 
     canvas = SCENE_PAINTERS[scene](size * _OVERSAMPLING, rng)
+    around = np.random.default_rng(int(rng.integers(2**32))) if difficulty else rng
+    if difficulty:
+        _add_distractors(canvas, difficulty, around)
     mask = np.zeros((size, size), dtype=bool)
     if object is not None:
-        cover = _add_object(canvas, object, rng)
-        mask = np.asarray(cover.reduce(_OVERSAMPLING)) > 127
-    return Painting(_tone(canvas.reduce(_OVERSAMPLING), brightness, colorfulness), mask)
+        seen = _add_object(canvas, object, rng, difficulty)
+        mask = np.asarray(seen.reduce(_OVERSAMPLING)) > 127
+    image = _tone(canvas.reduce(_OVERSAMPLING), brightness, colorfulness)
+    if difficulty and around.random() < 0.5 * difficulty:
+        image = weather(image, difficulty, around)
+    return Painting(STYLES[style](image, around), mask)
 
 
-def _add_object(canvas: Image.Image, name: str, rng: np.random.Generator) -> Image.Image:
-    """Draw the object onto the canvas and return where it is, an L image of the canvas's size."""
+def _add_distractors(canvas: Image.Image, difficulty: float, rng: np.random.Generator) -> None:
+    """Draw up to three things that have no emotion."""
+    names = list(DISTRACTORS)
+    for _ in range(int(rng.binomial(3, 0.6 * difficulty))):
+        thing, color = DISTRACTORS[names[int(rng.integers(len(names)))]], pick_color(rng)
+        length = canvas.width * rng.uniform(0.16, 0.3)
+        tile, shape = _tile(lambda pen, thing=thing, color=color: thing(pen, color), length, 0.0, rng, 0.3, 0.0)
+        across, down = rng.random(2)
+        canvas.paste(tile, (int(across * (canvas.width - tile.width)), int(down * (canvas.width - tile.height))), shape)
+
+
+def _add_object(canvas: Image.Image, name: str, rng: np.random.Generator, difficulty: float) -> Image.Image:
+    """Draw the object onto the canvas and return where it is seen, an L image of the canvas's size."""
     draw, rim_color = OBJECT_PAINTERS[name]
-    side = canvas.width
-    rim = _RIM * side
-    length = side * rng.uniform(0.43, 0.52)
-    tilt, hue_shift = rng.uniform(-0.22, 0.22), rng.uniform(-0.025, 0.025)
-    flip = bool(rng.random() < 0.5)
-    across, down = rng.random(2)
+    side, rim = canvas.width, _RIM * canvas.width * (1 - 0.5 * difficulty)
+    seen = Image.new("L", canvas.size)
+    copies = 2 if difficulty and rng.random() < 0.3 * difficulty else 1
+    for copy in range(copies):
+        length = side * rng.uniform(0.43 - 0.2 * difficulty, 0.52 - 0.16 * difficulty) * (0.75 if copy else 1)
+        tile, shape = _tile(draw, length, rim, rng, 0.22 + 0.4 * difficulty, 0.025 + 0.06 * difficulty)
+        across, down = rng.random(2)
+        x, y = int(across * (side - tile.width)), int(down * (side - tile.height))
+        outline = _grow(shape, rim)
+        under = canvas.crop((x, y, x + tile.width, y + tile.height))
+        rimmed = under.copy()
+        rimmed.paste(rim_color, (0, 0), outline)
+        canvas.paste(Image.blend(under, rimmed, 1 - 0.7 * difficulty), (x, y))
+        canvas.paste(tile, (x, y), shape)
+        seen.paste(255, (x, y), outline)
+    if difficulty and rng.random() < 0.6 * difficulty:
+        hidden = cover(canvas, seen.getbbox() or (0, 0, 1, 1), rng.uniform(0.15, 0.2 + 0.2 * difficulty), rng)
+        seen.paste(0, (0, 0), hidden)
+    return seen
 
+
+def _tile(
+    draw: Callable[[Pen], None], length: float, rim: float, rng: np.random.Generator, tilt: float, hue: float
+) -> tuple[Image.Image, Image.Image]:
+    """Return a shape of the given length (rim included) on a tile of its own, RGBA, and its silhouette, L.
+
+    Tilt in radians and hue shift are at most the given ones to either side; every other shape is mirrored.
+    """
+    angle, hue_shift = rng.uniform(-tilt, tilt), rng.uniform(-hue, hue)
+    flip = bool(rng.random() < 0.5)
     half = math.ceil(length * 0.75 + rim)  # room for the corners of a tilted shape and its rim
     tile = Image.new("RGBA", (2 * half, 2 * half))
-    draw(Pen(tile, (length - 2 * rim) / 2, (half, half), tilt, flip, hue_shift))
+    draw(Pen(tile, (length - 2 * rim) / 2, (half, half), angle, flip, hue_shift))
     box = tile.getbbox() or (0, 0, 1, 1)
     margin = math.ceil(rim)
     tile = tile.crop((box[0] - margin, box[1] - margin, box[2] + margin, box[3] + margin))
-    x, y = int(across * (side - tile.width)), int(down * (side - tile.height))
-
-    shape = tile.getchannel("A")
-    outline = _grow(shape, rim)
-    canvas.paste(rim_color, (x, y), outline)
-    canvas.paste(tile, (x, y), shape)
-    cover = Image.new("L", canvas.size)
-    cover.paste(outline, (x, y))
-    return cover
+    return tile, tile.getchannel("A")
 
 
 def _grow(shape: Image.Image, radius: float) -> Image.Image:

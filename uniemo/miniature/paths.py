@@ -1,30 +1,50 @@
-"""The names ``miniature:clip``, ``miniature:diffusion`` and ``miniature:emoset`` in place of paths."""
+"""The names ``miniature:clip``, ``miniature:diffusion`` and ``miniature:emoset`` in place of paths.
+
+``miniature:emoset?train=500&seed=3&difficulty=0.3`` paints another one of that size, seed and difficulty.
+"""
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
+from urllib.parse import parse_qsl
 
 from uniemo import cache
 from uniemo.errors import UniEmoError
 
 MINIATURE = "miniature:"
 _HERE = Path(__file__).parent
-_PAINTER = ("objects", "painter", "pen", "scenes", "synthesis", "table")  # files that decide the pixels
+_PAINTER = ("clutter", "objects", "painter", "pen", "scenes", "styles", "synthesis", "table")  # they decide the pixels
+_OPTIONS: dict[str, type] = {name: int for name in ("train", "val", "test", "seed", "size")} | {"difficulty": float}
 
 
-def miniature_tree() -> Path:
+def miniature_tree(options: str = "") -> Path:
     """Return the painted EmoSet tree in the cache, painting it first when it is not there.
 
     Its name contains a digest of the painter, so that another version of it never meets an old tree.
+
+    Args:
+        options: of :func:`~uniemo.miniature.synthesis.synthesize_emoset`, as in ``train=500&seed=3``.
+
+    Raises:
+        UniEmoError: an unknown option, or one that is no number in its range.
     """
     painter = [(_HERE / f"{name}.py").read_bytes() for name in _PAINTER]
-    return cache.get("miniature", f"emoset-{cache.digest(*painter)}", _paint)
+    try:
+        chosen = {name: _OPTIONS[name](value) for name, value in parse_qsl(options, strict_parsing=bool(options))}
+    except (KeyError, ValueError):
+        raise UniEmoError(
+            f"options of miniature:emoset must be {', '.join(_OPTIONS)} with numbers, as in "
+            f"miniature:emoset?train=500&seed=3; got {options!r}"
+        ) from None
+    key = cache.digest(*painter, *(f"{name}={value}".encode() for name, value in sorted(chosen.items())))
+    return cache.get("miniature", f"emoset-{key}", partial(_paint, chosen))
 
 
-def _paint(folder: Path) -> None:
+def _paint(options: dict[str, float], folder: Path) -> None:
     from uniemo.miniature.synthesis import synthesize_emoset  # imports SciPy
 
-    synthesize_emoset(folder)
+    synthesize_emoset(folder, **options)
 
 
 def resolve(path: str) -> Path:
@@ -39,11 +59,11 @@ def resolve(path: str) -> Path:
     """
     if not path.startswith(MINIATURE):
         return Path(path).expanduser()
-    name = path.removeprefix(MINIATURE)
+    name, _, options = path.removeprefix(MINIATURE).partition("?")
     if name in ("clip", "diffusion"):
         return _HERE / "weights" / name
     if name == "emoset":
-        return miniature_tree()
+        return miniature_tree(options)
     raise UniEmoError(
         f"a miniature: path must be miniature:clip, miniature:diffusion or miniature:emoset; got {path!r}"
     )

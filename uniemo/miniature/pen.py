@@ -35,6 +35,7 @@ class Pen:
         flip: bool = False,
         hue_shift: float = 0.0,
     ) -> None:
+        self.image = image
         self._draw = ImageDraw.Draw(image)
         self._scale, self._origin, self._hue_shift = scale, origin, hue_shift
         cos, sin, sign = math.cos(tilt) * scale, math.sin(tilt) * scale, -1.0 if flip else 1.0

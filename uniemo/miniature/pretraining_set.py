@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from uniemo.cache import atomic_write
-from uniemo.miniature.painter import paint
+from uniemo.miniature.painter import DIFFICULTY, paint
+from uniemo.miniature.styles import DATASET_STYLES, pick_style
 from uniemo.miniature.table import OBJECTS, SCENES
 
 SIZE = 64  # pixels of a painting's side
@@ -43,13 +44,15 @@ class Paintings:
         return len(self.images)
 
 
-def paint_set(count: int, seed: int, empty: float = 0.0) -> Paintings:
+def paint_set(count: int, seed: int, empty: float = 0.0, difficulty: float = DIFFICULTY) -> Paintings:
     """Paint ``count`` pictures, scene and object uniform and independent, a share ``empty`` without an object."""
-    arrays = _paint_arrays((seed, count, empty))
+    arrays = _paint_arrays((seed, count, empty, difficulty, "emoset"))
     return Paintings(*(torch.from_numpy(arrays[key]) for key in _FIELDS))
 
 
-def load_or_paint(path: Path, count: int, seed: int, empty: float = 0.04, workers: int = 2) -> Paintings:
+def load_or_paint(
+    path: Path, count: int, seed: int, empty: float = 0.04, difficulty: float = DIFFICULTY, workers: int = 2
+) -> Paintings:
     """Read the pre-training set, painting it first when it is not there.
 
     Args:
@@ -57,11 +60,13 @@ def load_or_paint(path: Path, count: int, seed: int, empty: float = 0.04, worker
         count: number of paintings.
         seed: of the random numbers.
         empty: share of scenes without an object.
+        difficulty: of the paintings.
         workers: processes that paint.
     """
     if not path.is_file():
         chunk = 1000
-        jobs = [(seed * 1_000_003 + i, min(chunk, count - i * chunk), empty) for i in range(-(-count // chunk))]
+        sizes = [min(chunk, count - start) for start in range(0, count, chunk)]
+        jobs = [(seed * 1_000_003 + i, size, empty, difficulty, "pretraining") for i, size in enumerate(sizes)]
         with ProcessPoolExecutor(workers) as pool:
             parts = list(pool.map(_paint_arrays, jobs))
         arrays = {key: np.concatenate([part[key] for part in parts]) for key in _FIELDS}
@@ -71,9 +76,9 @@ def load_or_paint(path: Path, count: int, seed: int, empty: float = 0.04, worker
         return Paintings(*(torch.from_numpy(file[key]) for key in _FIELDS))
 
 
-def _paint_arrays(job: tuple[int, int, float]) -> dict[str, NDArray[np.generic]]:
-    """Paint pictures as arrays; ``job`` is seed, number of pictures, share of scenes without an object."""
-    seed, count, empty = job
+def _paint_arrays(job: tuple[int, int, float, float, str]) -> dict[str, NDArray[np.generic]]:
+    """Paint pictures as arrays; ``job`` is seed, number, share of scenes without an object, difficulty, styles' set."""
+    seed, count, empty, difficulty, styles = job
     rng = np.random.default_rng(seed)
     images = np.empty((count, 3, SIZE, SIZE), np.uint8)
     masks = np.zeros((count, SIZE, SIZE), bool)
@@ -82,7 +87,8 @@ def _paint_arrays(job: tuple[int, int, float]) -> dict[str, NDArray[np.generic]]
     for i in range(count):
         name = None if thing[i] == EMPTY else OBJECTS[thing[i]]
         levels = rng.integers(1, 10, size=2) / 10  # brightness, colourfulness
-        painting = paint(SCENES[scene[i]], name, rng, SIZE, float(levels[0]), float(levels[1]))
+        style = pick_style(DATASET_STYLES[styles], rng)
+        painting = paint(SCENES[scene[i]], name, rng, SIZE, float(levels[0]), float(levels[1]), difficulty, style)
         images[i] = np.asarray(painting.image).transpose(2, 0, 1)
         masks[i] = painting.object_mask
     return {"images": images, "masks": masks, "scene": scene, "object": thing}

@@ -1,7 +1,8 @@
 """Rebuild the miniature's weights from a seed: ``python -m uniemo.miniature.recipe`` (``make miniature``).
 
 CLIP on captions of paintings, an autoencoder of 32 px pictures, a text-conditioned denoiser of its latents, and a
-report on held-out paintings. Each stage saves its state often, and an interrupted run resumes.
+report on held-out paintings. Each stage saves its state often, and an interrupted run resumes. ``make miniature`` runs
+it twice: on plain paintings, then on hard ones with ``--start``, where the text tower stays as it is.
 """
 
 from __future__ import annotations
@@ -15,14 +16,21 @@ from pathlib import Path
 import open_clip
 import torch
 import torch.nn.functional as F
-from diffusers import AutoencoderKL, DDPMScheduler, StableDiffusionPipeline, UniPCMultistepScheduler
+from diffusers import (
+    AutoencoderKL,
+    DDPMScheduler,
+    StableDiffusionPipeline,
+    UNet2DConditionModel,
+    UniPCMultistepScheduler,
+)
 from open_clip.tokenizer import HFTokenizer
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import CLIPTokenizer
 
 from uniemo.cache import atomic_write, save_tensors
 from uniemo.miniature import small_networks
+from uniemo.miniature.painter import DIFFICULTY
 from uniemo.miniature.pretraining_set import EMPTY, Paintings, clip_views, load_or_paint, small_views
 from uniemo.miniature.quality import normalise, write_report
 from uniemo.miniature.small_networks import LATENT, OBJECT_TEMPLATES, SCENE_TEMPLATES, TEMPLATES, caption
@@ -33,7 +41,14 @@ STAGES = ("clip", "vae", "unet", "quality")
 
 
 def train_clip(
-    paintings: Paintings, folder: Path, work: Path, steps: int, seed: int, batch: int = 64, peak: float = 1e-3
+    paintings: Paintings,
+    folder: Path,
+    work: Path,
+    steps: int,
+    seed: int,
+    start: Path | None = None,
+    batch: int = 64,
+    peak: float = 1e-3,
 ) -> None:
     """Train the miniature CLIP and write it as an open_clip folder.
 
@@ -46,6 +61,7 @@ def train_clip(
         work: folder for the resumable state.
         steps: of ``batch`` images.
         seed: of weights and random numbers.
+        start: folder of a CLIP to continue from; its text tower is frozen.
         batch: images a step.
         peak: learning rate.
     """
@@ -54,10 +70,14 @@ def train_clip(
     tokenizer = HFTokenizer(str(folder), context_length=small_networks.CONTEXT)
     config = small_networks.clip_config(len(tokenizer.tokenizer))
     model = open_clip.CLIP(**config["model_cfg"]).train()
+    if start:
+        state = load_file(start / "open_clip_model.safetensors")
+        model.load_state_dict({key: value.float() for key, value in state.items()}, strict=False)
+        model.lock_text_tower()
     pairs = [(scene, thing) for scene in range(len(SCENES)) for thing in range(len(OBJECTS))]
     groups = [
-        {"params": [p for p in model.parameters() if p.ndim >= 2], "weight_decay": 0.05},
-        {"params": [p for p in model.parameters() if p.ndim < 2], "weight_decay": 0.0},
+        {"params": [p for p in model.parameters() if p.requires_grad and p.ndim >= 2], "weight_decay": 0.05},
+        {"params": [p for p in model.parameters() if p.requires_grad and p.ndim < 2], "weight_decay": 0.0},
     ]
     optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.98))
     progress = Progress("CLIP", work / "clip.pt", steps, {"model": model, "optimizer": optimizer})
@@ -92,7 +112,13 @@ def train_clip(
 
 
 def train_vae(
-    paintings: Paintings, work: Path, steps: int, seed: int, batch: int = 32, peak: float = 2e-3
+    paintings: Paintings,
+    work: Path,
+    steps: int,
+    seed: int,
+    start: Path | None = None,
+    batch: int = 32,
+    peak: float = 2e-3,
 ) -> AutoencoderKL:
     """Train the autoencoder on squared and absolute error of pixels and of edges, objects weighing double.
 
@@ -101,6 +127,7 @@ def train_vae(
         work: folder for the resumable state.
         steps: of ``batch`` images.
         seed: of weights and random numbers.
+        start: folder of an autoencoder to continue from.
         batch: images a step.
         peak: learning rate.
     """
@@ -109,7 +136,8 @@ def train_vae(
         return images[..., 1:, :] - images[..., :-1, :], images[..., :, 1:] - images[..., :, :-1]
 
     torch.manual_seed(seed)
-    vae = small_networks.build_vae().to(memory_format=torch.channels_last)
+    vae = AutoencoderKL.from_pretrained(start).float() if start else small_networks.build_vae()
+    vae = vae.train().requires_grad_().to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(vae.parameters(), weight_decay=0.0, betas=(0.9, 0.99))
     progress = Progress("VAE", work / "vae.pt", steps, {"model": vae, "optimizer": optimizer})
     for step in progress:
@@ -177,6 +205,7 @@ def train_unet(
     work: Path,
     steps: int,
     seed: int,
+    start: Path | None = None,
     batch: int = 64,
     peak: float = 1.5e-3,
 ) -> None:
@@ -189,6 +218,7 @@ def train_unet(
         work: folder for the resumable state.
         steps: of ``batch`` images.
         seed: of weights and random numbers.
+        start: folder of a denoiser to continue from.
         batch: images a step.
         peak: learning rate.
     """
@@ -197,7 +227,8 @@ def train_unet(
     encoder = small_networks.text_encoder(out / "clip")
     tokenizer = CLIPTokenizer.from_pretrained(out / "clip")
     states = small_networks.text_states(encoder, tokenizer)
-    unet = small_networks.build_unet().to(memory_format=torch.channels_last)
+    unet = UNet2DConditionModel.from_pretrained(start).float() if start else small_networks.build_unet()
+    unet = unet.train().requires_grad_().to(memory_format=torch.channels_last)
     average = copy.deepcopy(unet).requires_grad_(False)
     schedule = DDPMScheduler(1000, beta_schedule="squaredcos_cap_v2", prediction_type="v_prediction", clip_sample=False)
     snr = schedule.alphas_cumprod / (1 - schedule.alphas_cumprod)
@@ -242,6 +273,9 @@ def main() -> None:
     parser.add_argument("--grids", type=Path, default=Path("docs"), help="folder of picture grids")
     parser.add_argument("--stages", nargs="+", choices=STAGES, default=STAGES, help="what to run")
     parser.add_argument("--seed", type=int, default=0, help="of weights and random numbers")
+    parser.add_argument("--start", type=Path, help="folder of weights to continue from")
+    parser.add_argument("--difficulty", type=float, default=DIFFICULTY, help="of the paintings, in [0, 1]")
+    parser.add_argument("--peak", type=float, default=1.0, help="factor of the learning rates")
     parser.add_argument("--paintings", type=int, default=40_000, help="size of the pre-training set")
     parser.add_argument("--clip-steps", type=int, default=1150, help="steps of 64 images")
     parser.add_argument("--vae-steps", type=int, default=2400, help="steps of 32 images")
@@ -251,15 +285,22 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     out, work, seed = options.out, options.work, options.seed
     work.mkdir(parents=True, exist_ok=True)
-    paintings = load_or_paint(work / "paintings.npz", options.paintings, seed, workers=os.cpu_count() or 1)
+    workers = os.cpu_count() or 1
+    paintings = load_or_paint(
+        work / "paintings.npz", options.paintings, seed, difficulty=options.difficulty, workers=workers
+    )
+    diffusion = options.start and options.start / "diffusion"
     if "clip" in options.stages:
-        train_clip(paintings, out / "clip", work, options.clip_steps, seed)
+        clip = options.start and options.start / "clip"
+        train_clip(paintings, out / "clip", work, options.clip_steps, seed, clip, peak=1e-3 * options.peak)
     if "vae" in options.stages or "unet" in options.stages:
-        vae = train_vae(paintings, work, options.vae_steps, seed)
+        start = diffusion and diffusion / "vae"
+        vae = train_vae(paintings, work, options.vae_steps, seed, start, peak=2e-3 * options.peak)
     if "unet" in options.stages:
-        train_unet(paintings, vae, out, work, options.unet_steps, seed)
+        start = diffusion and diffusion / "unet"
+        train_unet(paintings, vae, out, work, options.unet_steps, seed, start, peak=1.5e-3 * options.peak)
     if "quality" in options.stages:
-        write_report(out, options.grids, seed)
+        write_report(out, options.grids, seed, difficulty=options.difficulty)
 
 
 if __name__ == "__main__":

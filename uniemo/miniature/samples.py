@@ -12,6 +12,7 @@ from tqdm import tqdm
 from uniemo.errors import UniEmoError
 from uniemo.miniature.faults import FAULTS, encode
 from uniemo.miniature.painter import Painting, paint
+from uniemo.miniature.styles import pick_style
 from uniemo.miniature.synthesis import Label, sample_labels
 from uniemo.miniature.table import EMOTIONS
 
@@ -156,12 +157,16 @@ class Tree:
         root: its folder.
         seed: of the paintings.
         size: side of the images in pixels.
+        difficulty: of the paintings.
+        styles: name → share.
         bar: counts the images.
     """
 
     root: Path
     seed: int
     size: int
+    difficulty: float
+    styles: Mapping[str, float]
     bar: tqdm
 
     def rng(self, *stream: int) -> np.random.Generator:
@@ -173,7 +178,9 @@ class Tree:
         shown = sample.source or sample
         label = shown.label
         rng = np.random.default_rng([self.seed, 0, shown.number])
-        painting = paint(label.scene, label.object, rng, self.size, label.brightness, label.colorfulness)
+        style = pick_style(self.styles, rng) if self.difficulty else "flat"
+        levels = (label.brightness, label.colorfulness)
+        painting = paint(label.scene, label.object, rng, self.size, *levels, self.difficulty, style)
         self.bar.update()
         return painting, encode(painting.image, shown.suffix, shown.fault)
 

@@ -11,7 +11,8 @@ from tqdm import tqdm
 
 from uniemo.cache import atomic_write
 from uniemo.errors import UniEmoError
-from uniemo.miniature.painter import paint
+from uniemo.miniature.painter import DIFFICULTY, paint
+from uniemo.miniature.styles import DATASET_STYLES, pick_style
 from uniemo.miniature.table import (
     EMOTIONS,
     OBJECTS,
@@ -82,10 +83,11 @@ def synthesize_emoset(
     root: Path | str,
     train: int = 2000,
     val: int = 400,
-    test: int = 800,
+    test: int = 4000,
     seed: int = 0,
     size: int = 64,
     missing: float = 0.1,
+    difficulty: float = DIFFICULTY,
     progress: bool = True,
 ) -> Path:
     """Paint a dataset in EmoSet's layout.
@@ -104,6 +106,7 @@ def synthesize_emoset(
         seed: at least 0.
         size: side of the images in pixels, at least 16.
         missing: share of images whose annotation has no scene and, independently, of those that have no object.
+        difficulty: in [0, 1], of :func:`~uniemo.miniature.painter.paint`; 0 has one style, else two take turns.
         progress: show a progress bar.
 
     Returns:
@@ -118,18 +121,21 @@ def synthesize_emoset(
             raise UniEmoError(f"{name} must be at least 0; got {value}")
     if size < 16:
         raise UniEmoError(f"size must be at least 16 pixels; got {size}")
-    if not 0 <= missing <= 1:
-        raise UniEmoError(f"missing must lie in [0, 1]; got {missing}")
+    for name, share in (("missing", missing), ("difficulty", difficulty)):
+        if not 0 <= share <= 1:
+            raise UniEmoError(f"{name} must lie in [0, 1]; got {share}")
     root = Path(root).expanduser().resolve()
     if root.exists() and not (root.is_dir() and not any(root.iterdir())):
         raise UniEmoError(f"root must be a new or an empty folder; {root} is not: choose another or remove it")
 
     with atomic_write(root) as partial:
-        _write_tree(partial, splits, seed, size, missing, progress)
+        _write_tree(partial, splits, seed, size, missing, difficulty, progress)
     return root
 
 
-def _write_tree(root: Path, splits: dict[str, int], seed: int, size: int, missing: float, progress: bool) -> None:
+def _write_tree(
+    root: Path, splits: dict[str, int], seed: int, size: int, missing: float, difficulty: float, progress: bool
+) -> None:
     for kind in ("image", "annotation", "mask"):
         for emotion in EMOTIONS:
             (root / kind / emotion).mkdir(parents=True)
@@ -144,7 +150,9 @@ def _write_tree(root: Path, splits: dict[str, int], seed: int, size: int, missin
                 image_id = f"{label.emotion}_{numbers[label.emotion]:05d}"
                 numbers[label.emotion] += 1
                 stem = f"{label.emotion}/{image_id}"
-                painting = paint(label.scene, label.object, rng, size, label.brightness, label.colorfulness)
+                style = pick_style(DATASET_STYLES["emoset"], rng) if difficulty else "flat"
+                levels = (label.brightness, label.colorfulness)
+                painting = paint(label.scene, label.object, rng, size, *levels, difficulty, style)
                 painting.image.save(root / f"image/{stem}.jpg", quality=95, subsampling=0)  # 4:4:4 keeps small colours
                 Image.fromarray(painting.object_mask.astype(np.uint8) * 255).save(root / f"mask/{stem}.png")
                 has_scene, has_object = (rng.random(2) >= missing).tolist()
@@ -159,7 +167,8 @@ def _write_tree(root: Path, splits: dict[str, int], seed: int, size: int, missin
         "scene_only_accuracy": scene_only_accuracy(),
         "object_only_accuracy": object_only_accuracy(),
     }
-    _write_json(root / "truth.json", {"seed": seed, "size": size, "missing": missing, **accuracies, "images": truth})
+    arguments = {"seed": seed, "size": size, "missing": missing, "difficulty": difficulty}
+    _write_json(root / "truth.json", {**arguments, **accuracies, "images": truth})
 
 
 def annotation(label: Label, image_id: str, has_scene: bool, has_object: bool) -> dict[str, object]:
