@@ -13,8 +13,8 @@ from uniemo.cache import atomic_write
 from uniemo.errors import UniEmoError
 from uniemo.miniature import painted_emoset, painted_emotionroi, painted_fi, painted_twitter
 from uniemo.miniature.faults import FAULTS
-from uniemo.miniature.samples import Sample, Tree, assign_faults, plan
 from uniemo.miniature.painter import DIFFICULTY
+from uniemo.miniature.samples import Sample, Tree, assign_faults, plan
 from uniemo.miniature.styles import DATASET_STYLES
 from uniemo.taxonomy import EIGHT_TO_SIX, EIGHT_TO_TWO, EMOTION_ROI_6, MIKELS_8
 
