@@ -61,8 +61,11 @@ $(STUDIES): $(INSTALLED) # one of them: make table4, make fig6
 loop: $(INSTALLED) ## Measure the whole loop on the miniature (SEEDS="0 1 2"; an hour for each seed)
 	$(BIN)/python -m benchmarks.loop --seeds $(or $(SEEDS),0 1 2)
 
-miniature: $(INSTALLED) ## Rebuild the miniature's weights from a seed (about an hour on two idle cores; resumes)
-	$(BIN)/python -m uniemo.miniature.recipe
+miniature: $(INSTALLED) ## Rebuild the miniature's weights from a seed (more than an hour on two idle cores; resumes)
+	$(BIN)/python -m uniemo.miniature.recipe --difficulty 0 --stages clip vae unet \
+	  --work build/miniature/plain --out build/miniature/plain/weights
+	$(BIN)/python -m uniemo.miniature.recipe --start build/miniature/plain/weights --work build/miniature/hard \
+	  --peak 0.4 --paintings 30000 --clip-steps 470 --vae-steps 0 --unet-steps 400
 
 clean: ## Remove runs and caches of tools, not the virtual environment
 	rm -rf runs build .pytest_cache .import_linter_cache .mypy_cache .ruff_cache .coverage

@@ -5,10 +5,11 @@ import pytest
 
 from uniemo.errors import UniEmoError
 from uniemo.miniature.painter import paint
+from uniemo.miniature.styles import STYLES
 from uniemo.miniature.table import OBJECTS, SCENES
 
 
-def _pixels(scene: str, obj: str | None, seed: int = 0, **arguments: float) -> np.ndarray:
+def _pixels(scene: str, obj: str | None, seed: int = 0, **arguments: object) -> np.ndarray:
     return np.asarray(paint(scene, obj, np.random.default_rng(seed), **arguments).image, dtype=int)  # type: ignore[arg-type]
 
 
@@ -63,3 +64,34 @@ def test_wrong_arguments_are_named() -> None:
         paint("beach", None, rng, brightness=1.5)
     with pytest.raises(UniEmoError, match="size must be at least 16 pixels; got 8"):
         paint("beach", None, rng, size=8)
+
+
+def test_harder_objects_are_smaller_and_less_visible() -> None:
+    def share(difficulty: float) -> float:
+        rng = np.random.default_rng(2)
+        return float(np.mean([paint("beach", obj, rng, difficulty=difficulty).object_mask.mean() for obj in OBJECTS]))
+
+    assert share(1.0) < 0.6 * share(0.5) < 0.6 * share(0.0)
+
+
+def test_hard_paintings_are_deterministic_and_differ_around_the_object() -> None:
+    first, second = (_pixels("forest", "cake", 4, difficulty=0.8) for _ in range(2))
+    assert (first == second).all()
+    plain, clutter = _pixels("forest", None, 4), _pixels("forest", None, 4, difficulty=1.0)
+    assert (plain != clutter).any()  # distractors or weather
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_each_style_changes_the_picture_and_not_its_content(style: str) -> None:
+    plain, styled = _pixels("mountain", "skull", 3), _pixels("mountain", "skull", 3, style=style)
+    assert (style == "flat") == bool((plain == styled).all())
+    alike = np.corrcoef(plain.mean(axis=2).ravel(), styled.mean(axis=2).ravel())[0, 1]
+    assert alike > 0.6
+
+
+def test_styles_and_difficulties_that_do_not_exist_are_named() -> None:
+    rng = np.random.default_rng(0)
+    with pytest.raises(UniEmoError, match="style must be one of flat, sketch, .*got 'cubist'"):
+        paint("beach", None, rng, style="cubist")
+    with pytest.raises(UniEmoError, match=r"difficulty must lie in \[0, 1\]; got 2"):
+        paint("beach", None, rng, difficulty=2)
