@@ -65,7 +65,7 @@ miniature: $(INSTALLED) ## Rebuild the miniature's weights from a seed (more tha
 	$(BIN)/python -m uniemo.miniature.recipe --difficulty 0 --stages clip vae unet \
 	  --work build/miniature/plain --out build/miniature/plain/weights
 	$(BIN)/python -m uniemo.miniature.recipe --start build/miniature/plain/weights --work build/miniature/hard \
-	  --peak 0.4 --paintings 30000 --clip-steps 470 --vae-steps 0 --unet-steps 400
+	  --peak 0.4 --paintings 30000 --clip-steps 470 --vae-steps 750 --unet-steps 950
 
 clean: ## Remove runs and caches of tools, not the virtual environment
 	rm -rf runs build .pytest_cache .import_linter_cache .mypy_cache .ruff_cache .coverage

@@ -1,8 +1,8 @@
 """Golden values of the miniature, measured through the command line alone: they outlive a rebuild of the package.
 
 ``python -m tests.golden.record`` writes values.json, and, where they are missing, the three small checkpoints of
-``checkpoints/`` that later versions have to open, from whatever is checked out. Run it only when numbers change on purpose, and say so in the
-changelog.
+``checkpoints/`` that later versions have to open, from whatever is checked out. Run it only when numbers change on
+purpose, and say so in the changelog.
 """
 
 import base64

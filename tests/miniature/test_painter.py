@@ -91,7 +91,7 @@ def test_each_style_changes_the_picture_and_not_its_content(style: str) -> None:
 
 def test_styles_and_difficulties_that_do_not_exist_are_named() -> None:
     rng = np.random.default_rng(0)
-    with pytest.raises(UniEmoError, match="style must be one of flat, sketch, .*got 'cubist'"):
+    with pytest.raises(UniEmoError, match=r"style must be one of flat, sketch, .*got 'cubist'"):
         paint("beach", None, rng, style="cubist")
     with pytest.raises(UniEmoError, match=r"difficulty must lie in \[0, 1\]; got 2"):
         paint("beach", None, rng, difficulty=2)

