@@ -16,7 +16,7 @@ from .pen import Pen
 from .scenes import SCENE_PAINTERS
 from .styles import STYLES
 
-DIFFICULTY = 0.4  # of the paintings that the miniature's networks know and that its datasets have
+DIFFICULTY = 0.2  # of the miniature's datasets; its networks were trained on twice as hard paintings
 _OVERSAMPLING = 4  # shapes are drawn this much larger, then averaged down
 _RIM = 0.024  # width of the rim around an object, as a share of the picture: 3/4 pixel at 32 pixels
 _DIRECTIONS = [(math.cos(2 * math.pi * k / 16), math.sin(2 * math.pi * k / 16)) for k in range(16)]

@@ -16,7 +16,6 @@ from PIL import Image
 from torch import Tensor
 
 from uniemo.cache import atomic_write
-from uniemo.miniature.painter import DIFFICULTY
 from uniemo.miniature.pretraining_set import SIZE, SMALL, paint_set
 from uniemo.miniature.small_networks import spelled
 from uniemo.miniature.table import OBJECTS, SCENES
@@ -67,14 +66,7 @@ def accuracy(predicted: Tensor, truth: Tensor) -> float:
 
 @torch.no_grad()
 def write_report(
-    folder: Path,
-    grids: Path,
-    seed: int,
-    count: int = 2048,
-    rounds: int = 4,
-    steps: int = 25,
-    guidance: float = 3.0,
-    difficulty: float = DIFFICULTY,
+    folder: Path, grids: Path, seed: int, count: int = 2048, rounds: int = 4, steps: int = 25, guidance: float = 3.0
 ) -> None:
     """Measure CLIP, autoencoder and generation, print the metrics, write ``quality.json`` and picture grids.
 
@@ -86,7 +78,6 @@ def write_report(
         rounds: generated pictures per pair of scene and object.
         steps: of the sampler.
         guidance: classifier-free guidance scale.
-        difficulty: of the held-out paintings.
     """
     classify = ZeroShot(folder / "clip")
     metrics: dict[str, float] = {}
@@ -95,7 +86,7 @@ def write_report(
         scene, thing = classify(pixels)
         metrics[f"{name}_scene"], metrics[f"{name}_object"] = accuracy(scene, scenes), accuracy(thing, objects)
 
-    held = paint_set(count, seed * 1_000_003 + 900_001, difficulty=difficulty)
+    held = paint_set(count, seed * 1_000_003 + 900_001)
     pixels = held.images.float() / 255
     small = F.interpolate(pixels, size=SMALL, mode="area")
     measure("clip", pixels, held.scene, held.object)

@@ -274,7 +274,7 @@ def main() -> None:
     parser.add_argument("--stages", nargs="+", choices=STAGES, default=STAGES, help="what to run")
     parser.add_argument("--seed", type=int, default=0, help="of weights and random numbers")
     parser.add_argument("--start", type=Path, help="folder of weights to continue from")
-    parser.add_argument("--difficulty", type=float, default=DIFFICULTY, help="of the paintings, in [0, 1]")
+    parser.add_argument("--difficulty", type=float, default=2 * DIFFICULTY, help="of the paintings, in [0, 1]")
     parser.add_argument("--peak", type=float, default=1.0, help="factor of the learning rates")
     parser.add_argument("--paintings", type=int, default=40_000, help="size of the pre-training set")
     parser.add_argument("--clip-steps", type=int, default=1150, help="steps of 64 images")
@@ -300,7 +300,7 @@ def main() -> None:
         start = diffusion and diffusion / "unet"
         train_unet(paintings, vae, out, work, options.unet_steps, seed, start, peak=1.5e-3 * options.peak)
     if "quality" in options.stages:
-        write_report(out, options.grids, seed, difficulty=options.difficulty)
+        write_report(out, options.grids, seed)
 
 
 if __name__ == "__main__":
