@@ -325,7 +325,9 @@ BAD = {
         "model.head.hidden must be a whole number or null; got None", "--model.head.hidden", "None"
     ),
     "wrong choice": bad_fit(
-        "model.encoder.queries must be multi_stage or single_step or none; got some", "--model.encoder.queries", "some"
+        "model.encoder.queries must be multi_stage or single_step or none or class_token; got some",
+        "--model.encoder.queries",
+        "some",
     ),
     "wrong trainer value": bad_fit("--trainer.devices must be", "--trainer.devices", "x"),
     "wrong mode": bad_fit("best_checkpoint.mode must be max or min", "--best_checkpoint.mode", "maxi"),

@@ -10,7 +10,7 @@ from uniemo.miniature.synthesis import synthesize_emoset
 
 def painted_emoset(root, train=32, val=16, test=16, seed=0, size=64, missing=0.1):
     """Paint a tiny EmoSet tree (3-tuples, full info.json, masks) and return its root."""
-    return Path(synthesize_emoset(Path(root), train, val, test, seed, size, missing, progress=False))
+    return Path(synthesize_emoset(Path(root), train, val, test, seed, size, missing, difficulty=0, progress=False))
 
 
 def drawn_index(root, emotions, per_emotion=4, size=32, scores=None):

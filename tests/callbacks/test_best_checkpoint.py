@@ -1,10 +1,13 @@
 import types
+from pathlib import Path
 
 import pytest
 import torch
 
 from uniemo.callbacks.checkpoints import BestCheckpoint
 from uniemo.errors import UniEmoError
+
+BEST = str(Path("best.ckpt").resolve())
 
 
 def choices(checkpoint, metrics, images=400):
@@ -17,8 +20,8 @@ def choices(checkpoint, metrics, images=400):
         value = torch.tensor(metric)
         if checkpoint.check_monitor_top_k(trainer, value):
             kept.append(epoch)
-            checkpoint.best_k_models = {"best.ckpt": value}
-            checkpoint.kth_best_model_path = "best.ckpt"
+            checkpoint.best_k_models = {BEST: value}
+            checkpoint.kth_best_model_path = BEST
     return kept
 
 

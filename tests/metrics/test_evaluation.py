@@ -144,7 +144,7 @@ def test_one_image_of_an_emotion(tmp_path):
 
 def test_mixed_sizes_alpha_and_other_files(sides):
     real, generated = sides
-    Image.new("RGBA", (40, 20), (9, 9, 9, 0)).save(generated.files()[0])
+    Image.new("RGBA", (40, 20), (9, 9, 9, 90)).save(generated.files()[0])
     (generated.root / "awe" / "Thumbs.db").write_bytes(b"x")
     found = run(real, read_images(generated.root))
     text = " | ".join(found["notes"])

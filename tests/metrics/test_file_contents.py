@@ -25,7 +25,7 @@ def settled(monkeypatch):
 
 def test_what_files_say(tmp_path):
     paint(tmp_path, ("awe",), count=2)
-    Image.new("RGBA", (20, 12), (0, 0, 0, 0)).save(tmp_path / "awe" / "2.png")
+    Image.new("RGBA", (20, 12), (0, 0, 0, 90)).save(tmp_path / "awe" / "2.png")
     images = read_images(tmp_path)
     found = inspect_files(images, progress=False)
     assert found.alpha == (False, False, True)
