@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -100,7 +101,7 @@ def _add_distractors(canvas: Image.Image, difficulty: float, rng: np.random.Gene
     for _ in range(int(rng.binomial(3, 0.6 * difficulty))):
         thing, color = DISTRACTORS[names[int(rng.integers(len(names)))]], pick_color(rng)
         length = canvas.width * rng.uniform(0.16, 0.3)
-        tile, shape = _tile(lambda pen, thing=thing, color=color: thing(pen, color), length, 0.0, rng, 0.3, 0.0)
+        tile, shape = _tile(partial(thing, color=color), length, 0.0, rng, 0.3, 0.0)
         across, down = rng.random(2)
         canvas.paste(tile, (int(across * (canvas.width - tile.width)), int(down * (canvas.width - tile.height))), shape)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qsl
 
 from uniemo import cache
@@ -41,7 +42,7 @@ def miniature_tree(options: str = "") -> Path:
     return cache.get("miniature", f"emoset-{key}", partial(_paint, chosen))
 
 
-def _paint(options: dict[str, float], folder: Path) -> None:
+def _paint(options: dict[str, Any], folder: Path) -> None:
     from uniemo.miniature.synthesis import synthesize_emoset  # imports SciPy
 
     synthesize_emoset(folder, **options)
