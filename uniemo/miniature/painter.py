@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,9 +10,10 @@ from PIL import Image
 
 from uniemo.errors import UniEmoError
 
+from . import clutter
 from .clutter import DISTRACTORS, cover, pick_color, weather
 from .objects import OBJECT_PAINTERS
-from .pen import Pen
+from .pen import Color, Pen
 from .scenes import SCENE_PAINTERS
 from .styles import STYLES
 
@@ -100,8 +100,12 @@ def _add_distractors(canvas: Image.Image, difficulty: float, rng: np.random.Gene
     names = list(DISTRACTORS)
     for _ in range(int(rng.binomial(3, 0.6 * difficulty))):
         thing, color = DISTRACTORS[names[int(rng.integers(len(names)))]], pick_color(rng)
+
+        def draw(pen: Pen, thing: clutter.Draw = thing, color: Color = color) -> None:
+            thing(pen, color)
+
         length = canvas.width * rng.uniform(0.16, 0.3)
-        tile, shape = _tile(partial(thing, color=color), length, 0.0, rng, 0.3, 0.0)
+        tile, shape = _tile(draw, length, 0.0, rng, 0.3, 0.0)
         across, down = rng.random(2)
         canvas.paste(tile, (int(across * (canvas.width - tile.width)), int(down * (canvas.width - tile.height))), shape)
 
