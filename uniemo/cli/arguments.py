@@ -112,7 +112,7 @@ def _null(option: str) -> str:
 
 
 def _dataset(name: str) -> str:
-    """Return the import path of the data module that ``--data`` names, short names in any case included."""
+    """Return the import path of the data module that ``--data`` names: short names in any case, with _ and - or not."""
     if "." in name:
         return name
     import uniemo.data as package
@@ -120,7 +120,7 @@ def _dataset(name: str) -> str:
 
     classes = {name: getattr(package, name) for name in package.__all__}
     known = [name for name, one in classes.items() if isinstance(one, type) and EmotionDataModule in one.__mro__[1:]]
-    found = {one.lower(): one for one in known}.get(name.lower())
+    found = {one.lower(): one for one in known}.get(name.lower().replace("_", "").replace("-", ""))
     if found is None:
         raise UniEmoError(
             f"--data must be {', '.join(known)} or the import path of a data module; got {name!r}{near(name, known)}"

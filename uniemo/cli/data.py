@@ -20,7 +20,7 @@ _HELP = """usage: uniemo data <tool> [options]
 tools:
 {tools}
 
-Datasets are opened as they come: EmoSet, FI, EmotionROI, Twitter I and Twitter II, each in the layouts that are around.
+Datasets are opened as they come, each in the layouts that are around: docs/datasets.md lists them.
 
 examples:
   uniemo data check /data/FI --output fi.json

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from uniemo.cli.parsing import Parser, check_new_file, number
+from uniemo.data import DATASETS
 from uniemo.errors import Processes
 
 _DESCRIPTION = """Read every file of a dataset, once, and report what is wrong with it.
@@ -30,9 +31,7 @@ def run(args: list[str]) -> int:
     parser = Parser("uniemo data check", _DESCRIPTION, _EXAMPLES)
     parser.add_argument("root", metavar="ROOT", help="folder of the dataset")
     parser.add_argument("--layout", help="take this layout without looking (recognised when left out)")
-    parser.add_argument(
-        "--dataset", help="EmoSet, FI, EmotionROI, TwitterI, TwitterII or Folder (recognised, but Folder)"
-    )
+    parser.add_argument("--dataset", help=f"{', '.join(DATASETS)} (recognised, but Folder)")
     parser.add_argument("--output", type=Path, metavar="FILE", help="JSON report to write")
     parser.add_argument(
         "--workers", type=number(Processes), help="processes (as many as cores); the report is the same"

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from uniemo.cli.parsing import Parser, check_new_file, number
+from uniemo.data import DATASETS
 from uniemo.errors import Count, Seed, Share, UniEmoError
 
 if TYPE_CHECKING:
@@ -42,9 +43,7 @@ def run(args: list[str]) -> int:
     parser.add_argument("--seed", type=number(Seed), default=0, help="of the choice (0)")
     parser.add_argument("--fresh", action="store_true", help="cut anew, whatever split or folds the tree gives")
     parser.add_argument("--layout", help="take this layout without looking (recognised when left out)")
-    parser.add_argument(
-        "--dataset", help="EmoSet, FI, EmotionROI, TwitterI, TwitterII or Folder (recognised, but Folder)"
-    )
+    parser.add_argument("--dataset", help=f"{', '.join(DATASETS)} (recognised, but Folder)")
     parser.add_argument("--agreement", choices=("three", "four", "five"), help="Twitter I: how many agree (five)")
     parser.add_shared("follow_links")
     options = parser.parse_args(args)

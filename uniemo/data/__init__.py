@@ -7,32 +7,44 @@ seconds to load.
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from uniemo.data.abstract import Abstract
+    from uniemo.data.artphoto import Artphoto
     from uniemo.data.batch import EmotionBatch, EmotionSample, collate
     from uniemo.data.datamodule import EmotionDataModule
     from uniemo.data.dataset import EmotionDataset, EpochSampler
     from uniemo.data.emoset import EmoSet, EmoSetDataset
+    from uniemo.data.emotion6 import Emotion6
     from uniemo.data.emotionroi import EmotionROI
     from uniemo.data.fi import FI
     from uniemo.data.folder import Folder
     from uniemo.data.generated import GeneratedImageDataset, MixedDataset
     from uniemo.data.images import load_images, read_image
+    from uniemo.data.ldl import FlickrLDL, TwitterLDL
     from uniemo.data.manifest import Manifest
+    from uniemo.data.oasis import OASIS
     from uniemo.data.transforms import CLIP_MEAN, CLIP_STD, PairedTransform, denormalise
     from uniemo.data.twitter import TwitterI, TwitterII
+    from uniemo.data.unbiasedemo import UnbiasedEmo
+    from uniemo.data.webemo import WEBEmo
 
 __all__ = [
     "CLIP_MEAN",
     "CLIP_STD",
     "DATASETS",
     "FI",
+    "OASIS",
+    "Abstract",
+    "Artphoto",
     "EmoSet",
     "EmoSetDataset",
+    "Emotion6",
     "EmotionBatch",
     "EmotionDataModule",
     "EmotionDataset",
     "EmotionROI",
     "EmotionSample",
     "EpochSampler",
+    "FlickrLDL",
     "Folder",
     "GeneratedImageDataset",
     "Manifest",
@@ -40,6 +52,9 @@ __all__ = [
     "PairedTransform",
     "TwitterI",
     "TwitterII",
+    "TwitterLDL",
+    "UnbiasedEmo",
+    "WEBEmo",
     "collate",
     "denormalise",
     "load_images",
@@ -48,21 +63,32 @@ __all__ = [
 
 # Data modules by name; in a folder of unknown content their trees are looked for in this order, the surest first.
 DATASETS: dict[str, str] = {
-    name: f"uniemo.data.{name}" for name in ("EmoSet", "TwitterI", "EmotionROI", "FI", "TwitterII", "Folder")
+    name: f"uniemo.data.{name}"
+    for name in (
+        *("EmoSet", "TwitterI", "Emotion6", "FlickrLDL", "TwitterLDL", "OASIS", "Abstract", "Artphoto", "UnbiasedEmo"),
+        *("WEBEmo", "EmotionROI", "FI", "TwitterII", "Folder"),
+    )
 }
 _NAMES = {
+    "abstract": ("Abstract",),
+    "artphoto": ("Artphoto",),
     "batch": ("EmotionBatch", "EmotionSample", "collate"),
     "datamodule": ("EmotionDataModule",),
     "dataset": ("EmotionDataset", "EpochSampler"),
     "emoset": ("EmoSet", "EmoSetDataset"),
+    "emotion6": ("Emotion6",),
     "emotionroi": ("EmotionROI",),
     "fi": ("FI",),
     "folder": ("Folder",),
     "generated": ("GeneratedImageDataset", "MixedDataset"),
     "images": ("load_images", "read_image"),
+    "ldl": ("FlickrLDL", "TwitterLDL"),
     "manifest": ("Manifest",),
+    "oasis": ("OASIS",),
     "transforms": ("CLIP_MEAN", "CLIP_STD", "PairedTransform", "denormalise"),
     "twitter": ("TwitterI", "TwitterII"),
+    "unbiasedemo": ("UnbiasedEmo",),
+    "webemo": ("WEBEmo",),
 }
 _MODULE_OF = {name: module for module, names in _NAMES.items() for name in names}
 

@@ -74,6 +74,12 @@ def child(folder: Path | None, *names: str) -> Path | None:
     return next((folder / there[fold(name)] for name in names if fold(name) in there), None)
 
 
+def image_folder(root: Path) -> str:
+    """Return the name of the folder ``images``, whatever its case; "" where the images lie in the root itself."""
+    found = child(root, "images", "image")
+    return found.name if found is not None and found.is_dir() else ""
+
+
 def subfolders(folder: Path | None) -> list[str]:
     """Return the names of the folders in ``folder``; none for None."""
     return [] if folder is None else [name for name in visible(folder) if (folder / name).is_dir()]

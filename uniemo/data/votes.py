@@ -1,0 +1,100 @@
+"""Tables with a column of votes or probabilities for each emotion, of which the greatest makes an image's label.
+
+The package classifies single labels: the votes themselves are no targets yet.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from uniemo.data.files import is_image, path_parts
+from uniemo.data.lists import ImageList, Labels, read_cells
+from uniemo.data.manifest import Problem
+from uniemo.data.rows import plural
+from uniemo.errors import UniEmoError
+
+_WORDS = re.compile(r"[^\W\d_]+")
+
+
+@dataclass(frozen=True)
+class Votes:
+    """One line: the image as listed, and its votes or probabilities in the emotions' class order."""
+
+    image: str
+    votes: tuple[float, ...]
+
+
+def read_votes(path: Path, labels: Labels, limit: int | None = None) -> list[Votes]:
+    """Read a table of images and votes; commas, tabs, semicolons or blanks between the cells.
+
+    Args:
+        path: the table; images stand in its first column.
+        labels: a header names them, as in ``Content`` or ``[prob. of anger]``; other columns are passed over. Without
+            a header the columns are in class order.
+        limit: look at the first lines only, the header included.
+
+    Raises:
+        UniEmoError: no rows, an emotion without a column, a cell that is no number from 0.
+    """
+    rows = [(number, row if len(row) > 1 else row[0].split()) for number, row in read_cells(path, limit)]
+    head = rows[0][1] if rows else []
+    header = not any(is_image(_unquoted(cell)) for cell in head)
+    words = [(_WORDS.findall(cell) or [""])[-1] for cell in head]
+    names = [labels.find(word) for word in words] if header else [None, *labels.emotions]
+    if not set(labels.emotions) <= set(names):
+        raise UniEmoError(
+            f"{path.name} must have a column for each of {', '.join(labels.emotions)}; {path} begins with "
+            f"{', '.join(head)[:80]!r}: restore it"
+        )
+    columns = [names.index(emotion) for emotion in labels.emotions]
+    result = []
+    for number, row in rows[header:]:
+        try:
+            votes = tuple(float(row[column]) for column in columns)
+        except (IndexError, ValueError):
+            votes = (math.nan,)
+        if not all(0 <= vote < math.inf for vote in votes):
+            raise UniEmoError(
+                f"votes must be numbers from 0, one for each emotion; line {number} of {path} is "
+                f"{', '.join(row)[:80]!r}: restore it"
+            )
+        result.append(Votes(_unquoted(row[0]), votes))
+    return result
+
+
+def _unquoted(cell: str) -> str:
+    return cell.strip("'\"")
+
+
+def add_votes(images: ImageList, rows: Iterable[Votes], base: str, keep_ties: bool = True) -> None:
+    """Add images with the emotion that most votes are for; ties are counted in a note.
+
+    Args:
+        images: gets them.
+        rows: each image once.
+        base: folder that the list's paths are relative to; "" is the root.
+        keep_ties: take the first emotion in class order of a tie; False leaves such images out.
+    """
+    tied = []
+    for row in rows:
+        # Not ImageList.add, which looks elsewhere for a missing file: names repeat from folder to folder.
+        listed = "/".join(part for part in (base, *path_parts(row.image)) if part)
+        path = images.finder.find(listed)
+        top = max(row.votes)
+        winners = [name for name, votes in zip(images.labels.emotions, row.votes, strict=True) if votes == top]
+        if path is None:
+            images.problems[listed] = Problem(listed, "it does not exist")
+        elif top == 0:
+            images.add_unknown(path, "no votes")
+        else:
+            if len(winners) > 1:
+                tied.append(path)
+            if keep_ties or len(winners) == 1:
+                images.put(path, winners[0], None)
+    if tied:
+        what = f"the first of {', '.join(images.labels.emotions)} is taken" if keep_ties else "left out"
+        images.notes.append(f"{plural(len(tied))} tied between emotions: {what}, first {min(tied)}")
