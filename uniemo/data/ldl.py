@@ -102,4 +102,4 @@ class TwitterLDL(EmotionDataModule):
     layouts: ClassVar[tuple[Layout, ...]] = _layouts("TwitterLDL", "twitter-ldl", 8)
     fractions: ClassVar[tuple[float, float, float]] = FRACTIONS
     cross_validated: ClassVar[bool] = True
-    published: ClassVar[Mapping[str, Mapping[str, int]]] = {"all": {"all": 10045}}
+    published: ClassVar[Mapping[str, Mapping[str, int]]] = {"all": {"all": 10032}}
