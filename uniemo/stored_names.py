@@ -36,7 +36,7 @@ def check_names(value: Any, source: str | Path, trust: bool) -> None:  # noqa: A
             if name in _NETWORKS and isinstance(item, str):
                 _check_network(item, source, trust)
             check_names(item, source, trust)
-    elif isinstance(value, list):
+    elif isinstance(value, list | tuple):
         for item in value:
             check_names(item, source, trust)
 

@@ -40,7 +40,7 @@ def _parser() -> Parser:
     parser = Parser("uniemo reproduce", _DESCRIPTION, _EXAMPLES)
     names = f"{', '.join(known_studies())}, all, or YAML files of your own"
     parser.add_argument("studies", nargs="+", metavar="STUDY", help=names)
-    parser.add_argument("--seeds", nargs="+", type=number(Seed), help="seeds (each study's own number: 3 or 1)")
+    parser.add_argument("--seeds", nargs="+", type=number(Seed), help="seeds (each study's own number: 5 or 1)")
     parser.add_argument("--quick", action="store_true", help="a first look: fewer steps, fewer images")
     parser.add_argument("--scale", choices=("miniature", "paper"), default="miniature", help="(miniature)")
     parser.add_argument(

@@ -165,8 +165,8 @@ class EmotionModule(L.LightningModule, ABC):
         return data
 
     def initialise(self, state: dict[str, Tensor], info: CheckpointInfo) -> None:
-        """Load the weights of ``init_from``; for methods that have it."""
-        raise NotImplementedError
+        """Load the weights of ``init_from``; stages also fit them to other names."""
+        self.load_state_dict(state)
 
     def build(self, vocabulary: Vocabulary) -> None:
         """Build the model, its first weights decided by ``seed`` alone."""
