@@ -156,7 +156,7 @@ def _check_types(path: Path, values: dict[str, Any], kinds: dict[str, type], req
 
 
 def _check_counts(path: Path, counts: dict[str, Any]) -> None:
-    """Raise UniEmoError for a count of epochs, steps or batches that no run reaches."""
+    """Raise UniEmoError for a count of epochs, steps or batches, in sections however deep, that no run reaches."""
     (rule,) = Natural.__metadata__  # type: ignore[attr-defined]
     left = [counts]
     seen: set[int] = set()  # of what stands in several places, or in itself

@@ -79,7 +79,7 @@ def _kinds(hint: Any) -> list[type]:  # noqa: ANN401
 
 
 def _holds_text(value: Any) -> bool:  # noqa: ANN401
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return any(_holds_text(item) for item in value)
     return isinstance(value, str)
 

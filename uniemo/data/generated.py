@@ -168,13 +168,12 @@ class GeneratedImageDataset(EmotionDataset):
         self.index = find_index(index)
         self.rows = read_index(self.index, follow_links)
         files = [row["file"] for row in self.rows]
-        check_files(self.index.parent, files, f"index {self.index}")
-        looks = [(self.index.parent / name).stat() for name in files]
+        looks = check_files(self.index.parent, files, f"index {self.index}")
         columns: dict[str, Any] = {
             "path": files,
             "emotion": emotion_labels(self.rows, vocabulary),
-            "size": [look.st_size for look in looks],
-            "mtime": [look.st_mtime_ns for look in looks],
+            "size": [size for size, _ in looks],
+            "mtime": [changed for _, changed in looks],
         }
         records = make_manifest(self.index.parent, Info(vocabulary=vocabulary, generated=True), columns)
         records.sample_id += first_id

@@ -140,7 +140,7 @@ def _unpack(root: Path, folder: Path, follow_links: bool, columns: Columns) -> N
                 data, given = image.get("bytes"), image.get("path")
                 path = _free_path(emotion, given, data, taken)
                 if data is None and given is not None and not follow_links:
-                    outside += [] if str(base / given) in inside else [given]
+                    outside += [] if str((base / given).absolute()) in inside else [given]
                 (folder / path).parent.mkdir(parents=True, exist_ok=True)
                 if data is not None:
                     (folder / path).write_bytes(data)

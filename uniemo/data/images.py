@@ -64,12 +64,9 @@ class UnreadableImageError(UniEmoError):
 def image_errors(path: str | Path) -> Iterator[None]:
     """Turn any decoder's exception into an UnreadableImageError that names the file."""
     from uniemo.data.files import register_heic
-    from uniemo.text_files import check_regular
 
     register_heic()
     try:
-        with suppress(FileNotFoundError):  # of an image that is in memory
-            check_regular(path)
         yield
     except FileNotFoundError as error:
         raise UnreadableImageError(path, "it does not exist") from error
@@ -86,11 +83,19 @@ def image_errors(path: str | Path) -> Iterator[None]:
         raise UnreadableImageError(path, reason) from error
 
 
+def _check_regular(path: str | Path) -> None:
+    from uniemo.text_files import check_regular
+
+    check_regular(path)
+
+
 def verify_image(path: str | Path) -> str | None:
     """Return why a file is no whole image, or None; see :func:`check_whole`."""
     try:
-        with image_errors(path), open(path, "rb") as file, Image.open(file) as image:
-            check_whole(image, file)
+        with image_errors(path):
+            _check_regular(path)
+            with open(path, "rb") as file, Image.open(file) as image:
+                check_whole(image, file)
     except UnreadableImageError as error:
         return error.reason
     return None
@@ -179,8 +184,10 @@ def read_image(path: str | Path) -> Image.Image:
     Raises:
         UnreadableImageError: the file is missing, truncated, empty or no image; the message holds its path.
     """
-    with image_errors(path), Image.open(path) as image:
-        return to_rgb(image)
+    with image_errors(path):
+        _check_regular(path)
+        with Image.open(path) as image:
+            return to_rgb(image)
 
 
 def read_mask(path: str | Path) -> Image.Image:
@@ -274,6 +281,7 @@ def open_image(path: Path) -> Image.Image | LargeJpeg:
         UnreadableImageError: as for :func:`read_image`.
     """
     with image_errors(path):
+        _check_regular(path)
         data = path.read_bytes()
         with Image.open(BytesIO(data)) as image:
             if image.format == "JPEG" and min(image.size) > SMALL:  # MPO, several images in one file, is another format

@@ -21,7 +21,7 @@ class Inside:
         self._folders: dict[str, bool] = {}
 
     def __contains__(self, path: str) -> bool:
-        """Whether a path, relative to the root, leads to a place inside it."""
+        """Whether a path, absolute or relative to the root, leads to a place inside it."""
         return self.holds(path, os.path.islink(os.path.join(self.root, path)))
 
     def holds(self, path: str, is_link: bool) -> bool:

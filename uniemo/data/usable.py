@@ -6,7 +6,6 @@ import json
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
@@ -68,26 +67,32 @@ def check_images(records: Manifest, split: Split, on_error: Literal["raise", "sk
     return bad
 
 
-def check_files(root: Path, names: Sequence[str], what: str) -> None:
+def check_files(root: Path, names: Sequence[str], what: str) -> list[tuple[int, int]]:
     """Raise UniEmoError where images are missing or broken, before any work is done on the others.
 
     Args:
         root: folder that the names are relative to.
         names: of the images.
         what: names them.
+
+    Returns:
+        Bytes and time of change of each.
     """
-    looks: list[object] = [str(root.resolve()), *names]
+    looks = []
     for name in names:
-        with suppress(OSError):
+        try:
             status = os.stat(root / name)
-            looks.append((name, status.st_size, status.st_mtime_ns))
-    bad = find_unreadable(root, names, digest(looks))
+            looks.append((status.st_size, status.st_mtime_ns))
+        except OSError:
+            looks.append((-1, -1))
+    bad = find_unreadable(root, names, digest([str(root.resolve()), list(names), looks]))
     if bad:
         name, reason = next(iter(bad.items()))
         raise UniEmoError(
             f"{what} must name images that can be read; {len(bad)} of {len(names)} cannot, first {root / name} "
             f"({reason}): make them again, or take them out"
         )
+    return looks
 
 
 def find_unreadable(root: Path, names: Sequence[str], fingerprint: str) -> dict[str, str]:

@@ -20,6 +20,7 @@ from uniemo.cache import atomic_write, cache_dir, digest
 from uniemo.data.images import UnreadableImageError, check_whole, image_errors
 from uniemo.errors import UniEmoError
 from uniemo.metrics.image_sets import ImageSet
+from uniemo.text_files import read_bytes
 
 _RECENT = 2_000_000_000  # ns in which a file may change again without a change of its times
 _ALPHA = ("RGBA", "LA", "PA", "La", "RGBa")
@@ -122,7 +123,7 @@ def _look(path: str) -> Entry | str:
     """Return a file's entry, or why it cannot be read."""
     try:
         with image_errors(path):
-            content = Path(path).read_bytes()
+            content = read_bytes(path)
             file = BytesIO(content)
             with Image.open(file) as image:
                 alpha = image.mode in _ALPHA or "transparency" in image.info

@@ -52,8 +52,12 @@ class StatisticsCache:
         """Return the statistics of these very images for this network; None where they are not known."""
         try:
             with safe_open(self.path(network), "pt") as file:
+                found = dict(file.metadata() or {})
+                content = found.pop("content", None)
+                if found != self._about(network):
+                    return None
                 sums = [file.get_tensor(name) for name in _SUMS]
-                if file.metadata() != self._metadata(network, sums):
+                if content != _digest(sums):  # a flipped bit
                     return None
         except (OSError, SafetensorError):
             return None
@@ -63,9 +67,13 @@ class StatisticsCache:
         """Keep statistics."""
         with atomic_write(self.path(statistics.network)) as temporary:
             state = {name: value.cpu().contiguous() for name, value in statistics.state().items()}
-            save_file(state, temporary, self._metadata(statistics.network, [state[name] for name in _SUMS]))
+            content = _digest([state[name] for name in _SUMS])
+            save_file(state, temporary, {**self._about(statistics.network), "content": content})
 
-    def _metadata(self, network: str, sums: Sequence[Tensor]) -> dict[str, str]:
-        """Return what must stand in a file with these sums: a flipped bit in them is noticed, too."""
-        content = digest(*(value.numpy().tobytes() for value in sums))
-        return {"made_of": self._made_of, "network": network, "version": str(_VERSION), "content": content}
+    def _about(self, network: str) -> dict[str, str]:
+        """Return what must stand in a file of these images."""
+        return {"made_of": self._made_of, "network": network, "version": str(_VERSION)}
+
+
+def _digest(sums: Sequence[Tensor]) -> str:
+    return digest(*(value.numpy().tobytes() for value in sums))

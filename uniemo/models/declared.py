@@ -25,7 +25,7 @@ def check_layers(config: Mapping[str, Any]) -> None:
             elif "layers" in name or "block" in name:
                 each = value if isinstance(value, list) else [value]
                 numbers = [number for number in each if isinstance(number, int) and "layers" in name]
-                largest = max(len(each), *numbers) if numbers else len(each)
+                largest = max([len(each), *numbers])
                 if largest > _MOST:
                     raise ValueError(f"{name} must be at most {_MOST} layers or blocks; got {largest:,}")
 

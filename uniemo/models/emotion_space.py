@@ -15,12 +15,13 @@ from torch import Tensor, nn
 from uniemo.distributed import broadcast, get_rank
 from uniemo.errors import Count, NonNegative, UniEmoError, check_ranges
 from uniemo.models.feature_sums import FeatureSums, kept_rows
-from uniemo.models.mixture import fit_mixture
+from uniemo.models.mixture import check_features, fit_mixture
 from uniemo.vocabulary import Vocabulary
 
 Weights = dict[int, float] | Tensor  # how much of each emotion
 Sampler = Literal["mixture", "variation", "gaussian", "bank"]
 SAMPLERS: tuple[Sampler, ...] = ("mixture", "variation", "gaussian")
+_EXACT = "donot_use_mm_for_euclid_dist"  # a product of matrices loses what is near 0
 _OLD_NAMES: dict[str, Sampler] = {"bank": "variation"}  # of earlier versions
 
 
@@ -141,6 +142,7 @@ class EmotionSpace(nn.Module):
             setattr(self, f"bank_{kind}", kept[kind][banked.to(kept[kind].device)].float().to(device))
         self.bank_emotion = emotion[banked].to(device)
         joined = torch.cat([kept[kind].cpu() for kind in self.kinds], dim=1)  # (M, sum of D)
+        check_features(joined)  # the same on all ranks, so that none waits for the first
         present = [index for index in range(self.num_emotions) if bool((emotion == index).any())]
         found = (
             [fit_mixture(joined[emotion == index], seed, components) for index in present] if get_rank() == 0 else []
@@ -238,8 +240,8 @@ class EmotionSpace(nn.Module):
             own = [row for row, mix in enumerate(mixes) if emotion in mix]
             sampled = self.sample(emotion, [seeded(seeds[row], emotion) for row in own], kind, noise)
             joined = torch.cat([sampled[name] for name in self.kinds], dim=1)
-            found[own] = found[own].minimum(torch.cdist(joined, images).amin(dim=1).cpu())
-            between.append(torch.cdist(images, images).fill_diagonal_(math.inf).amin(dim=1).cpu())
+            found[own] = found[own].minimum(torch.cdist(joined, images, compute_mode=_EXACT).amin(dim=1).cpu())
+            between.append(torch.cdist(images, images, compute_mode=_EXACT).fill_diagonal_(math.inf).amin(dim=1).cpu())
         return found, float(torch.cat(between).median())
 
     def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: Any) -> None:  # noqa: ANN401

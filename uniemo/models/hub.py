@@ -19,10 +19,11 @@ def is_hub_name(name: str) -> bool:
 
 
 def is_here(repo: str) -> bool:
-    """Whether a repository of the hub was fetched before."""
+    """Whether files of a repository of the hub were fetched before, all of them or some."""
     from huggingface_hub import constants, file_download
 
-    return Path(constants.HF_HUB_CACHE, file_download.repo_folder_name(repo_id=repo, repo_type="model")).is_dir()
+    folder = file_download.repo_folder_name(repo_id=repo, repo_type="model")
+    return any(Path(constants.HF_HUB_CACHE, folder, "snapshots").glob("*/*"))
 
 
 def random_name(name: str) -> str:

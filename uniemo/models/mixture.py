@@ -53,6 +53,15 @@ class Mixture:
         return torch.stack(parts).logsumexp(dim=0)
 
 
+def check_features(features: Tensor) -> None:
+    """Raise UniEmoError for features that are not finite."""
+    if not features.isfinite().all():
+        raise UniEmoError(
+            "features of training images must be finite to fit an emotion space; they are not: training has diverged, "
+            "take lower learning rates or another precision"
+        )
+
+
 def fit_mixture(features: Tensor, seed: int = 0, components: int | None = None) -> Mixture:
     """Fit a mixture to the joined features of an emotion's images.
 
@@ -69,12 +78,8 @@ def fit_mixture(features: Tensor, seed: int = 0, components: int | None = None) 
     Raises:
         UniEmoError: features that are not finite.
     """
+    check_features(features)
     rows = features.detach().cpu().double()
-    if not rows.isfinite().all():
-        raise UniEmoError(
-            "features of training images must be finite to fit an emotion space; they are not: training has diverged, "
-            "take lower learning rates or another precision"
-        )
     floor = _FLOOR * float(rows.var(dim=0, correction=0).mean())
     if components is None:
         order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))

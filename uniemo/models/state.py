@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from uniemo.errors import UniEmoError
 
 TOWER = "encoder.visual."
+TO_WRITE, LOWER_RATE = "checkpoint to write", "lower the learning rate and train again"  # for check_finite
 _FROZEN = "diffusion."
 _ADDED = "space.mixture_"  # emotion spaces of earlier versions have no mixtures
 _ANY_SIZE = ("space.bank_", _ADDED)  # the emotion space takes whatever size is loaded

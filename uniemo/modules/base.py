@@ -27,7 +27,7 @@ from uniemo.data.batch import EmotionBatch
 from uniemo.distributed import average
 from uniemo.errors import Seed, UniEmoError, check_ranges
 from uniemo.models.attributes import Kind
-from uniemo.models.state import check_finite, check_scores, check_state
+from uniemo.models.state import LOWER_RATE, TO_WRITE, check_finite, check_scores, check_state
 from uniemo.modules.accuracy import AccuracyMetrics, print_label_map, print_once, sum_classes
 from uniemo.modules.divergence import LossCheck
 from uniemo.modules.optim import OptimizerConfig, RateConfig, Schedule
@@ -321,7 +321,7 @@ class EmotionModule(L.LightningModule, ABC):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Leave frozen backbones out and add what the file must say about itself."""
         checkpoint["state_dict"] = {f"{PREFIX}{name}": value for name, value in self.trained_state().items()}
-        check_finite(checkpoint["state_dict"], "checkpoint to write", "lower the learning rate and train again")
+        check_finite(checkpoint["state_dict"], TO_WRITE, LOWER_RATE)
         checkpoint["uniemo"] = {
             "version": __version__,
             "stage": self.stage,

@@ -20,7 +20,7 @@ from uniemo.models.encoder import EncoderConfig
 from uniemo.models.fusion import FusionConfig
 from uniemo.models.head import HeadConfig
 from uniemo.models.losses import ConditionLossConfig
-from uniemo.models.state import check_finite
+from uniemo.models.state import LOWER_RATE, TO_WRITE, check_finite
 from uniemo.models.uniemo import UniEmoModel
 from uniemo.modules import generator, stage_model
 from uniemo.modules.base import EmotionModule
@@ -224,10 +224,10 @@ class JointModule(EmotionModule):
                 for name, value in self.trained_state().items()
                 if name.startswith("space.")
             }
+            check_finite(self._full_spaces[step], TO_WRITE, LOWER_RATE)  # the rest is as it was read
             self.model.load_trained_state_dict(present)
             self._space_step = -1
         if self.trainer.is_global_zero:
             content["uniemo"]["complete"] = True
             content["state_dict"] = {**state, **self._full_spaces[step]}
-            check_finite(content["state_dict"], "checkpoint to write", "lower the learning rate and train again")
             save_tensors(path, content)
