@@ -16,6 +16,7 @@ import yaml
 from malicious import Malicious
 from PIL import Image
 from safetensors.torch import save_file
+from scripted import save_archive
 
 from tests.refusals import one_line_error
 from tests.tiny_runs import assets, recipe, trained
@@ -29,6 +30,7 @@ EVIL = "from pathlib import Path\nPath({!r}).touch()\nclass Evil:\n    def __ini
 POPEN = {"class_path": "uniemo.launch.subprocess.Popen", "init_args": {"args": ["touch", "ran"]}}
 CLASS = {"class_path": "evil.Evil", "init_args": {}, "dict_kwargs": {"x": {"class_path": "evil.Evil"}}}
 URL = "http://hostile.invalid/x.yaml"
+TAGS = ("!!python/object/apply:os.system [touch ran]", "model: !!python/name:os.system x")
 
 
 @pytest.fixture(autouse=True)
@@ -235,7 +237,11 @@ def expanded(path):
     torch.save({"x": torch.zeros(1).expand(2**20, 2**20)}, path)
 
 
-WEIGHTS = (huge_header, long_header, malicious, bomb, traversal, expanded)
+def archived(path):
+    save_archive({"visual.proj": torch.zeros(3)}, path)
+
+
+WEIGHTS = (archived, huge_header, long_header, malicious, bomb, traversal, expanded)
 
 
 @pytest.mark.parametrize("write", WEIGHTS)
@@ -267,7 +273,7 @@ OPENED = {  # every command, with a hostile file in each place where it takes on
     ],
     "data": [
         ("check", "x.ckpt"),
-        ("split", "x.ckpt", "--output", "out.json"),
+        ("split", "x.ckpt", "--out", "out.json"),
         ("attributes", "x.ckpt", "--out", "out"),
     ],
     "convert": [
@@ -275,7 +281,7 @@ OPENED = {  # every command, with a hostile file in each place where it takes on
         ("--to", "safetensors", "x.ckpt", "--output", "o"),
     ],
     "cross-validate": [(*recipe("joint")[1:], "--model.init_from", "x.ckpt", "--run_dir", "run")],
-    "reproduce": [("x.ckpt", "--work", "out")],
+    "reproduce": [("x.ckpt", "--work", "out"), ("x.yaml", "--work", "out")],
     "report": [("x.ckpt",)],
 }
 
@@ -283,7 +289,9 @@ OPENED = {  # every command, with a hostile file in each place where it takes on
 @pytest.mark.parametrize(("command", "args"), [(command, args) for command in COMMANDS for args in OPENED[command]])
 def test_every_command_refuses_a_pickle(machine, capsys, command, args):
     malicious(Path("x.ckpt"))
-    opened(machine, capsys, command, *args)
+    Path("x.yaml").write_text(f"title: x\nrows: {TAGS[0]}\n")
+    error = opened(machine, capsys, command, *args)
+    assert "x.ckpt" in error or "x.yaml" in error  # it came so far
 
 
 @pytest.mark.parametrize("write", WEIGHTS)
@@ -380,7 +388,7 @@ def test_hostile_diffusion_folders(machine, capsys, change):
 # Text.
 
 
-@pytest.mark.parametrize("text", ["!!python/object/apply:os.system [touch ran]", "model: !!python/name:os.system x"])
+@pytest.mark.parametrize("text", TAGS)
 def test_tags_in_configurations(machine, capsys, text):
     Path("x.yaml").write_text(text)
     opened(machine, capsys, "fit", "--config", "x.yaml")

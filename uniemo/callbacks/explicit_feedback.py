@@ -26,6 +26,7 @@ from uniemo.generation.sampling import first_images, generate_images, plan_image
 from uniemo.metrics.classifier_training import emotion_classifier
 from uniemo.metrics.clip_networks import FrozenClip
 from uniemo.models.emotion_space import Sampler
+from uniemo.modules.generator import sampler_of
 
 _FIRST_SEED = 1_000_000  # far from the seeds of the images that are measured
 
@@ -166,10 +167,8 @@ class ExplicitFeedback(L.Callback):
         rows = [
             row for name in vocabulary.emotions for row in plan_images({name: 1.0}, self.num_per_emotion, _FIRST_SEED)
         ]
-        if hasattr(module, "sampling"):
-            emotions = [vocabulary.emotion_index(row["emotion"]) for row in rows]
-            about = module.sampling(emotions, [row["seed"] for row in rows], self.space)
-            rows = [{**row, "space": about["space"]} for row in rows]
+        sampler = sampler_of(module, self.space)
+        rows = [{**row, "space": sampler} for row in rows]
 
         def generate(part: Sequence[dict[str, Any]]) -> Tensor:
             emotions = [vocabulary.emotion_index(row["emotion"]) for row in part]

@@ -30,6 +30,7 @@ class PredictionWriter(BasePredictionWriter):
 
     def __init__(self) -> None:
         super().__init__("batch_and_epoch")
+        self._written: dict[int, str] = {}  # lines by sample id
 
     def write_on_batch_end(
         self,
@@ -47,7 +48,9 @@ class PredictionWriter(BasePredictionWriter):
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open(mode, encoding="utf-8") as file:
             self._partial = path
-            file.writelines(_lines(pl_module, prediction).values())
+            lines = _lines(pl_module, prediction)
+            file.writelines(lines.values())
+        self._written |= lines
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         """Say where the predictions of a run that ends early are."""
@@ -66,9 +69,7 @@ class PredictionWriter(BasePredictionWriter):
         Raises:
             UniEmoError: images could not be read and ``data.on_error`` is ``raise``.
         """
-        lines: dict[int, str] = {}
-        for part in predictions:
-            lines |= _lines(pl_module, part)
+        lines, self._written = self._written, {}
         for others in gather(lines):
             lines |= others
         data: EmotionDataModule = trainer.datamodule

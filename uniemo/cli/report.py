@@ -87,10 +87,10 @@ def _study_report(options: argparse.Namespace) -> tuple[Path, str]:
     if options.scale == "paper" and options.data is None:
         raise UniEmoError("--data must name the folder that the study was run with at --scale paper; got none: add it")
     setting, work = Setting(options.scale, options.quick, options.data), WorkFolder(options.work)
-    output = work.output(setting) / f"{_ALL if every else read_study(options.target).name}.html"
+    studies = [read_study(name) for name in (known if every else [options.target])]
+    output = work.output(setting) / f"{_ALL if every else studies[0].name}.html"
     if options.output is None:
         check_new_file(output, "--output")
-    studies = [read_study(name) for name in (known if every else [options.target])]
     extent = ", a first look with few steps and images" if options.quick else ""
     text = render(
         "studies.html",

@@ -103,6 +103,10 @@ def read_images(
     source, root = str(path), resolve(str(path))
     if not root.exists():
         raise UniEmoError(f"{option} must be a folder of images or an index; {root} does not exist: correct the path")
+    if not (root.is_file() or root.is_dir()):
+        raise UniEmoError(
+            f"{option} must be a folder of images or an index; {root} is a pipe or a device: give another"
+        )
     if root.is_file() or any((root / name).is_file() for name in INDEX_NAMES):
         if root.is_file() and root.suffix.lower() != ".jsonl":
             raise UniEmoError(

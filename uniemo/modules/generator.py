@@ -51,6 +51,13 @@ def generate(
     return images
 
 
+def sampler_of(module: Any, space: Sampler | None = None) -> Sampler | None:  # noqa: ANN401 - a module that generates
+    """Return how the features of images are sampled; None for a method without an emotion space."""
+    if getattr(module.model, "space", None) is None:
+        return None
+    return sampler_name(space or module.model.space_config.kind)
+
+
 def sampling(
     module: Any,  # noqa: ANN401 - a module that generates
     emotions: Sequence[int],
@@ -72,11 +79,10 @@ def sampling(
         ``between_training_images``, the medians of :meth:`uniemo.models.emotion_space.EmotionSpace.distances`, where
         they are known.
     """
-    own = getattr(module.model, "space", None)
-    if own is None:
+    kind = sampler_of(module, space)
+    if kind is None:
         return {"space": None}
-    config = module.model.space_config
-    kind = sampler_name(space or config.kind)
+    own, config = module.model.space, module.model.space_config
     known = own.distances([{one: 1.0} for one in emotions], seeds, kind, config.noise)
     if known is None:
         return {"space": kind}

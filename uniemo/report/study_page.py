@@ -57,7 +57,7 @@ def read_study_pages(
     results = work.results()
     found = {study.name: (study, measured(study, setting, results)) for study in with_packaged(studies)}
     claims = claims_of(list(found.values()))
-    return [_page(*found[study.name], claims[study.name], setting, work, with_runs) for study in studies]
+    return [_page(*found[study.name], claims[study.name], setting, work, results, with_runs) for study in studies]
 
 
 def _page(
@@ -66,10 +66,11 @@ def _page(
     claims: Sequence[Claim],
     setting: Setting,
     work: WorkFolder,
+    results: Mapping[str, Result],
     with_runs: bool,
 ) -> StudyPage:
     """Collect what there is of a study."""
-    results, notes = work.results(), Notes()
+    notes = Notes()
     page = StudyPage(study, notes=[study.remarks] if study.remarks else [])
     if study.columns:
         page.heading, page.lines = tables.heading(study, measurements), tables.lines(study, measurements)

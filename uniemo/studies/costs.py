@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import PurePath
 
 from uniemo.studies.cells import Cell, Command
@@ -30,8 +31,8 @@ SECONDS: dict[str, tuple[float, float]] = {
     "data synthesize": (6, 6),
 }
 IMAGE = (0.15, 0.11)
-_NO_GENERATION = "--model.loss.gamma_diffusion 0"
-_NO_IMAGES = "--generation_metrics.test_images 0"
+_NO_GENERATION = ("--model.loss.gamma_diffusion", "0")
+_NO_IMAGES = ("--generation_metrics.test_images", "0")
 OTHER = (60.0, 30.0)  # of commands that are not in the table
 SMALL = ("data/emotionroi.yaml", "data/twitter1.yaml", "data/twitter2.yaml")  # half as many images
 
@@ -56,9 +57,9 @@ EPOCHS = {"joint": 10, "feedback": 5, "textual_inversion": 3, "dreambooth": 3, "
 def kind(command: Command, cell: Cell) -> str:
     """Return what a command is in the tables above."""
     if command.run == "fit":
-        return "understanding" if _NO_GENERATION in " ".join(command.args) else _recipe(command)
+        return "understanding" if _NO_GENERATION in pairwise(command.args) else _recipe(command)
     if command.run == "test":
-        if _NO_IMAGES in " ".join(command.args):
+        if _NO_IMAGES in pairwise(command.args):
             return "test"
         recipes = {_recipe(fit) for fit in _fits(cell)}
         return "asking" if "vision_language" in recipes else "test of images" if recipes & GENERATING else "test"
@@ -78,7 +79,7 @@ def seconds(cell: Cell, known: dict[str, Result]) -> float:
         float(result["seconds"])
         for result in known.values()
         if (result["name"], result["scale"], result["quick"]) == (cell.name, cell.scale, cell.quick)
-        and result["choices"].get("method") == dict(cell.choices).get("method")
+        and all(result["choices"].get(name) == dict(cell.choices).get(name) for name in ("method", "dataset"))
     ]
     if alike:
         return sum(alike) / len(alike)

@@ -81,8 +81,9 @@ def run_cells(
     if shutil.which("make") is None:
         raise UniEmoError("uniemo reproduce needs GNU make to run commands; there is none on PATH: install make")
     with work.locked() as lock:
+        known = work.results()
         for cell in with_parents(cells):
-            if cell.hash not in work.results() and work.is_finished(cell):  # killed just before it wrote its result
+            if cell.hash not in known and work.is_finished(cell):  # killed just before it wrote its result
                 add_result(work.results_file, result_of(describe(cell), work.folder(cell)))
         todo = pending(cells, work, files)
         for cell in todo:

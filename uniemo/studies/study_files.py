@@ -54,7 +54,8 @@ def read_study(name: str) -> Study:
 
 def with_packaged(studies: Sequence[Study]) -> list[Study]:
     """Return all packaged studies and these, each once: the claims of all are on one page."""
-    return list({study.name: study for study in [*map(read_study, known_studies()), *studies]}.values())
+    given = {study.name: study for study in studies}
+    return list(({name: given.get(name) or read_study(name) for name in known_studies()} | given).values())
 
 
 def _beside(path: Path, name: str) -> Path:
