@@ -75,7 +75,8 @@ class EmotionDataModule(L.LightningDataModule):
             takes the splits of the tree, or makes one; for Twitter I and II, which are cross-validated, it means
             fold 1.
         folds: how many folds there are.
-        check: open every image before the first step, pixels aside; the result is kept until an image changes.
+        check: open every image before the first step and decode those that may be cut off or say nothing; the result is
+            kept until an image changes.
         on_error: ``raise`` stops at an image that is missing or broken, ``skip`` leaves such images out.
         follow_links: allow links, ``..`` and absolute paths in lists that lead out of ``root``, or out of the folder
             of ``generated``.

@@ -20,12 +20,12 @@ from uniemo.data.files import child, image_folder
 from uniemo.data.lists import ImageList, Labels
 from uniemo.data.manifest import Layout
 from uniemo.data.rows import Rows
+from uniemo.data.splits import FOLD_FRACTIONS
 from uniemo.data.votes import Votes, add_votes, read_votes
 from uniemo.errors import UniEmoError
 from uniemo.taxonomy import MIKELS_8
 
 LABELS = Labels(MIKELS_8)
-FRACTIONS = (0.72, 0.08, 0.2)  # one fold of five is the test split, a tenth of the rest is held out
 
 
 def _folds(root: Path) -> list[tuple[Path, Path]]:
@@ -89,7 +89,7 @@ class FlickrLDL(EmotionDataModule):
     """
 
     layouts: ClassVar[tuple[Layout, ...]] = _layouts("FlickrLDL", "flickr-ldl", 11)
-    fractions: ClassVar[tuple[float, float, float]] = FRACTIONS
+    fractions: ClassVar[tuple[float, float, float]] = FOLD_FRACTIONS
     cross_validated: ClassVar[bool] = True
     # Yang et al., "Learning Visual Sentiment Distributions via Augmented Conditional Probability Neural Network",
     # AAAI 2017; of Twitter_LDL too.
@@ -100,6 +100,6 @@ class TwitterLDL(EmotionDataModule):
     """Twitter_LDL; arguments and folds as in :class:`FlickrLDL`. 72 % of its labels are contentment."""
 
     layouts: ClassVar[tuple[Layout, ...]] = _layouts("TwitterLDL", "twitter-ldl", 8)
-    fractions: ClassVar[tuple[float, float, float]] = FRACTIONS
+    fractions: ClassVar[tuple[float, float, float]] = FOLD_FRACTIONS
     cross_validated: ClassVar[bool] = True
     published: ClassVar[Mapping[str, Mapping[str, int]]] = {"all": {"all": 10032}}

@@ -23,6 +23,7 @@ from uniemo.errors import UniEmoError
 from uniemo.text_files import read_json
 
 FRACTIONS = (0.8, 0.05, 0.15)  # EmoSet's own, and what is used for FI
+FOLD_FRACTIONS = (0.72, 0.08, 0.2)  # one fold of five is the test split, a tenth of the rest is held out
 TRAIN, VAL, TEST = range(3)
 
 Codes = NDArray[np.int8]

@@ -24,6 +24,7 @@ from uniemo.data.files import child, is_image, subfolders, visible
 from uniemo.data.lists import ImageList, Labels, column_key, read_cells, read_csv, read_lines
 from uniemo.data.manifest import Layout
 from uniemo.data.rows import Rows, plural
+from uniemo.data.splits import FOLD_FRACTIONS
 from uniemo.errors import UniEmoError
 from uniemo.taxonomy import POLARITY_2
 
@@ -33,7 +34,6 @@ LABELS = Labels(
     {"1": "positive", "+1": "positive", "pos": "positive", "0": "negative", "-1": "negative", "neg": "negative"},
 )
 AGREEMENTS: dict[str, int] = {"three": 3, "four": 4, "five": 5}  # of five annotators, at least so many
-FRACTIONS = (0.72, 0.08, 0.2)  # one fold of five is the test split, a tenth of the rest is held out
 
 _AGREES = r"(?:twitter_?)?(three|four|five|3|4|5)_?agrees?"
 _LIST, _CSV, _FOLDS = (re.compile(_AGREES + suffix, re.IGNORECASE) for suffix in (r"\.txt", r"\.csv", ""))
@@ -336,7 +336,7 @@ class TwitterI(EmotionDataModule):
             _read_votes,
         ),
     )
-    fractions: ClassVar[tuple[float, float, float]] = FRACTIONS
+    fractions: ClassVar[tuple[float, float, float]] = FOLD_FRACTIONS
     cross_validated: ClassVar[bool] = True
     # You et al., "Robust Image Sentiment Analysis Using Progressively Trained and Domain Transferred Deep Networks",
     # AAAI 2015, by agreement.
@@ -382,7 +382,7 @@ class TwitterII(EmotionDataModule):
             _read_table,
         ),
     )
-    fractions: ClassVar[tuple[float, float, float]] = FRACTIONS
+    fractions: ClassVar[tuple[float, float, float]] = FOLD_FRACTIONS
     cross_validated: ClassVar[bool] = True
     # Borth et al., "Large-scale Visual Sentiment Ontology and Detectors Using Adjective Noun Pairs", ACM MM 2013.
     published: ClassVar[Mapping[str, Mapping[str, int]]] = {"all": {"all": 603, "positive": 470, "negative": 133}}

@@ -166,7 +166,7 @@ def score_index(
         {**row, "emo_a": scores[number][0], "sem_c": scores[number][1], "network": clip.name}
         for number, row in enumerate(rows)
     ]
-    finite = [math.isfinite(number) for both in scores.values() for number in both if number is not None]
+    finite = [all(math.isfinite(one) for one in both if one is not None) for both in scores.values()]  # of each image
     check_scores(torch.tensor(finite), "scores")
     if rank == 0:
         write_index(index, scored)
