@@ -28,6 +28,9 @@ def test_dataset(tmp_path):
     assert all(sample.generated and sample.scene == -1 and not sample.objects.any() for sample in samples)
     assert samples[0].objects.shape == (2,)
     assert samples[0].target.shape == (3, 16, 16)
+    assert samples[0].distribution is None
+    one_hot = GeneratedImageDataset(index, vocabulary, TRANSFORM, distributions=True)
+    assert [one_hot[i].distribution.tolist() for i in (0, 3)] == [[0.0, 1.0], [1.0, 0.0]]
 
 
 def test_label_of_a_mixture_is_the_largest_weight():

@@ -183,3 +183,15 @@ def test_a_manifest_of_lists(tmp_path):
     assert pickle.loads(pickle.dumps(manifest)).names() == names
     assert len(make_manifest(tmp_path, info, {"path": [], "emotion": []})) == 0
     np.testing.assert_array_equal(manifest.take([1]).emotion, [0])
+
+
+def test_distributions_of_a_part_and_of_single_labels(tmp_path):
+    info = Info(vocabulary=Vocabulary(("awe", "fear")))
+    columns = {"path": ["1.jpg", "2.jpg"], "emotion": [0, 1]}
+    votes = make_manifest(tmp_path, info, {**columns, "distribution": [[0.75, 0.25], [0.5, 0.5]]})
+    assert pickle.loads(pickle.dumps(votes.take([1]))).distribution(0).tolist() == [0.5, 0.5]
+    other = make_manifest(tmp_path, info, {**columns, "distribution": [[0.75, 0.25], [0.25, 0.75]]})
+    single = make_manifest(tmp_path, info, columns)
+    assert (votes.has_distributions(), single.has_distributions()) == (True, False)
+    assert single.take([1]).distribution(0).tolist() == [0.0, 1.0]
+    assert len({manifest.fingerprint() for manifest in (votes, other, single)}) == 3

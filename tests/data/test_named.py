@@ -213,6 +213,37 @@ def test_ties_are_counted(trees, tmp_path):
     assert manifest.info.notes[0] == "5 images are tied between emotions: left out, first abstract_0000.jpg"
 
 
+@pytest.mark.parametrize("name", ["emotion6", "flickr-ldl", "twitter-ldl-folds", "abstract"])
+def test_votes_as_targets(trees, name):
+    dataset, emotions, _ = TREES[name]
+    data = module(trees / name, dataset, target="distribution")
+    assert data.describe().endswith("; targets: distributions of votes")
+    batch = next(iter(data.evaluation_loader("train")))
+    size = len(emotions)
+    voters = {"emotion6": 15, "flickr-ldl": 11, "twitter-ldl-folds": 8, "abstract": 14}[name]
+    for image, row in zip(batch.names, batch.distribution, strict=True):
+        top = int(re.findall(r"\d+", image)[-1]) % size
+        shares = dict.fromkeys(emotions, 0.0)
+        columns = MIXED if name == "abstract" else emotions
+        words = {"content": "contentment", "sad": "sadness"}
+        for column, count in zip(columns, votes(top, size, voters), strict=True):
+            shares[words.get(column, column)] = count / voters
+        assert row.tolist() == pytest.approx(list(shares.values()))
+    single = module(trees / name, dataset)
+    assert next(iter(single.val_dataloader())).distribution is None
+    loader = data.train_dataloader()
+    assert next(iter(loader)).to("cpu").distribution.shape == (8, size)
+
+
+@pytest.mark.parametrize(("name", "layout"), [("artphoto", "artphoto"), ("emotion6", "emotion6-folders")])
+def test_no_votes_no_distributions(trees, name, layout):
+    data = module(trees / name, TREES[name][0], layout=layout, target="distribution")
+    with pytest.raises(UniEmoError, match=rf"data\.target must be emotion for data without votes; .*\({layout}\)"):
+        data.check()
+    with pytest.raises(UniEmoError, match=r"data\.target must be emotion or distribution; got 'votes'"):
+        module(trees / name, TREES[name][0], target="votes")
+
+
 @pytest.mark.parametrize(
     ("old", "new", "match"),
     [
@@ -280,3 +311,6 @@ def test_ldl_votes_as_distributed(tmp_path, name, dataset):
     for image, *row in tests:
         numbers = list(map(int, row))
         assert found[f"images/{image}"] == MIKELS_8[numbers.index(max(numbers))]
+    shares = {file: manifest.distribution(row).tolist() for row, file in enumerate(manifest.names())}
+    for image, *row in tests:
+        assert shares[f"images/{image}"] == pytest.approx([int(vote) / sum(map(int, row)) for vote in row])

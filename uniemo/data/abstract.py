@@ -4,7 +4,8 @@
 
     testImages_abstract/*.jpg  ABSTRACT_groundTruth.csv      file, Amusement, Anger, Awe, Content, …: votes
 
-The label is the emotion with most votes; images with a tie are left out, as in the paper. The votes are no targets yet.
+The label is the emotion with most votes; images with a tie are left out, as in the paper. ``target="distribution"``
+trains on the votes of all emotions.
 """
 
 from __future__ import annotations

@@ -25,6 +25,8 @@ class EmotionSample:
         mask: (1, R, R) in [0, 1], where the object is; None where masks are not read.
         latents: (2, C, h, w) float32, mean and standard deviation of the VAE's posterior of the target, unscaled, in
             place of the target (``data.cached_latents``).
+        distribution: (K,) float32, share of the votes for each emotion, which sum to one; None where the target is the
+            emotion alone (``data.target``).
     """
 
     image: Tensor
@@ -37,6 +39,7 @@ class EmotionSample:
     name: str
     mask: Tensor | None = None
     latents: Tensor | None = None
+    distribution: Tensor | None = None
 
 
 @dataclass
@@ -55,6 +58,8 @@ class EmotionBatch:
         masks: (B, 1, R, R) in [0, 1], all zero for an image whose mask the tree lacks; None where masks are not read.
         latents: (B, 2, C, h, w) float32, mean and standard deviation of the VAE's posteriors of the targets, unscaled,
             in place of the targets (``data.cached_latents``).
+        distribution: (B, K) float32, shares of the votes, which sum to one; one-hot for generated images. None where
+            the target is the emotion alone (``data.target``).
     """
 
     images: Tensor
@@ -67,6 +72,7 @@ class EmotionBatch:
     names: list[str]
     masks: Tensor | None = None
     latents: Tensor | None = None
+    distribution: Tensor | None = None
 
     def __len__(self) -> int:
         """Return B."""
@@ -111,4 +117,5 @@ def collate(samples: list[EmotionSample]) -> EmotionBatch:
         names=[sample.name for sample in samples],
         masks=_stack([sample.mask for sample in samples]),  # (B, 1, R, R)
         latents=_stack([sample.latents for sample in samples]),  # (B, 2, C, h, w)
+        distribution=_stack([sample.distribution for sample in samples]),  # (B, K)
     )

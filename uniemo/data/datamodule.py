@@ -75,6 +75,8 @@ class EmotionDataModule(L.LightningDataModule):
             takes the splits of the tree, or makes one; for Twitter I and II, which are cross-validated, it means
             fold 1.
         folds: how many folds there are.
+        target: ``emotion``, or ``distribution``: the shares of people's votes, for data that has them. The loss of the
+            emotion is then KL, and validation and test add the six distances of distributions to the accuracy.
         check: open every image before the first step and decode those that may be cut off or say nothing; the result is
             kept until an image changes.
         on_error: ``raise`` stops at an image that is missing or broken, ``skip`` leaves such images out.
@@ -110,6 +112,7 @@ class EmotionDataModule(L.LightningDataModule):
         val_fraction: OpenShare | None = None,
         fold: Count | None = None,
         folds: Folds = 5,
+        target: Literal["emotion", "distribution"] = "emotion",
         check: bool = True,
         on_error: Literal["raise", "skip"] = "raise",
         follow_links: bool = False,
@@ -132,6 +135,7 @@ class EmotionDataModule(L.LightningDataModule):
         self.val_fraction = val_fraction
         self.fold = 1 if fold is None and self.cross_validated and split_file is None else fold
         self.folds = folds
+        self.target = target
         self.check_images = check
         self.on_error = on_error
         self.follow_links = follow_links
@@ -166,6 +170,8 @@ class EmotionDataModule(L.LightningDataModule):
             )
         if self.fold is not None and self.fold > self.folds:
             raise UniEmoError(f"data.fold must lie in 1 … {self.folds} (data.folds); got {self.fold}")
+        if self.target not in ("emotion", "distribution"):
+            raise UniEmoError(f"data.target must be emotion or distribution; got {self.target!r}")
         if self.on_error not in ("raise", "skip"):
             raise UniEmoError(f"data.on_error must be raise or skip; got {self.on_error!r}")
 
@@ -222,7 +228,7 @@ class EmotionDataModule(L.LightningDataModule):
 
         Raises:
             UniEmoError: missing or empty root, unknown tree, missing split, images that are missing, have no known
-                label or cannot be read, unusable index of generated images.
+                label or cannot be read, ``target`` distribution without votes, unusable index of generated images.
         """
         from uniemo.data.usable import check_lists, remarks
         from uniemo.distributed import is_first
@@ -230,6 +236,12 @@ class EmotionDataModule(L.LightningDataModule):
         new = tuple(split for split in splits if split not in self._checked)
         if not new:
             return
+        if self.target == "distribution" and not self.manifest.has_distributions():
+            info = self.manifest.info
+            raise UniEmoError(
+                f"data.target must be emotion for data without votes; {info.dataset} ({info.layout}) in {self.root} "
+                "has none, got distribution: leave --data.target out, or take FlickrLDL, TwitterLDL, Emotion6, Abstract"
+            )
         other_splits = self.fold is not None or self.split_file is not None
         self.left_out |= check_lists(self.manifest, SPLITS if other_splits else new, self.on_error)
         for split in new:
@@ -274,7 +286,8 @@ class EmotionDataModule(L.LightningDataModule):
         """Return the tree in one line: layout, images of each split, where the splits come from."""
         from uniemo.data.usable import describe
 
-        return describe(self.manifest, self.assignment, self.split_file)
+        line = describe(self.manifest, self.assignment, self.split_file)
+        return f"{line}; targets: distributions of votes" if self.target == "distribution" else line
 
     def write_split(self, path: str | Path) -> None:
         """Write which image is in which split, for ``--data.split_file``."""
@@ -343,7 +356,14 @@ class EmotionDataModule(L.LightningDataModule):
         records = self.records(split)
         transform = self._train_transform if train else self._eval_transform
         return EmotionDataset(
-            records, transform, self.seed, self._caches[split], with_masks, self.on_error, self.skipped
+            records,
+            transform,
+            self.seed,
+            self._caches[split],
+            with_masks,
+            self.on_error,
+            self.skipped,
+            self.target == "distribution",
         )
 
     def train_dataset(self) -> EmotionDataset | MixedDataset:
@@ -364,7 +384,15 @@ class EmotionDataModule(L.LightningDataModule):
         from uniemo.data.generated import GeneratedImageDataset
 
         transform = self._train_transform if train else self._eval_transform
-        return GeneratedImageDataset(index, self.vocabulary, transform, self.seed, first_id, self.follow_links)
+        return GeneratedImageDataset(
+            index,
+            self.vocabulary,
+            transform,
+            self.seed,
+            first_id,
+            self.follow_links,
+            self.target == "distribution",
+        )
 
     def set_generated(self, index: str | Path | None, proportion: float | None = None) -> None:
         """Choose the generated images for training; takes effect when the training loader is made again.
@@ -473,5 +501,6 @@ class EmotionDataModule(L.LightningDataModule):
                 dataset.with_masks,
                 dataset.on_error,
                 dataset.skipped,
+                dataset.distributions,
             )
         return self._loader(dataset, self.eval_batch_size)

@@ -118,6 +118,7 @@ class EmotionDataset(Dataset[EmotionSample]):
             and whenever it is asked for again, and adds it to the list of skipped files. An unreadable mask then counts
             as one that the tree lacks.
         skipped: that list; None makes one.
+        distributions: give samples the distribution of their votes, one-hot where there are none.
 
     Attributes:
         latents: where samples find the VAE's posterior of their view; None gives them the view's pixels.
@@ -135,6 +136,7 @@ class EmotionDataset(Dataset[EmotionSample]):
         with_masks: bool = False,
         on_error: Literal["raise", "skip"] = "raise",
         skipped: SkippedFiles | None = None,
+        distributions: bool = False,
     ) -> None:
         if on_error not in ("raise", "skip"):
             raise UniEmoError(f"on_error must be raise or skip; got {on_error!r}")
@@ -145,6 +147,7 @@ class EmotionDataset(Dataset[EmotionSample]):
         self.with_masks = with_masks and records.has_masks()
         self.on_error = on_error
         self.skipped = skipped if skipped is not None else SkippedFiles()
+        self.distributions = distributions
         self.latents: CachedLatents | None = None
 
     def __len__(self) -> int:
@@ -199,6 +202,7 @@ class EmotionDataset(Dataset[EmotionSample]):
             name=records.name(index),
             mask=mask_view,
             latents=latents,
+            distribution=torch.tensor(records.distribution(index)) if self.distributions else None,
         )
 
     def parts(self) -> list[tuple[EmotionDataset, NDArray[np.int64]]]:

@@ -5,7 +5,7 @@
     images/<emotion>/<n>.jpg  ground_truth.txt     file, valence, arousal, [prob. of anger] … [prob. of neutral]
 
 The label is the most probable of the seven, or, with ``layout="emotion6-folders"``, the keyword of six that the image
-was found with. Distributions, valence and arousal are no targets yet.
+was found with. ``target="distribution"`` trains on all seven probabilities; valence and arousal are no targets yet.
 """
 
 from __future__ import annotations

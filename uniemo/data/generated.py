@@ -151,6 +151,7 @@ class GeneratedImageDataset(EmotionDataset):
         seed: as for the real images.
         first_id: sample id of the first line; the others count on from there.
         follow_links: see :func:`read_index`.
+        distributions: give samples one-hot distributions.
 
     Raises:
         UniEmoError: see :func:`read_index`; an unknown emotion; a listed image that does not exist or is broken.
@@ -164,6 +165,7 @@ class GeneratedImageDataset(EmotionDataset):
         seed: int = 0,
         first_id: int = 0,
         follow_links: bool = False,
+        distributions: bool = False,
     ) -> None:
         self.index = find_index(index)
         self.rows = read_index(self.index, follow_links)
@@ -177,7 +179,7 @@ class GeneratedImageDataset(EmotionDataset):
         }
         records = make_manifest(self.index.parent, Info(vocabulary=vocabulary, generated=True), columns)
         records.sample_id += first_id
-        super().__init__(records, transform, seed)
+        super().__init__(records, transform, seed, distributions=distributions)
 
 
 class MixedDataset(Dataset[EmotionSample]):

@@ -5,7 +5,8 @@
     images/*.jpg  ground_truth.txt           images-name Amusement Awe … Sadness, blanks between
     images/*.jpg  {train,val}{1..5}.csv      the same without a header, in that order: five given folds
 
-The label is the emotion with most votes, the first in class order of a tie. The votes are no targets yet.
+The label is the emotion with most votes, the first in class order of a tie. ``target="distribution"`` trains on the
+votes of all.
 """
 
 from __future__ import annotations

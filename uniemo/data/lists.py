@@ -228,6 +228,7 @@ class ImageList:
         self.finder = FileFinder(root)
         self.images: dict[str, tuple[str, Split | None]] = {}  # emotion and split by path
         self.folds: dict[str, list[int]] = {}
+        self.distributions: dict[str, list[float]] = {}  # shares of votes by path, of all images or of none
         self.problems: dict[str, Problem] = {}
         self.contradicted: set[str] = set()
         self.repeated: set[str] = set()
@@ -340,7 +341,8 @@ class ImageList:
         for path in sorted(self.images):
             emotion, split = self.images[path]
             scene, objects = (attributes or {}).get(path, (None, ()))
-            rows.add(path, emotion, split, scene, objects, mask_of(path), folds=self.folds.get(path, ()))
+            in_folds, shares = self.folds.get(path, ()), self.distributions.get(path, ())
+            rows.add(path, emotion, split, scene, objects, mask_of(path), None, in_folds, shares)
         for images, what in (
             (self.repeated - self.contradicted, "listed more than once"),
             (self.contradicted, "listed with two emotions and left out"),

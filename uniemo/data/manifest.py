@@ -24,6 +24,7 @@ SCHEMA = pa.schema(
         ("path", pa.binary()),  # of the image, relative to the root, in the file system's encoding
         ("split", pa.int8()),  # position in SPLITS where the tree gives one, else -1
         ("emotion", pa.int64()),  # class index
+        ("distribution", pa.list_(pa.float32())),  # share of the votes for each emotion, or empty in all rows
         ("scene", pa.int64()),  # class index, -1 for none
         ("objects", pa.list_(pa.int32())),  # class indices, sorted
         ("mask", pa.binary()),  # path or null
@@ -125,6 +126,7 @@ class Manifest:
         self.sample_id = np.arange(len(self), dtype=np.int64) if sample_id is None else sample_id
         self._paths = self._column("path")
         self._masks = self._column("mask")
+        self._shares: NDArray[Any] = np.from_dlpack(self._column("distribution").values)  # (rows · K,) or empty
         objects = self._column("objects")
         self._object_values: NDArray[Any] = np.from_dlpack(objects.values)
         self._object_offsets = np.from_dlpack(objects.offsets)
@@ -171,6 +173,14 @@ class Manifest:
         found: NDArray[np.int32] = self._object_values[self._object_offsets[row] : self._object_offsets[row + 1]]
         return found
 
+    def distribution(self, index: int) -> NDArray[np.float32]:
+        """Return image ``index``'s (K,) shares of the votes, which sum to one; one-hot where there are no votes."""
+        size = len(self.vocabulary.emotions)
+        if not self.has_distributions():
+            return np.eye(size, dtype=np.float32)[self.emotion[index]]
+        row = self._row(index)
+        return self._shares[row * size : (row + 1) * size]
+
     # All of them.
 
     def names(self) -> list[str]:
@@ -199,6 +209,10 @@ class Manifest:
         """Whether any image of the whole table has a mask."""
         return bool(len(self._masks) > self._masks.null_count)
 
+    def has_distributions(self) -> bool:
+        """Whether the images of the whole table have votes."""
+        return len(self._shares) > 0
+
     def object_matrix(self) -> NDArray[np.bool_]:
         """Return (N, O), which image has which object."""
         matrix = np.zeros((len(self), len(self.vocabulary.objects)), dtype=bool)
@@ -223,6 +237,8 @@ class Manifest:
         digest = hashlib.sha256("\0".join(self.names()).encode(errors="surrogateescape"))
         for numbers in (self.emotion, self.stamp()):
             digest.update(np.ascontiguousarray(numbers, dtype=np.int64).data)
+        if self.has_distributions():
+            digest.update(np.stack([self.distribution(index) for index in range(len(self))]).data)
         return digest.hexdigest()
 
     @property
@@ -275,7 +291,8 @@ def to_table(columns: dict[str, Any]) -> pa.Table:
     Lists are taken out of ``columns`` one by one, so that the table does not need memory beside all of them.
     """
     count = len(columns["path"])
-    empty: dict[str, Any] = {"split": -1, "scene": -1, "objects": (), "folds": (), "size": -1, "mtime": -1}
+    numbers, lists = ("split", "scene", "size", "mtime"), ("distribution", "objects", "folds")
+    empty: dict[str, Any] = {**dict.fromkeys(numbers, -1), **dict.fromkeys(lists, ())}
     arrays = []
     for entry in SCHEMA:
         values = columns.pop(entry.name) if entry.name in columns else [empty.get(entry.name)] * count

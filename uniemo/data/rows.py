@@ -61,6 +61,7 @@ class Rows:
         mask: str | None = None,
         annotation: str | None = None,
         folds: Sequence[int] = (),
+        distribution: Sequence[float] = (),
     ) -> None:
         """Add an image; one that does not exist or has an unknown emotion becomes a problem.
 
@@ -73,6 +74,7 @@ class Rows:
             mask: path of its grey-scale mask.
             annotation: path of its annotation, which whoever reads it has looked at with ``check_inside``.
             folds: given folds that test on it, from 1.
+            distribution: share of its votes for each emotion, of all images or of none.
         """
         place = os.path.join(self.root, path)
         try:
@@ -94,6 +96,7 @@ class Rows:
             "path": os.fsencode(path),
             "split": -1 if split is None else SPLITS.index(split),
             "emotion": self.emotions.index(emotion),
+            "distribution": distribution,
             "scene": scene,
             "objects": objects,
             "mask": mask,

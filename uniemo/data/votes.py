@@ -1,6 +1,6 @@
-"""Tables with a column of votes or probabilities for each emotion, of which the greatest makes an image's label.
+"""Tables with a column of votes or probabilities for each emotion.
 
-The package classifies single labels: the votes themselves are no targets yet.
+The emotion with most is an image's label, the shares of all are its distribution (``data.target``).
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def _unquoted(cell: str) -> str:
 
 
 def add_votes(images: ImageList, rows: Iterable[Votes], base: str, keep_ties: bool = True) -> None:
-    """Add images with the emotion that most votes are for; ties are counted in a note.
+    """Add images with their shares of the votes and the emotion that most are for; ties are counted in a note.
 
     Args:
         images: gets them.
@@ -95,6 +95,7 @@ def add_votes(images: ImageList, rows: Iterable[Votes], base: str, keep_ties: bo
                 tied.append(path)
             if keep_ties or len(winners) == 1:
                 images.put(path, winners[0], None)
+                images.distributions[path] = [votes / sum(row.votes) for votes in row.votes]
     if tied:
         what = f"the first of {', '.join(images.labels.emotions)} is taken" if keep_ties else "left out"
         images.notes.append(f"{plural(len(tied))} tied between emotions: {what}, first {min(tied)}")
