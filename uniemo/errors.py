@@ -63,6 +63,11 @@ def one_line(error: BaseException) -> str | None:
     return ": ".join(" ".join(os.fsdecode(part).split()) for part in parts if part)
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of an exception's message, its class where it has none."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
 def cache_root() -> Path:
     """Return where the cache lies (``UNIEMO_CACHE``, else ``~/.cache/uniemo``)."""
     return Path(os.environ.get("UNIEMO_CACHE") or Path.home() / ".cache" / "uniemo").absolute()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import stat
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,20 @@ def parse_json(text: str | bytes) -> Any:  # noqa: ANN401
         raise ValueError(_DEEP) from None
     _check_depth([content], lambda value: value.values() if isinstance(value, dict) else value, (dict, list))
     return content
+
+
+def parse_lines(text: str) -> Iterator[tuple[int, dict[str, Any] | ValueError]]:
+    """Yield number and JSON object of each line that is not empty, or why there is none."""
+    for number, line in enumerate(text.split("\n"), 1):  # other ends of line may stand in a JSON text
+        if line.strip():
+            try:
+                row = parse_json(line)
+            except ValueError as error:
+                row = error
+            yield (
+                number,
+                row if isinstance(row, dict | ValueError) else ValueError("it is no object of keys and values"),
+            )
 
 
 def parse_yaml(text: str) -> Any:  # noqa: ANN401

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from uniemo.baselines.base import ClassifierBaseline
 from uniemo.data.transforms import denormalise
-from uniemo.errors import Seed, UniEmoError
+from uniemo.errors import Seed, UniEmoError, first_line
 from uniemo.miniature.paths import resolve
 from uniemo.models.diffusion.components import quiet
 from uniemo.modules.accuracy import print_once
@@ -143,10 +143,9 @@ def load(path: str, dtype: str) -> tuple[Any, Any]:
             processor = AutoProcessor.from_pretrained(name, **own)
             return processor, AutoModelForImageTextToText.from_pretrained(name, dtype=dtype, **own)
     except Exception as error:  # the files are anyone's
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UniEmoError(
             f"model.path must be a vision-language model of transformers, a folder or a name on the hub; {path!r} "
-            f"could not be loaded ({reason}): fetch it with `hf download {path}`, or give another"
+            f"could not be loaded ({first_line(error)}): fetch it with `hf download {path}`, or give another"
         ) from error
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from uniemo.cli.messages import near
-from uniemo.errors import Processes, UniEmoError
+from uniemo.errors import Processes, UniEmoError, first_line
 from uniemo.launch import cpu_cores, launch, launched_world_size
 
 
@@ -121,8 +121,9 @@ def pick_device(name: str) -> str:
     try:
         torch.zeros(1, device=name)
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise UniEmoError(f"--device must be one that works here; {name!r} does not ({reason}): take cpu") from error
+        raise UniEmoError(
+            f"--device must be one that works here; {name!r} does not ({first_line(error)}): take cpu"
+        ) from error
     return name
 
 

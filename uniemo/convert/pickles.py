@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from uniemo.archives import check_archive, is_ordinary
-from uniemo.errors import UniEmoError
+from uniemo.errors import UniEmoError, first_line
 from uniemo.models.state import check_finite
 
 _WRAPPER = "module."  # what DataParallel puts before every name
@@ -89,7 +89,7 @@ def _one_line(path: Path, what: str, kind: str) -> Iterator[None]:
             "save it anew without that where you trust it"
         ) from error
     except Exception as error:  # the file is anyone's
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
+        reason = first_line(error)[:120]
         raise UniEmoError(f"{what} must be {kind}; {path} cannot be read ({reason}): download it again") from error
 
 

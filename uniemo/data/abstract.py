@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from uniemo.data.datamodule import EmotionDataModule
-from uniemo.data.files import child, image_folder
+from uniemo.data.files import child, entry, image_folder
 from uniemo.data.lists import ImageList, Labels
 from uniemo.data.manifest import Layout
 from uniemo.data.rows import Rows
@@ -28,7 +28,7 @@ _TABLE = "ABSTRACT_groundTruth.csv"
 
 def _read(root: Path) -> Rows:
     images = ImageList(root, LABELS)
-    add_votes(images, read_votes(child(root, _TABLE) or root / _TABLE, LABELS), image_folder(root), keep_ties=False)
+    add_votes(images, read_votes(entry(root, _TABLE), LABELS), image_folder(root), keep_ties=False)
     return images.rows()
 
 

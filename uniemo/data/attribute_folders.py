@@ -21,14 +21,13 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
-from tqdm import tqdm
-
 from uniemo.cache import atomic_write
 from uniemo.data.duplicates import map_files
 from uniemo.data.emoset import read_annotation
 from uniemo.data.layout import layouts_of, read_manifest
 from uniemo.data.manifest import Manifest
 from uniemo.errors import UniEmoError
+from uniemo.progress_bars import progress_bar
 from uniemo.vocabulary import attribute_text
 
 Kind = Literal["object", "scene"]
@@ -118,10 +117,7 @@ def build_attribute_folders(
     scenes, objects = _names(manifest, progress)
     folders = {kind: _folders(objects if kind == "object" else scenes) for kind in kinds}
     total = sum(len(rows) for kind in kinds for rows in folders[kind].values())
-    with (
-        atomic_write(out) as partial,
-        tqdm(total=total, desc="writing", unit="image", disable=None if progress else True) as bar,
-    ):
+    with atomic_write(out) as partial, progress_bar(desc="writing", unit="image", total=total, shown=progress) as bar:
         for kind in kinds:
             (partial / kind).mkdir(parents=True)
             for folder, rows in folders[kind].items():

@@ -11,8 +11,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from tqdm import tqdm
-
 import uniemo.data
 from uniemo.data.check_files import Facts, Item, attribute_names, inspect_all
 from uniemo.data.check_lists import list_findings
@@ -23,6 +21,7 @@ from uniemo.data.manifest import SPLITS, Layout, Manifest
 from uniemo.data.splits import read_split
 from uniemo.errors import UniEmoError
 from uniemo.miniature.paths import resolve
+from uniemo.progress_bars import progress_bar
 
 # Two files of one picture are an accident; more are what a host answers in the place of pictures that are gone.
 _PLACEHOLDER_COPIES = 3
@@ -73,7 +72,7 @@ def check_tree(
         source = "split file"
 
     passes = inspect_all(base, items, attribute_names(base / "info.json"), workers)
-    facts = list(tqdm(passes, total=len(items), desc="checking", unit="image", disable=None if progress else True))
+    facts = list(progress_bar(passes, desc="checking", unit="image", total=len(items), shown=progress))
     decoded = [each for each in facts if each.pixels]
     folds = {name: _folds(manifest) for name, manifest in manifests.items() if manifest.info.folds}
     counts, published = _counts(found.dataset, first.vocabulary.emotions, by_list, split_of)

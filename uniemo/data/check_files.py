@@ -18,7 +18,7 @@ from PIL import Image
 
 from uniemo.cache import digest
 from uniemo.data.images import exif_orientation, to_rgb
-from uniemo.errors import UniEmoError
+from uniemo.errors import UniEmoError, first_line
 from uniemo.text_files import read_bytes, read_json
 from uniemo.vocabulary import attribute_text
 
@@ -140,9 +140,7 @@ def _traits(image: Image.Image, suffix: str) -> list[str]:
 
 def _reason(error: BaseException) -> str:
     """Return an error's first line, without the address of the stream that was decoded."""
-    if isinstance(error, Image.UnidentifiedImageError):
-        return "no picture"
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
+    return "no picture" if isinstance(error, Image.UnidentifiedImageError) else first_line(error)
 
 
 def _mask_faults(path: Path, name: str, size: tuple[int, int]) -> list[Fault]:

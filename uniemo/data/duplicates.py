@@ -11,10 +11,10 @@ from typing import TypeVar
 import numpy as np
 import pyarrow.compute as pc
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from uniemo.cache import digest, hash_file
 from uniemo.data.manifest import SPLITS, Manifest
+from uniemo.progress_bars import progress_bar
 
 _TAIL = 4096  # bytes at a file's end; of two compressed images of one size they are practically never the same
 _CHUNK = 128  # files that a thread takes at a time
@@ -37,7 +37,7 @@ def map_files(work: Callable[[Item], Result], items: Sequence[Item], label: str,
         return [work(item) for item in items[start : start + _CHUNK]]
 
     results: list[Result] = []
-    bar = tqdm(total=len(items), desc=label, unit="file", disable=None if progress else True, delay=1)
+    bar = progress_bar(desc=label, unit="file", total=len(items), shown=progress, delay=1)
     with bar, ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         for done in pool.map(chunk, range(0, len(items), _CHUNK)):
             results += done

@@ -30,7 +30,7 @@ from uniemo.data.datamodule import EmotionDataModule
 from uniemo.data.dataset import EmotionDataset
 from uniemo.data.manifest import SPLITS, Layout, Split
 from uniemo.data.transforms import PairedTransform
-from uniemo.errors import UniEmoError
+from uniemo.errors import UniEmoError, first_line
 
 if TYPE_CHECKING:
     from uniemo.data.rows import Rows
@@ -115,7 +115,7 @@ def read_annotation(path: str) -> tuple[str | None, tuple[str, ...]] | str:
     except FileNotFoundError:
         return "its annotation does not exist"
     except (OSError, ValueError) as error:
-        return f"its annotation cannot be used: {str(error).splitlines()[0]}"
+        return f"its annotation cannot be used: {first_line(error)}"
     if not isinstance(note, dict):
         return "its annotation cannot be used: no JSON object"
     scene, objects = note.get("scene"), note.get("object") or ()
@@ -198,12 +198,10 @@ def _has_flat_info(root: Path) -> bool:
         return False
 
 
-def _is_parquet(root: Path) -> bool:
-    return any(next(root.glob(pattern), None) for pattern in ("*.parquet", "data/*.parquet", "*/train/*.parquet"))
+def _is_export(root: Path, saved: bool) -> bool:
+    from uniemo.data.files import has_parquet, is_saved_dataset
 
-
-def _is_saved(root: Path) -> bool:
-    return (root / "dataset_dict.json").is_file() or (root / "state.json").is_file()
+    return is_saved_dataset(root) if saved else has_parquet(root)
 
 
 def _read_export(root: Path, follow_links: bool = False) -> Rows:
@@ -223,8 +221,8 @@ LAYOUTS = (
     ),
     Layout("emoset-4tuple", "EmoSet", _IDS, lambda root: _is_tree(root) and _has_ids(root), read_tree, _OPTIONS),
     Layout("emoset", "EmoSet", _TREE, _is_tree, read_tree, _OPTIONS),
-    Layout("parquet", "EmoSet", _PARQUET, _is_parquet, _read_export, _OPTIONS),
-    Layout("hf-disk", "EmoSet", _SAVED, _is_saved, _read_export, _OPTIONS),
+    Layout("parquet", "EmoSet", _PARQUET, lambda root: _is_export(root, False), _read_export, _OPTIONS),
+    Layout("hf-disk", "EmoSet", _SAVED, lambda root: _is_export(root, True), _read_export, _OPTIONS),
 )
 
 

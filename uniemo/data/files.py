@@ -74,6 +74,22 @@ def child(folder: Path | None, *names: str) -> Path | None:
     return next((folder / there[fold(name)] for name in names if fold(name) in there), None)
 
 
+def entry(folder: Path, name: str) -> Path:
+    """Return the entry of a folder with a name, whatever its case; where it has none, the place where it is missing."""
+    return child(folder, name) or folder / name
+
+
+def has_parquet(root: Path) -> bool:
+    """Whether a folder holds a parquet export of a Hugging Face dataset."""
+    patterns = ("*.parquet", "data/*.parquet", "*/train/*.parquet")
+    return any(not is_hidden(path.name) for pattern in patterns for path in root.glob(pattern))
+
+
+def is_saved_dataset(root: Path) -> bool:
+    """Whether a folder is what ``save_to_disk`` of a Hugging Face dataset wrote."""
+    return (root / "dataset_dict.json").is_file() or (root / "state.json").is_file()
+
+
 def image_folder(root: Path) -> str:
     """Return the name of the folder ``images``, whatever its case; "" where the images lie in the root itself."""
     found = child(root, "images", "image")

@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from uniemo.data.datamodule import EmotionDataModule
-from uniemo.data.files import is_image, subfolders, visible
+from uniemo.data.files import has_parquet, is_image, is_saved_dataset, subfolders, visible
 from uniemo.data.lists import SPLIT_WORDS, ImageList, Labels, column_key, label_key, read_cells, read_text
 from uniemo.data.manifest import Layout, Split
 from uniemo.data.rows import Rows
 from uniemo.errors import UniEmoError
-from uniemo.text_files import parse_json
+from uniemo.text_files import parse_lines
 
 _LINES = (".jsonl", ".ndjson")
 _TABLES = (".csv", ".tsv", *_LINES)
@@ -29,10 +29,7 @@ Row = dict[str, Any]
 
 
 def _is_export(root: Path) -> bool:
-    names = visible(root)
-    return any(name.endswith(".parquet") or name in ("dataset_dict.json", "state.json") for name in names) or any(
-        name.endswith(".parquet") for name in visible(root / "data")
-    )
+    return has_parquet(root) or is_saved_dataset(root)
 
 
 def _tables(root: Path) -> list[str]:
@@ -49,7 +46,8 @@ def _read(root: Path, follow_links: bool = False, table: str | None = None, **co
         from uniemo.data.huggingface import Columns, read_export
 
         names = {name.removesuffix("_column"): (value,) for name, value in columns.items()}
-        return _checked(read_export(root, follow_links, None, Columns(**names)), root)
+        own = Columns(**names, numbers="label_column" in columns)
+        return _checked(read_export(root, follow_links, None, own), root)
     if table is not None or "label_column" in columns:
         return _checked(_read_table(root, _table(root, table), columns), root)
     return _checked(_read_classes(root), root)
@@ -113,15 +111,10 @@ def _rows(path: Path) -> Iterator[tuple[int, Row]]:
         head = cells[0][1] if cells else []
         yield from ((number, dict(zip(head, row, strict=False))) for number, row in cells[1:])
         return
-    for number, line in enumerate(read_text(path).splitlines(), 1):
-        if line.strip():
-            try:
-                row = parse_json(line)
-            except ValueError as error:
-                raise UniEmoError(f"a line must be JSON; line {number} of {path} is not ({error}): mend it") from error
-            if not isinstance(row, dict):
-                raise UniEmoError(f"a line must be a JSON object; line {number} of {path} is {line[:40]!r}: mend it")
-            yield number, row
+    for number, row in parse_lines(read_text(path)):
+        if isinstance(row, ValueError):
+            raise UniEmoError(f"a line must be a JSON object; line {number} of {path} is not ({row}): mend it") from row
+        yield number, row
 
 
 def _column(columns: dict[str, str], name: str, rows: list[tuple[int, Row]], path: Path) -> str | None:
@@ -216,6 +209,7 @@ class Folder(EmotionDataModule):
             _matches,
             _read,
             ("follow_links", "table", *_COLUMNS),
+            any_classes=True,
         ),
     )
 

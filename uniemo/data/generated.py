@@ -19,7 +19,7 @@ from uniemo.data.manifest import Info, make_manifest
 from uniemo.data.transforms import PairedTransform
 from uniemo.data.usable import check_files
 from uniemo.errors import UniEmoError
-from uniemo.text_files import parse_json, read_utf8
+from uniemo.text_files import parse_lines, read_utf8
 from uniemo.vocabulary import Vocabulary
 
 INDEX_NAMES: tuple[str, ...] = ("kept.jsonl", "index.jsonl")  # the filtered one first
@@ -62,20 +62,14 @@ def read_index(path: str | Path, follow_links: bool = False) -> list[dict[str, A
     """
     path = find_index(path)
     try:
-        lines = read_utf8(path).splitlines()
+        text = read_utf8(path)
     except ValueError as error:
         raise UniEmoError(f"index {path} must be JSON Lines; {error}: generate again") from error
     rows = []
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            row = parse_json(line)
-        except ValueError as error:
-            raise UniEmoError(
-                f"index {path} must be JSON Lines; line {number} is not ({error}): generate again"
-            ) from error
-        if not isinstance(row, dict) or not isinstance(row.get("file"), str):
+    for number, row in parse_lines(text):
+        if isinstance(row, ValueError):
+            raise UniEmoError(f"index {path} must be JSON Lines; line {number} is not ({row}): generate again") from row
+        if not isinstance(row.get("file"), str):
             raise UniEmoError(f'index {path} must name a "file" in every line; line {number} does not: generate again')
         rows.append(row)
     if not rows:

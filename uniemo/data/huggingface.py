@@ -22,29 +22,29 @@ from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from tqdm import tqdm
-
 from uniemo.cache import cache_dir, digest
 from uniemo.cache import get as cached
-from uniemo.data.files import is_hidden
+from uniemo.data.files import is_hidden, is_saved_dataset
 from uniemo.data.inside import Inside, refuse_outside
 from uniemo.data.lists import SPLIT_WORDS
 from uniemo.data.manifest import Split
 from uniemo.data.rows import Rows
-from uniemo.errors import UniEmoError
+from uniemo.errors import UniEmoError, first_line
+from uniemo.progress_bars import progress_bar
 from uniemo.taxonomy import MIKELS_8
 from uniemo.text_files import parse_json
 
 
 @dataclass(frozen=True)
 class Columns:
-    """Names that a column may have, the likeliest first."""
+    """Names that a column may have, the likeliest first; and whether a label may be a number without a name."""
 
     image: tuple[str, ...] = ("image", "img")
     label: tuple[str, ...] = ("emotion", "label")
     scene: tuple[str, ...] = ("scene",)
     object: tuple[str, ...] = ("object",)
     split: tuple[str, ...] = ()
+    numbers: bool = False
 
 
 _NESTED = ("attributes", "annotation", "annotations")
@@ -87,7 +87,7 @@ def read_export(
     state = digest(
         [(path.relative_to(root).as_posix(), path.stat().st_size, path.stat().st_mtime_ns) for path in files],
         follow_links,
-        *([] if columns == Columns() else [asdict(columns)]),
+        asdict(columns),
     )
 
     def write(folder: Path) -> None:
@@ -131,9 +131,8 @@ def _unpack(root: Path, folder: Path, follow_links: bool, columns: Columns) -> N
         for split, rows, features, base in _parts(root, columns):
             for kind in ("scene", "object"):
                 content[kind] = content[kind] or _class_names(_feature(features, getattr(columns, kind)[0]))
-            for number, row in enumerate(
-                tqdm(rows, desc=f"unpacking {split} images", unit="image", delay=1, disable=None)
-            ):
+            bar = progress_bar(rows, desc=f"unpacking {split} images", unit="image", delay=1)
+            for number, row in enumerate(bar):
                 where = f"row {number} of {split} in {base}"
                 emotion, scene, objects, image = _read_row(row, features, where, columns)
                 place = _place(row, features, where, columns) or split
@@ -152,8 +151,7 @@ def _unpack(root: Path, folder: Path, follow_links: bool, columns: Columns) -> N
                     )
                 content["rows"].append([path, emotion, place, scene, objects])
     except (pa.ArrowException, datasets.exceptions.DatasetsError, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise UniEmoError(f"export must be readable; {root} is not ({reason}): download it again") from error
+        raise UniEmoError(f"export must be readable; {root} is not ({first_line(error)}): download it again") from error
     refuse_outside(root, outside, "the image paths of an export")
     if not content["rows"]:
         raise UniEmoError(f"export must have at least one row; {root} has none: download it again")
@@ -164,7 +162,7 @@ def _parts(root: Path, columns: Columns) -> Iterator[tuple[Split, Any, Any, Path
     """Yield split, rows, features and the folder that image paths are relative to, of each part of an export."""
     from datasets import Dataset, Image, load_dataset, load_from_disk
 
-    if (root / "dataset_dict.json").is_file() or (root / "state.json").is_file():
+    if is_saved_dataset(root):
         saved = load_from_disk(str(root))
         alone = isinstance(saved, Dataset)
         parts = (
@@ -215,8 +213,8 @@ def _read_row(
     image = next((row[name] for name in columns.image if row.get(name) is not None), None)
     label = next((name for name in columns.label if name in row), "")
     emotion, feature = row.get(label), _feature(features, label)
-    named = columns == Columns() or _class_names(feature) is not None  # in a table of one's own numbers may be classes
-    emotion = _named(emotion, feature, where) if named or not isinstance(emotion, int) else str(emotion)
+    number = columns.numbers and isinstance(emotion, int) and _class_names(feature) is None
+    emotion = str(emotion) if number else _named(emotion, feature, where)
     if image is None or not isinstance(emotion, str):
         raise UniEmoError(
             f"export must have an image ({' or '.join(columns.image)}) and a label ({' or '.join(columns.label)}) in "

@@ -18,7 +18,7 @@ from PIL.Image import Transpose
 from torch import Tensor
 from torch.utils.data import get_worker_info
 
-from uniemo.errors import UniEmoError
+from uniemo.errors import UniEmoError, first_line
 
 SMALL = 128  # shorter side in pixels up to which a training image is always decoded at full size
 Box = tuple[float, float, float, float]
@@ -79,8 +79,7 @@ def image_errors(path: str | Path) -> Iterator[None]:
         )
         raise UnreadableImageError(path, reason) from error
     except _DECODER_ERRORS as error:
-        reason = str(error).splitlines()[0].replace(str(path), "it") if str(error) else type(error).__name__
-        raise UnreadableImageError(path, reason) from error
+        raise UnreadableImageError(path, first_line(error).replace(str(path), "it")) from error
 
 
 def _check_regular(path: str | Path) -> None:

@@ -27,11 +27,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, get_worker_info
-from tqdm import tqdm
 
 from uniemo import cache
 from uniemo.data.transforms import PairedTransform
 from uniemo.errors import UniEmoError
+from uniemo.progress_bars import progress_bar
 
 _BLOCK = 4096  # bytes; files take up whole blocks of a disk
 _BATCH, _PIXELS = 64, 2**21  # most images, and pixels of them, that the VAE gets at once: 8 of 512 x 512, some 4 GB
@@ -242,9 +242,8 @@ class LatentCache:
             collate_fn=_views,
             generator=torch.Generator(),  # the global one belongs to training
         )
-        with tqdm(
-            total=len(todo), desc="encoding latents", unit="image", disable=None if self.encoder.progress else True
-        ) as bar:
+        shown = self.encoder.progress
+        with progress_bar(desc="encoding latents", unit="image", total=len(todo), shown=shown) as bar:
             for count, files, targets in loader:
                 if files:
                     posteriors = self.encoder.posterior(torch.cat([targets, targets.flip(-1)]))  # (2B, 2, C, h, w)
@@ -279,13 +278,8 @@ def content_hashes(paths: Sequence[Path], progress: bool = False) -> NDArray[np.
 
     def write(file: Path) -> None:
         with ThreadPoolExecutor() as pool, open(file, "wb") as out:
-            bar = tqdm(
-                pool.map(_hash, paths),
-                total=len(paths),
-                desc="reading files",
-                unit="file",
-                disable=None if progress else True,
-            )
+            hashes = pool.map(_hash, paths)
+            bar = progress_bar(hashes, desc="reading files", unit="file", total=len(paths), shown=progress)
             np.save(out, np.array(list(bar), dtype="S32"))
 
     stamps = np.array([_stamp(path) for path in paths], dtype=np.int64)

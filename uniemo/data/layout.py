@@ -51,8 +51,9 @@ def layouts_of(dataset: str | None) -> tuple[Layout, ...]:
     known = uniemo.data.DATASETS
     if dataset is not None and dataset not in known:
         raise UniEmoError(f"dataset must be one of {', '.join(known)}; got {dataset!r}")
-    wanted = [name for name in known if name != "Folder"] if dataset is None else [dataset]  # any tree is a Folder
-    return tuple(layout for name in wanted for layout in getattr(uniemo.data, name).layouts)
+    wanted = known if dataset is None else (dataset,)
+    layouts = [layout for name in wanted for layout in getattr(uniemo.data, name).layouts]
+    return tuple(layout for layout in layouts if dataset is not None or not layout.any_classes)
 
 
 def find_layout(root: Path, layouts: Sequence[Layout], forced: str | None = None) -> tuple[Layout, Path]:
@@ -85,7 +86,7 @@ def find_layout(root: Path, layouts: Sequence[Layout], forced: str | None = None
         folder = folder / inner[0]
     if forced is not None:
         return layouts[0], root  # its reader says what is missing
-    if any(layout.dataset == "Folder" for layout in layouts):
+    if any(layout.any_classes for layout in layouts):
         advice = "make a folder for each class, or name a table's columns with --data.label_column"
     elif (other := _recognised(root)) is not None:
         advice = f"it looks like {other.dataset} ({other.name}): take --data {other.dataset}"

@@ -264,6 +264,7 @@ class Layout:
         matches: whether a folder holds this layout; looks at a handful of names, never walks the tree.
         read: reads the tree into :class:`~uniemo.data.rows.Rows`; the keyword arguments are the dataset's own.
         options: names of those keyword arguments.
+        any_classes: the tree of any dataset may look like it, so that it is taken only where its dataset is named.
     """
 
     name: str
@@ -272,6 +273,7 @@ class Layout:
     matches: Callable[[Path], bool]
     read: Callable[..., Any]
     options: tuple[str, ...] = ()
+    any_classes: bool = False
 
 
 def make_manifest(root: Path, info: Info, columns: Mapping[str, Sequence[Any]]) -> Manifest:

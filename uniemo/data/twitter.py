@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from uniemo.data.datamodule import EmotionDataModule
-from uniemo.data.files import child, is_image, subfolders, visible
+from uniemo.data.files import child, entry, is_image, subfolders, visible
 from uniemo.data.lists import ImageList, Labels, column_key, read_cells, read_csv, read_lines
 from uniemo.data.manifest import Layout
 from uniemo.data.rows import Rows, plural
@@ -108,7 +108,7 @@ def _read_folds(root: Path, agreement: str = "five") -> Rows:
     numbered = {int(match.group(1)): name for name in subfolders(folder) if (match := _FOLD.fullmatch(name))}
     for fold, (_, name) in enumerate(sorted(numbered.items()), 1):
         for part in ("train", "test"):
-            path = child(folder / name, f"{part}.txt") or folder / name / f"{part}.txt"
+            path = entry(folder / name, f"{part}.txt")
             for line in read_lines(path):
                 image = images.add(line.image, line.label, _bases(root), where=f"line {line.number} of {path}")
                 if image is not None and part == "test" and fold not in images.folds.setdefault(image, []):

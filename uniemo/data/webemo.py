@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from uniemo.data.datamodule import EmotionDataModule
-from uniemo.data.files import child, fold, image_folder
+from uniemo.data.files import child, entry, fold, image_folder
 from uniemo.data.lists import ImageList, Labels, read_lines, read_text
 from uniemo.data.manifest import Layout, Problem, Split
 from uniemo.data.rows import Rows
@@ -46,11 +46,11 @@ def _labels(path: Path, classes: str) -> Labels:
 
 
 def _read(root: Path, classes: str = "25") -> Rows:
-    images = ImageList(root, _labels(child(root, "category.txt") or root / "category.txt", classes))
+    images = ImageList(root, _labels(entry(root, "category.txt"), classes))
     base = image_folder(root)
     there = {fold(path.rpartition("/")[2]): path for path in reversed(images.images_below(base))}
     for split in _SPLITS:
-        for line in read_lines(child(root, f"{split}25.txt") or root / f"{split}25.txt"):
+        for line in read_lines(entry(root, f"{split}25.txt")):
             name = line.image.rpartition("/")[2]
             path, emotion = there.get(fold(name)), images.labels.find(line.label)
             if path is None:

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from torch import Tensor
-from tqdm import tqdm
 
 from uniemo.cache import atomic_write
 from uniemo.data.generated import write_index
 from uniemo.data.images import load_images, verify_image
 from uniemo.distributed import broadcast, even_batches, gather, get_rank, get_world_size
 from uniemo.generation.grids import to_pil
+from uniemo.progress_bars import progress_bar
 
 _WRITERS = 4  # threads that compress PNGs while the next batch is generated
 
@@ -76,13 +76,8 @@ def generate_images(
     shares = [even_batches(numbers[one::ranks], len(rows), batch_size) for one in range(ranks)]
     # every rank takes part in a batch of which some rank lacks an image: they may share a network's weights
     steps = [parts for parts in zip_longest(*shares, fillvalue=()) if not open_rows.isdisjoint(chain(*parts))]
-    bar = tqdm(
-        total=len(rows),
-        initial=len(rows) - len(missing),
-        desc="generating",
-        unit="image",
-        disable=None if progress and rank == 0 else True,
-    )
+    done, shown = len(rows) - len(missing), progress and rank == 0
+    bar = progress_bar(desc="generating", unit="image", total=len(rows), shown=shown, initial=done)
     with ThreadPoolExecutor(_WRITERS) as pool, bar:
         writing: list[Future[None]] = []
         for parts in steps:

@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from tqdm import tqdm
 
 from uniemo import cache
 from uniemo.errors import UniEmoError
 from uniemo.metrics.calibration import fit_temperature
 from uniemo.metrics.classifier import ClassifierOrigin, EmotionClassifier
 from uniemo.metrics.feature_cache import View, cached_features
+from uniemo.progress_bars import progress_bar
 
 if TYPE_CHECKING:
     from uniemo.data.datamodule import EmotionDataModule
@@ -193,8 +193,7 @@ def _fit(
     best = ClassifierInfo(0.0, float("inf"), 0, 0)
     weights = copy.deepcopy(classifier.layers.state_dict())
     epoch = 0
-    bar = tqdm(total=config.max_epochs, desc="training", unit="epoch", disable=None if progress else True)
-    with bar:
+    with progress_bar(desc="training", unit="epoch", total=config.max_epochs, shown=progress) as bar:
         for epoch in range(1, config.max_epochs + 1):
             classifier.train()
             losses = []

@@ -11,7 +11,6 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from torch import Tensor
-from tqdm import tqdm
 
 from uniemo import __version__
 from uniemo.distributed import broadcast, get_rank, get_world_size
@@ -26,6 +25,7 @@ from uniemo.metrics.outputs import EMOTION, Output, protocol_outputs
 from uniemo.metrics.protocols import EMOGEN
 from uniemo.metrics.real_statistics import StatisticsCache
 from uniemo.metrics.suite import MetricSuite
+from uniemo.progress_bars import progress_bar
 
 FORMAT = "uniemo evaluation 1"
 _PACKAGES = (
@@ -160,7 +160,7 @@ def _batches(
     """Yield the decoded images of some names and the number of the first, with a bar."""
     files = images.files(names)
     start = 0
-    with tqdm(total=len(files), desc=label, unit="image", disable=None if settings.progress else True, delay=1) as bar:
+    with progress_bar(desc=label, unit="image", total=len(files), shown=settings.progress, delay=1) as bar:
         for batch in read_batches(files, settings.batch_size, settings.workers, size):
             yield batch, start
             start += len(batch)

@@ -11,13 +11,13 @@ import torch
 from safetensors.torch import load_file, save
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
-from tqdm import tqdm
 
 from uniemo import cache
 from uniemo.data.batch import EmotionBatch, EmotionSample
 from uniemo.data.loader import collate_readable
 from uniemo.data.transforms import denormalise
 from uniemo.errors import UniEmoError
+from uniemo.progress_bars import progress_bar
 
 if TYPE_CHECKING:
     from uniemo.data.datamodule import EmotionDataModule
@@ -84,9 +84,8 @@ def cached_features(
     features = {view: torch.empty(len(dataset), network.embed_dim) for view in views}
     emotion = torch.empty(len(dataset), dtype=torch.long)
     count = 0
-    with tqdm(
-        total=len(dataset), desc=f"features of {network.name}", unit="image", disable=None if progress else True
-    ) as bar:
+    desc = f"features of {network.name}"
+    with progress_bar(desc=desc, unit="image", total=len(dataset), shown=progress) as bar:
         for number, start in enumerate(range(0, len(dataset), shard)):
             rows = range(start, min(start + shard, len(dataset)))
             compute = lru_cache(partial(_compute, network, loader, rows, views))  # for all views that are missing

@@ -82,7 +82,7 @@ def inspect_files(
             max_workers=workers or os.cpu_count(),
             desc=f"reading {images.source}",
             unit="file",
-            disable=not progress,
+            disable=None if progress else True,
             delay=1,
         )
         found = [look for look in looks if not isinstance(look, str)]

@@ -14,7 +14,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from tqdm import tqdm
 
 from uniemo.cache import atomic_write
 from uniemo.data.generated import balanced_choice
@@ -23,6 +22,7 @@ from uniemo.errors import UniEmoError
 from uniemo.metrics.clip_networks import ClipNetwork
 from uniemo.metrics.image_batches import read_batches, to_unit
 from uniemo.metrics.image_sets import ImageSet
+from uniemo.progress_bars import progress_bar
 
 SAMPLE = 64
 _SHOWN = 16  # pairs in the picture
@@ -64,9 +64,7 @@ def check_memorisation(
     wanted = torch.cat([part for group in files for part, _ in _features(group, clip, batch_size, workers)])
     best = torch.full((len(wanted),), -2.0, device=wanted.device)
     nearest = torch.zeros(len(wanted), dtype=torch.long, device=wanted.device)
-    with tqdm(
-        total=len(train), desc="training images", unit="image", disable=None if progress else True, delay=1
-    ) as bar:
+    with progress_bar(desc="training images", unit="image", total=len(train), shown=progress, delay=1) as bar:
         for features, start in _features(train.files(), clip, batch_size, workers):
             value, row = (wanted @ features.T).max(dim=1)
             nearer = value > best

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from uniemo.archives import check_archive, is_ordinary
-from uniemo.errors import UniEmoError
+from uniemo.errors import UniEmoError, first_line
 from uniemo.models.state import check_finite
 from uniemo.torchscript import is_torchscript, read_torchscript
 
@@ -64,7 +64,7 @@ def find_weights(file: WeightFile, what: str) -> Path:
         try:
             return _download(file.url, folder / file.name)
         except (OSError, RuntimeError) as error:
-            reason = f"its download failed, {_first_line(error)}"
+            reason = f"its download failed, {first_line(error)}"
     raise UniEmoError(
         f"{what} must have its weights on disk; {file.name} ({file.size}) is not in {folder} ({reason}): copy it there "
         f"from {file.url}, or give a path instead of the name"
@@ -151,7 +151,7 @@ def read_weights(path: Path, what: str) -> State:
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # the file is anyone's
         raise UniEmoError(
-            f"{what} must be a file of weights; {path} cannot be read ({_first_line(error)}): fetch it again"
+            f"{what} must be a file of weights; {path} cannot be read ({first_line(error)}): fetch it again"
         ) from error
     state = content.get("state_dict", content) if isinstance(content, dict) else {}
     named = isinstance(state, dict) and all(isinstance(name, str) and is_ordinary(state[name]) for name in state)
@@ -180,8 +180,3 @@ def randomise(module: nn.Module, seed: int = 0) -> None:
             nn.init.kaiming_normal_(part.weight, nonlinearity="relu", generator=generator)
             if part.bias is not None:
                 nn.init.zeros_(part.bias)
-
-
-def _first_line(error: BaseException) -> str:
-    """Return an exception's first line, or its type where it says nothing."""
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

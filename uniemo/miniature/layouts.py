@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from uniemo.cache import atomic_write
 from uniemo.errors import UniEmoError
@@ -16,6 +15,7 @@ from uniemo.miniature.faults import FAULTS
 from uniemo.miniature.painter import DIFFICULTY
 from uniemo.miniature.samples import Sample, Tree, assign_faults, plan
 from uniemo.miniature.styles import DATASET_STYLES
+from uniemo.progress_bars import progress_bar
 from uniemo.taxonomy import EIGHT_TO_SIX, EIGHT_TO_TWO, EMOTION_ROI_6, MIKELS_8
 
 MIN_IMAGES = 24  # three of each of eight emotions, so that no class lacks in a split
@@ -152,10 +152,8 @@ def synthesize_with_faults(
         sample.stem = dataset.stem(sample.name, counts.get(sample.name, 0), rng)
         counts[sample.name] = counts.get(sample.name, 0) + 1
     faulty = assign_faults(samples, faults, rng, by_split=layout not in _WITHOUT_SPLITS)
-    with (
-        atomic_write(root) as partial,
-        tqdm(total=images, desc="painting", unit="image", disable=None if progress else True) as bar,
-    ):
+    bar = progress_bar(desc="painting", unit="image", total=images, shown=progress)
+    with bar, atomic_write(root) as partial:
         partial.mkdir()
         write(Tree(partial, seed, size, difficulty, DATASET_STYLES[dataset.styles], bar), samples)
     return {fault: [sample.file for sample in faulty[fault]] for fault in FAULTS if fault in faulty}

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
 from uniemo.cache import atomic_write
 from uniemo.errors import UniEmoError
@@ -24,6 +23,7 @@ from uniemo.miniature.table import (
     object_only_accuracy,
     scene_only_accuracy,
 )
+from uniemo.progress_bars import progress_bar
 
 _LEVELS = [step / 10 for step in range(11)]  # EmoSet's brightness and colorfulness: 0.0, 0.1, …, 1.0
 _MOOD_LEVELS: dict[str, tuple[float, float]] = {  # mean brightness and colorfulness: cheerful is brighter
@@ -142,7 +142,7 @@ def _write_tree(
     _write_json(root / "info.json", info())
     numbers = dict.fromkeys(EMOTIONS, 0)  # running number of each emotion's images, over all splits
     truth: dict[str, dict[str, str]] = {}
-    with tqdm(total=sum(splits.values()), desc="painting", unit="image", disable=None if progress else True) as bar:
+    with progress_bar(desc="painting", unit="image", total=sum(splits.values()), shown=progress) as bar:
         for split_index, (split, count) in enumerate(splits.items()):
             rng = np.random.default_rng([seed, split_index])
             entries = []

@@ -10,9 +10,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from uniemo.cache import save_tensors
+from uniemo.progress_bars import progress_bar
 
 
 class Progress:
@@ -33,7 +33,7 @@ class Progress:
             self.start = state["step"]
             for key, part in parts.items():
                 part.load_state_dict(state[key])
-        self.bar = tqdm(total=steps, initial=self.start, desc=name, mininterval=5, disable=None)
+        self.bar = progress_bar(desc=name, unit="step", total=steps, initial=self.start, mininterval=5)
         self._means: dict[str, float] = {}
 
     def __iter__(self) -> Iterator[int]:

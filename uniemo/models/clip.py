@@ -15,7 +15,7 @@ from huggingface_hub import HfApi
 from open_clip.pretrained import download_pretrained, get_pretrained_cfg, list_pretrained_tags_by_model
 from torch import Tensor, nn
 
-from uniemo.errors import UniEmoError
+from uniemo.errors import UniEmoError, first_line
 from uniemo.miniature.paths import MINIATURE, resolve
 from uniemo.models.clip_files import read_clip_file
 from uniemo.models.clip_shapes import TOKENIZER, ClipShape, build_shape
@@ -139,9 +139,8 @@ def load_clip(name: str) -> ClipParts:
                 check_weights(lambda: _create(source, load_weights=False, device="meta"), _weight_files(place))
             model = _create(source, pretrained=pretrained, load_weights=not random, require_pretrained=not random)
     except Exception as error:  # the files are anyone's
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UniEmoError(
-            f"clip {name!r} could not be loaded ({reason}); download its weights once with a network, "
+            f"clip {name!r} could not be loaded ({first_line(error)}); download its weights once with a network, "
             f"or give a folder in open_clip's layout"
         ) from error
     if not random:
@@ -169,8 +168,8 @@ def _tokenizer(source: str) -> Callable[[list[str]], Tensor]:
     try:
         tokenizer: Callable[[list[str]], Tensor] = open_clip.get_tokenizer(source)
     except Exception as error:  # the files are anyone's
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UniEmoError(f"clip must have a readable tokenizer; that of {source} is not ({reason})") from error
+        why = first_line(error)
+        raise UniEmoError(f"clip must have a readable tokenizer; that of {source} is not ({why})") from error
     return tokenizer
 
 

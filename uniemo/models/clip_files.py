@@ -12,7 +12,7 @@ from open_clip.factory import load_state_dict
 from open_clip.model import build_model_from_openai_state_dict
 
 from uniemo.archives import check_archive
-from uniemo.errors import UniEmoError
+from uniemo.errors import UniEmoError, first_line
 from uniemo.models.clip_shapes import CONTEXT, VOCABULARY, set_openai_pixels
 from uniemo.torchscript import is_torchscript, read_torchscript
 
@@ -48,6 +48,5 @@ def read_clip_file(file: Path, architecture: str | None) -> Any:  # noqa: ANN401
     except (KeyError, AttributeError, TypeError, StopIteration, pickle.UnpicklingError, zipfile.BadZipFile) as error:
         raise UniEmoError(f"{wrong}: give another, with its architecture as in ViT-L-14-quickgelu/<file>") from error
     except Exception as error:  # the file is anyone's
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UniEmoError(f"{wrong} ({reason}): give another, or the architecture that it is of") from error
+        raise UniEmoError(f"{wrong} ({first_line(error)}): give another, or the architecture that it is of") from error
     return model.eval()

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from uniemo.errors import UniEmoError
+from uniemo.errors import UniEmoError, first_line
 
 RANDOM = "random:"  # before a name: the architecture without its weights
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -71,7 +71,7 @@ def hub_folder(
         except UniEmoError:
             raise
         except Exception as error:  # no network, no such repository, a licence to accept, a full disk
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            reason = first_line(error)
     large = f", about {size} in all" if size else ""
     command = " ".join(["hf download", repo, *(f"--include '{pattern}'" for pattern in patterns)])
     raise UniEmoError(

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from uniemo.text_files import parse_json, read_json, read_yaml
+from uniemo.text_files import parse_lines, read_json, read_yaml
 
 
 @dataclass
@@ -44,15 +44,10 @@ def read_lines(path: Path, notes: Notes | None = None) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
     rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
-        if not line.strip():
-            continue
-        try:
-            row = parse_json(line)
-        except ValueError as error:
-            notes.add(path.with_name(f"{path.name}, line {number},"), error)
-            continue
-        if isinstance(row, dict):
+    for number, row in parse_lines(path.read_text(encoding="utf-8", errors="replace")):
+        if isinstance(row, ValueError):
+            notes.add(path.with_name(f"{path.name}, line {number},"), row)
+        else:
             rows.append(row)
     return rows
 

@@ -12,7 +12,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from uniemo.class_paths import import_class
-from uniemo.errors import UniEmoError
+from uniemo.errors import UniEmoError, first_line
 from uniemo.miniature.paths import MINIATURE, resolve
 from uniemo.models.declared import check_layers
 from uniemo.models.diffusion.base import DiffusionBackbone, DiffusionConfig
@@ -115,7 +115,7 @@ def _load(name: str, dtype: str, family: str | None) -> tuple[Any, type[Diffusio
                 )
         except Exception as error:  # the files are anyone's
             raise UniEmoError(
-                f"diffusion.path must be readable; {str(place)!r} is not ({_reason(error)}), copy its files there anew"
+                f"diffusion.path must be readable; {str(place)!r} is not ({first_line(error)}): copy its files anew"
             ) from error
     for part, network in pipeline.components.items():
         if isinstance(network, torch.nn.Module):
@@ -238,10 +238,6 @@ def _variant(folder: Path) -> str | None:
     return "fp16" if weights and all(".fp16" in name for name in weights) else None
 
 
-def _reason(error: Exception) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
-
-
 # without weights
 
 
@@ -290,7 +286,7 @@ def _random_pipeline(kind: type[DiffusionBackbone], folder: Path, dtype: torch.d
         parts["scheduler"] = make_scheduler(scheduler["_class_name"], scheduler)
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise UniEmoError(
-            f"diffusion.path must hold readable configurations; {str(folder)!r} does not ({_reason(error)}), "
+            f"diffusion.path must hold readable configurations; {str(folder)!r} does not ({first_line(error)}), "
             f"copy its files there anew"
         ) from error
     finally:
