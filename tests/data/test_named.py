@@ -3,7 +3,9 @@
 import re
 import shutil
 
+import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import uniemo.data
@@ -60,10 +62,11 @@ def ldl(voters, given):
 
 
 def oasis(root):
-    lines = [",Theme,Category,Source,Valence_mean"]
+    lines = [",Theme,Category,Source,Valence_mean,Valence_SD,Valence_N,Arousal_mean,Arousal_SD,Arousal_N"]
     for number in range(COUNT):
         picture(root / "Images" / f"Thing {number}.jpg", number)
-        lines.append(f"I{number},Thing {number} ,{CATEGORIES[number % 4].capitalize()},Pixabay,4.5")
+        category = CATEGORIES[number % 4].capitalize()
+        lines.append(f"I{number},Thing {number} ,{category},Pixabay,{1 + number / 10},1.2,99,4.5,1.8,98")
     (root / "OASIS.csv").write_text("\r".join(lines))
 
 
@@ -280,6 +283,44 @@ def test_webemo_levels(trees, tmp_path):
     assert (problem.image, problem.split) == ("images/220_F_36.jpg", "test")
 
 
+def test_valence_and_arousal_reach_batches(trees):
+    data = module(trees / "oasis", "OASIS", batch_size=4)
+    batch = next(iter(data.train_dataloader()))
+    numbers = [int(re.search(r"(\d+)\.jpg", name)[1]) for name in batch.names]
+    assert batch.affect.dtype == torch.float32
+    assert batch.affect.tolist() == [pytest.approx([1 + number / 10, 4.5]) for number in numbers]
+    assert batch.affect_sd.tolist() == [pytest.approx([1.2, 1.8])] * 4
+    assert batch.to("cpu").affect.shape == (4, 2)
+    assert next(iter(module(trees / "artphoto", "Artphoto").train_dataloader())).affect is None
+
+
+@pytest.mark.parametrize(
+    ("cells", "match"),
+    [
+        ("8,1.2,99,4.5,1.8,98", r"numbers from 1 to 7.* line 2 of .*OASIS\.csv has 8, 4\.5, 1\.2, 1\.8"),
+        ("2,1.2,99,,1.8,98", "line 2 .*: correct it, or leave both empty"),
+        ("2,-1,99,4.5,1.8,98", "deviations from 0"),
+        ("two,1,99,4.5,1.8,98", "has two, 4.5"),
+        ("nan,1,99,4.5,1.8,98", "has nan, 4.5"),
+    ],
+)
+def test_broken_valence_and_arousal(trees, tmp_path, cells, match):
+    tree = shutil.copytree(trees / "oasis", tmp_path / "tree")
+    path = tree / "OASIS.csv"
+    path.write_text(path.read_text().replace("1.0,1.2,99,4.5,1.8,98", cells, 1))
+    with pytest.raises(UniEmoError, match=match) as caught:
+        module(tree, "OASIS").check()
+    assert "\n" not in str(caught.value)
+
+
+def test_unrated_image_has_none(trees, tmp_path):
+    tree = shutil.copytree(trees / "oasis", tmp_path / "tree")
+    path = tree / "OASIS.csv"
+    path.write_text(path.read_text().replace("1.0,1.2,99,4.5,1.8,98", ",,0,,,0", 1))
+    manifest = module(tree, "OASIS").manifest
+    assert sum(np.isnan(manifest.affect(index)).all() for index in range(COUNT)) == 1
+
+
 # Real lists.
 
 
@@ -289,6 +330,10 @@ def test_oasis_as_distributed():
     assert "images/Acorns 1.jpg" in manifest.names()
     labels = dict(zip(manifest.names(), manifest.emotions(), strict=True))
     assert labels["images/Acorns 1.jpg"] == "object"
+    assert manifest.vocabulary.affect == (1, 7)
+    row = manifest.names().index("images/Acorns 1.jpg")
+    assert manifest.affect(row) == pytest.approx([4.68627451, 2.346534653, 0.954202712, 1.602720459], abs=1e-6)
+    assert all(np.isfinite(manifest.affect(index)).all() for index in range(514))
     assert not any("in no list" in note for note in manifest.info.notes)
 
 

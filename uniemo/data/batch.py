@@ -27,6 +27,9 @@ class EmotionSample:
             place of the target (``data.cached_latents``).
         distribution: (K,) float32, share of the votes for each emotion, which sum to one; None where the target is the
             emotion alone (``data.target``).
+        affect: (2,) float32, mean valence and arousal on the scale ``Vocabulary.affect``, NaN for an image without;
+            None where the data has none.
+        affect_sd: (2,) float32, standard deviations of the ratings behind them, NaN where unknown; None likewise.
     """
 
     image: Tensor
@@ -40,6 +43,8 @@ class EmotionSample:
     mask: Tensor | None = None
     latents: Tensor | None = None
     distribution: Tensor | None = None
+    affect: Tensor | None = None
+    affect_sd: Tensor | None = None
 
 
 @dataclass
@@ -60,6 +65,9 @@ class EmotionBatch:
             in place of the targets (``data.cached_latents``).
         distribution: (B, K) float32, shares of the votes, which sum to one; one-hot for generated images. None where
             the target is the emotion alone (``data.target``).
+        affect: (B, 2) float32, mean valence and arousal on the scale ``Vocabulary.affect``, NaN for images without;
+            None where the data has none.
+        affect_sd: (B, 2) float32, standard deviations of the ratings behind them, NaN where unknown; None likewise.
     """
 
     images: Tensor
@@ -73,6 +81,8 @@ class EmotionBatch:
     masks: Tensor | None = None
     latents: Tensor | None = None
     distribution: Tensor | None = None
+    affect: Tensor | None = None
+    affect_sd: Tensor | None = None
 
     def __len__(self) -> int:
         """Return B."""
@@ -118,4 +128,6 @@ def collate(samples: list[EmotionSample]) -> EmotionBatch:
         masks=_stack([sample.mask for sample in samples]),  # (B, 1, R, R)
         latents=_stack([sample.latents for sample in samples]),  # (B, 2, C, h, w)
         distribution=_stack([sample.distribution for sample in samples]),  # (B, K)
+        affect=_stack([sample.affect for sample in samples]),  # (B, 2)
+        affect_sd=_stack([sample.affect_sd for sample in samples]),  # (B, 2)
     )

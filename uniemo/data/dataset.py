@@ -191,6 +191,7 @@ class EmotionDataset(Dataset[EmotionSample]):
             mask_view = torch.zeros_like(view[:1])
         objects = np.zeros(len(records.vocabulary.objects), dtype=bool)
         objects[records.objects(index)] = True
+        affect = None if records.vocabulary.affect is None else torch.tensor(records.affect(index))
         return EmotionSample(
             image=view,
             target=target,
@@ -203,6 +204,8 @@ class EmotionDataset(Dataset[EmotionSample]):
             mask=mask_view,
             latents=latents,
             distribution=torch.tensor(records.distribution(index)) if self.distributions else None,
+            affect=None if affect is None else affect[:2],
+            affect_sd=None if affect is None else affect[2:],
         )
 
     def parts(self) -> list[tuple[EmotionDataset, NDArray[np.int64]]]:

@@ -30,7 +30,7 @@ from uniemo.data.manifest import Info, Layout, Manifest, Problem, map_table
 from uniemo.errors import UniEmoError
 from uniemo.vocabulary import Vocabulary
 
-_FORMAT = 4  # of the table; one of another format is made again
+_FORMAT = 5  # of the table; one of another format is made again
 _DAY_S = 86_400.0
 # A file may change once more without its time of change moving on: FAT counts in steps of two seconds. A table that was
 # made so soon after a change is made again at the next start.

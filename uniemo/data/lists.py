@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from uniemo.data.affect import UNRATED, Affect
 from uniemo.data.files import FileFinder, images_below, is_image, passed_over, path_parts, subfolders
 from uniemo.data.manifest import SPLITS, Problem, Split
 from uniemo.data.rows import Rows, plural
@@ -229,6 +230,8 @@ class ImageList:
         self.images: dict[str, tuple[str, Split | None]] = {}  # emotion and split by path
         self.folds: dict[str, list[int]] = {}
         self.distributions: dict[str, list[float]] = {}  # shares of votes by path, of all images or of none
+        self.scale: tuple[float, float] | None = None  # of valence and arousal
+        self.affect: dict[str, Affect] = {}  # by path
         self.problems: dict[str, Problem] = {}
         self.contradicted: set[str] = set()
         self.repeated: set[str] = set()
@@ -336,13 +339,14 @@ class ImageList:
         """
         notes = [*self.notes, *passed_over(self.passed)]
         names: tuple[str, ...] | None = () if attributes is None else None
-        rows = Rows(self.root, self.labels.emotions, names, names, folds=folds, notes=notes)
+        rows = Rows(self.root, self.labels.emotions, names, names, self.scale, folds=folds, notes=notes)
         rows.problems += sorted(self.problems.values(), key=lambda problem: problem.image)
         for path in sorted(self.images):
             emotion, split = self.images[path]
             scene, objects = (attributes or {}).get(path, (None, ()))
             in_folds, shares = self.folds.get(path, ()), self.distributions.get(path, ())
-            rows.add(path, emotion, split, scene, objects, mask_of(path), None, in_folds, shares)
+            affect = () if self.scale is None else self.affect.get(path, UNRATED)
+            rows.add(path, emotion, split, scene, objects, mask_of(path), None, in_folds, shares, affect)
         for images, what in (
             (self.repeated - self.contradicted, "listed more than once"),
             (self.contradicted, "listed with two emotions and left out"),

@@ -30,13 +30,12 @@ SCHEMA = pa.schema(
         ("mask", pa.binary()),  # path or null
         ("annotation", pa.binary()),  # path or null
         ("folds", pa.list_(pa.int8())),  # given folds that test on the image, from 1
+        ("affect", pa.list_(pa.float32())),  # valence, arousal, deviation of either, NaN for none; or empty in all rows
         ("size", pa.int64()),  # bytes
         ("mtime", pa.int64()),  # time of change in ns
         ("hash", pa.binary()),  # of the content; null where no other image of the dataset can be the same
     ]
 )
-
-
 @dataclass(frozen=True)
 class Problem:
     """An image that the dataset's lists name and that cannot be used.
@@ -127,6 +126,7 @@ class Manifest:
         self._paths = self._column("path")
         self._masks = self._column("mask")
         self._shares: NDArray[Any] = np.from_dlpack(self._column("distribution").values)  # (rows · K,) or empty
+        self._affect: NDArray[Any] = np.from_dlpack(self._column("affect").values)  # (rows · 4,) or empty
         objects = self._column("objects")
         self._object_values: NDArray[Any] = np.from_dlpack(objects.values)
         self._object_offsets = np.from_dlpack(objects.offsets)
@@ -180,6 +180,11 @@ class Manifest:
             return np.eye(size, dtype=np.float32)[self.emotion[index]]
         row = self._row(index)
         return self._shares[row * size : (row + 1) * size]
+
+    def affect(self, index: int) -> NDArray[np.float32]:
+        """Return mean valence and arousal of image ``index`` and the deviation of either, (4,), NaN for none."""
+        row = self._row(index)
+        return self._affect[4 * row : 4 * row + 4] if len(self._affect) else np.full(4, np.nan, dtype=np.float32)
 
     # All of them.
 
@@ -239,6 +244,8 @@ class Manifest:
             digest.update(np.ascontiguousarray(numbers, dtype=np.int64).data)
         if self.has_distributions():
             digest.update(np.stack([self.distribution(index) for index in range(len(self))]).data)
+        if len(self._affect):
+            digest.update(np.stack([self.affect(index) for index in range(len(self))]).data)
         return digest.hexdigest()
 
     @property
@@ -293,7 +300,7 @@ def to_table(columns: dict[str, Any]) -> pa.Table:
     Lists are taken out of ``columns`` one by one, so that the table does not need memory beside all of them.
     """
     count = len(columns["path"])
-    numbers, lists = ("split", "scene", "size", "mtime"), ("distribution", "objects", "folds")
+    numbers, lists = ("split", "scene", "size", "mtime"), ("distribution", "objects", "folds", "affect")
     empty: dict[str, Any] = {**dict.fromkeys(numbers, -1), **dict.fromkeys(lists, ())}
     arrays = []
     for entry in SCHEMA:

@@ -4,7 +4,8 @@
 
     images/<theme>.jpg  OASIS.csv      Theme, Category, …, Valence_mean, Valence_SD, Arousal_mean, …
 
-The label is the category: what a photograph shows, not an emotion. Valence and arousal are no targets yet.
+The label is the category: what a photograph shows, not an emotion. Valence and arousal are means over about a hundred
+people on a scale of 1 to 7, with the standard deviations of their ratings.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import ClassVar
 
+from uniemo.data.affect import read_affect
 from uniemo.data.datamodule import EmotionDataModule
 from uniemo.data.files import child, fold, image_folder, is_image, visible
 from uniemo.data.lists import ImageList, Labels, column_key, read_cells
@@ -22,32 +24,34 @@ from uniemo.errors import UniEmoError
 
 CATEGORIES = ("animal", "object", "person", "scenery")
 LABELS = Labels(CATEGORIES)
+SCALE = (1.0, 7.0)
+_COLUMNS = ("Theme", "Category", "Valence_mean", "Arousal_mean", "Valence_SD", "Arousal_SD")
 
 
 def _table(root: Path) -> Path:
     return child(root, "OASIS.csv") or root / "OASIS.csv"
 
 
-def _rows(path: Path) -> Iterator[tuple[int, str, str]]:
-    """Yield line, theme and category.
+def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Yield line and cells of ``_COLUMNS``.
 
     Raises:
         UniEmoError: no such columns.
     """
     rows = read_cells(path)
     keys = [column_key(cell) for cell in rows[0][1]] if rows else []
-    if not {"theme", "category"} <= set(keys):
-        raise UniEmoError(f"OASIS.csv must have the columns Theme and Category; {path} has not: restore it")
-    theme, category = keys.index("theme"), keys.index("category")
+    if not {column_key(name) for name in _COLUMNS} <= set(keys):
+        raise UniEmoError(f"OASIS.csv must have the columns {', '.join(_COLUMNS)}; {path} has not: restore it")
+    places = [keys.index(column_key(name)) for name in _COLUMNS]
     for number, row in rows[1:]:
-        if len(row) > max(theme, category):
-            yield number, row[theme], row[category]
+        if len(row) > max(places):
+            yield number, [row[place] for place in places]
 
 
 def _matches(root: Path) -> bool:
     """Whether the table and one of its photographs are there; the table may lie beside another dataset."""
     try:
-        themes = {fold(theme) for _, theme, _ in _rows(_table(root))}
+        themes = {fold(theme) for _, (theme, *_) in _rows(_table(root))}
     except UniEmoError:
         return False
     return any(is_image(name) and fold(Path(name).stem) in themes for name in visible(root / image_folder(root)))
@@ -55,9 +59,12 @@ def _matches(root: Path) -> bool:
 
 def _read(root: Path) -> Rows:
     images, path = ImageList(root, LABELS), _table(root)
-    base = image_folder(root)
-    for number, theme, category in _rows(path):
-        images.add(f"{theme}.jpg", category, [base], where=f"line {number} of {path}")
+    images.scale, base = SCALE, image_folder(root)
+    for number, (theme, category, *affect) in _rows(path):
+        where = f"line {number} of {path}"
+        found = images.add(f"{theme}.jpg", category, [base], where=where)
+        if found is not None:
+            images.affect[found] = read_affect(affect, SCALE, where)
     images.note_unlisted(base)
     return images.rows()
 

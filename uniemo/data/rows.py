@@ -28,6 +28,7 @@ class Rows:
         emotions: names in class index order.
         scenes: likewise; None takes those that occur, sorted.
         objects: likewise.
+        affect: least and greatest value of valence and arousal; None where images have none.
         columns: of the images that can be used, names in place of class indices.
         problems: images that the lists name and that cannot be used.
         broken: message for each split whose list cannot be read.
@@ -40,6 +41,7 @@ class Rows:
     emotions: tuple[str, ...]
     scenes: tuple[str, ...] | None = ()
     objects: tuple[str, ...] | None = ()
+    affect: tuple[float, float] | None = None
     columns: dict[str, list[Any]] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     broken: dict[str, str] = field(default_factory=dict)
@@ -62,6 +64,7 @@ class Rows:
         annotation: str | None = None,
         folds: Sequence[int] = (),
         distribution: Sequence[float] = (),
+        affect: Sequence[float] = (),
     ) -> None:
         """Add an image; one that does not exist or has an unknown emotion becomes a problem.
 
@@ -75,6 +78,8 @@ class Rows:
             annotation: path of its annotation, which whoever reads it has looked at with ``check_inside``.
             folds: given folds that test on it, from 1.
             distribution: share of its votes for each emotion, of all images or of none.
+            affect: valence, arousal and the standard deviation of either, NaN for what is not known; of all images or
+                of none.
         """
         place = os.path.join(self.root, path)
         try:
@@ -104,6 +109,7 @@ class Rows:
             "folds": folds,
             "size": status.st_size,
             "mtime": status.st_mtime_ns,
+            "affect": affect,
         }
         for name, value in values.items():
             self.columns.setdefault(name, []).append(value)
@@ -141,7 +147,7 @@ class Rows:
             dataset=layout.dataset,
             layout=layout.name,
             folder=os.path.relpath(self.root, folder) if inside else str(self.root),
-            vocabulary=Vocabulary(self.emotions, scenes, objects),
+            vocabulary=Vocabulary(self.emotions, scenes, objects, self.affect),
             problems=tuple(self.problems),
             broken=self.broken,
             folds=self.folds,
