@@ -309,13 +309,23 @@ def load_model(
         UniEmoError: see :func:`read_checkpoint`; a backbone that cannot be loaded.
     """
     content, info = read_checkpoint(path, stages or STAGES)
-    check_names(info.model, path, trust)
-    with fitting(path):
-        return _build(content, info, generation, dtype), info
+    return build_model(content, info, generation, dtype, trust), info
+
+
+def build_model(
+    content: dict[str, Any],
+    info: CheckpointInfo,
+    generation: bool = False,
+    dtype: str | None = None,
+    trust: bool = False,
+) -> UniEmoModel:
+    """Build the model of a stage's checkpoint that has been read; arguments and errors as of :func:`load_model`."""
+    check_names(info.model, info.path, trust)
+    with fitting(info.path):
+        return _build(content, info, generation, dtype)
 
 
 def _build(content: dict[str, Any], info: CheckpointInfo, generation: bool, dtype: str | None) -> UniEmoModel:
-    """Build the model that a checkpoint describes and load its weights."""
     from uniemo.models.attributes import AttributeConfig
     from uniemo.models.diffusion import DiffusionConfig
     from uniemo.models.emotion_space import EmotionSpaceConfig

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.cli import instantiate_module
 
 import uniemo.baselines
 from uniemo.baselines.base import ClassifierBaseline
-from uniemo.checkpoint import BASELINE, CheckpointInfo, check_backbones, fitting, read_checkpoint
+from uniemo.checkpoint import CheckpointInfo, check_backbones, fitting
 from uniemo.errors import UniEmoError
 from uniemo.modules.base import EmotionModule
 from uniemo.stored_config import import_class, stored_config
@@ -40,23 +39,23 @@ def find_baseline(info: CheckpointInfo, trust: bool = False) -> type[EmotionModu
     )
 
 
-def load_baseline(path: str | Path, trust: bool = False) -> EmotionModule:
+def build_baseline(content: dict[str, Any], info: CheckpointInfo, trust: bool = False) -> EmotionModule:
     """Build the module of a baseline's checkpoint, in eval mode on the CPU.
 
     Args:
-        path: the file.
+        content: of the file, as :func:`uniemo.checkpoint.read_checkpoint` returns it.
+        info: what it says about itself.
         trust: also import a class that is not uniemo's.
 
     Raises:
-        UniEmoError: no such file, no checkpoint of a baseline, or a frozen network that cannot be loaded.
+        UniEmoError: a frozen network that cannot be loaded, or a checkpoint that does not fit.
     """
-    content, info = read_checkpoint(path, (BASELINE,))
     kind = find_baseline(info, trust)
     settings: dict[str, Any] = dict(content.get("hyper_parameters", {}))
     settings.pop("_instantiator", None)
     check_names(settings, info.path, trust)
     check_sections(kind, settings, info.path)
-    with fitting(path):
+    with fitting(info.path):
         module: EmotionModule = instantiate_module(kind, settings)
         check_backbones(info, module.backbones())
         module.build(info.vocabulary)
@@ -64,21 +63,24 @@ def load_baseline(path: str | Path, trust: bool = False) -> EmotionModule:
     return module.eval()
 
 
-def load_classifier(path: str | Path, trust: bool = False) -> tuple[ClassifierBaseline, int]:
-    """Build the module of a baseline that classifies, in eval mode on the CPU.
+def build_classifier(
+    content: dict[str, Any], info: CheckpointInfo, trust: bool = False
+) -> tuple[ClassifierBaseline, int]:
+    """Build the module of a baseline that classifies, in eval mode on the CPU; arguments as above.
 
     Returns:
         The module, and the size R of the images that it was trained on.
 
     Raises:
-        UniEmoError: see :func:`load_baseline`; a baseline that generates images, or a checkpoint without configuration.
+        UniEmoError: as above; a baseline that generates images, or a checkpoint without configuration.
     """
-    _, info = read_checkpoint(path, (BASELINE,))
     if not issubclass(find_baseline(info, trust), ClassifierBaseline):
-        raise UniEmoError(f"checkpoint must be of a method that classifies; {path} is of {info.method}: give another")
+        raise UniEmoError(
+            f"checkpoint must be of a method that classifies; {info.path} is of {info.method}: give another"
+        )
     size = stored_config(info, trust).get("data", {}).get("init_args", {}).get("image_size")
     if size is None:
-        raise UniEmoError(f"{path} holds no configuration, it was written from Python: train with uniemo fit")
-    module = load_baseline(path, trust)
+        raise UniEmoError(f"{info.path} holds no configuration, it was written from Python: train with uniemo fit")
+    module = build_baseline(content, info, trust)
     assert isinstance(module, ClassifierBaseline)
     return module, int(size)

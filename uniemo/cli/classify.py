@@ -59,16 +59,16 @@ def run(args: list[str]) -> int:
 
 def _load(options: argparse.Namespace) -> tuple[Callable[[Tensor], Tensor], int, tuple[str, ...]]:
     """Return the classifier of a checkpoint, the image size that it takes, and its emotions."""
-    from uniemo.checkpoint import BASELINE, load_model, read_checkpoint
+    from uniemo.checkpoint import BASELINE, build_model, read_checkpoint
 
     device = pick_device(options.device)
-    _, info = read_checkpoint(options.ckpt)
+    content, info = read_checkpoint(options.ckpt)
     if info.stage == BASELINE:
-        from uniemo.baselines.restore import load_classifier
+        from uniemo.baselines.restore import build_classifier
 
-        baseline, size = load_classifier(options.ckpt, options.trust)
+        baseline, size = build_classifier(content, info, options.trust)
         return baseline.to(device).classify, size, info.vocabulary.emotions
-    model, _ = load_model(options.ckpt, trust=options.trust)
+    model = build_model(content, info, trust=options.trust)
     return model.to(device).classify, model.encoder.image_size, info.vocabulary.emotions
 
 

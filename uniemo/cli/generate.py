@@ -185,12 +185,12 @@ def _space(options: argparse.Namespace, model: dict[str, Any]) -> str | None:
 
 def _load(path: Path, baseline: bool, trust: bool) -> Any:  # noqa: ANN401 - a UniEmoModel, or an EmotionDiffusion
     """Load what generates."""
+    from uniemo.checkpoint import BASELINE, GENERATING, load_model, read_checkpoint
+
     if baseline:
-        from uniemo.baselines.restore import load_baseline
+        from uniemo.baselines.restore import build_baseline
 
-        return load_baseline(path, trust).model
-    from uniemo.checkpoint import GENERATING, load_model
-
+        return build_baseline(*read_checkpoint(path, (BASELINE,)), trust).model
     return load_model(path, GENERATING, generation=True, trust=trust)[0]
 
 

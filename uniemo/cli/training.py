@@ -248,9 +248,6 @@ class TrainingCLI(LightningCLI):
         """Look for mistakes before any work; hand the module its resolved configuration."""
         command = str(self.subcommand)
         self.datamodule.check(_SPLITS[command])
-        starting = command == "fit" and self.checkpoint is None
-        if starting:
-            self.model.check()
         if is_first():
             print(self.datamodule.describe())
             if command == "fit" and self.config.fit.note:
@@ -266,7 +263,7 @@ class TrainingCLI(LightningCLI):
         )
         self.model.prepare(
             self.datamodule,
-            initialise=starting,
+            initialise=command == "fit" and self.checkpoint is None,
             vocabulary=None if self.checkpoint is None else self.checkpoint.vocabulary,
         )
         if command in ("validate", "test"):

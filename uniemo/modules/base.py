@@ -18,7 +18,6 @@ from uniemo.checkpoint import (
     DIVERGED,
     PREFIX,
     CheckpointInfo,
-    check_stage,
     fingerprint,
     plain_config,
     read_checkpoint,
@@ -127,11 +126,6 @@ class EmotionModule(L.LightningModule, ABC):
             UniEmoError: no mapping between the two label spaces is known.
         """
         return label_map(self.vocabulary.emotions, self.data_vocabulary.emotions)
-
-    def check(self) -> None:
-        """Raise UniEmoError for what can be found wrong before any work."""
-        if self.init_from is not None:
-            check_stage(read_checkpoint(self.init_from)[1], self.init_stages)
 
     def setup(self, stage: str) -> None:
         """Build the model unless that has happened (Lightning's hook)."""
