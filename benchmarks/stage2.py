@@ -140,7 +140,7 @@ def prepare(folder: Path, shapes: Shapes, gpu: bool, workers: int) -> Setting:
         workers: loader processes.
     """
     count = shapes.batch * shapes.steps
-    root = synthesize_emoset(folder / "tree", train=count, val=8, test=8, size=shapes.painted, progress=False)
+    root = synthesize_emoset(folder / "tree", train=count, val=8, test=8, size=shapes.painted)
     data = EmoSet(
         str(root),
         image_size=shapes.image,

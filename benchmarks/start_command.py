@@ -127,7 +127,7 @@ def main() -> None:
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         place = Path(name)
-        tree = synthesize_emoset(place / "tree", train=8, val=8, test=8, progress=False)
+        tree = synthesize_emoset(place / "tree", train=8, val=8, test=8)
         checkpoint = given.ckpt or short_run("joint", place / "joint")
         words = ["classify", "--ckpt", str(checkpoint), str(next(tree.glob("image/*/*.jpg")))]
         short = [*SHORT, "--run_dir", str(place / "run")]

@@ -6,7 +6,8 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
-from uniemo.miniature.layouts import possible_faults, synthesize, synthesize_with_faults
+from tests.trees import painted_tree
+from uniemo.miniature.layouts import possible_faults, synthesize
 
 LAYOUTS = {
     "FI": "fi-zip",
@@ -20,14 +21,14 @@ LAYOUTS = {
 def painted(dataset, images=48):
     """Return the root of a tree of ``dataset`` in one of its layouts."""
     dataset = {name.lower(): name for name in LAYOUTS}[dataset.lower()]
-    return str(synthesize(LAYOUTS[dataset], _folder() / dataset, images=images, size=32, progress=False))
+    return str(painted_tree(LAYOUTS[dataset], _folder() / dataset, images=images, size=32))
 
 
 @cache
 def faulty(layout):
     """Return a tree with all faults that its layout can have, and {fault: images}."""
     root = _folder() / layout
-    return root, synthesize_with_faults(layout, root, 64, 0, 32, possible_faults(layout), progress=False)
+    return root, synthesize(layout, root, 64, 0, 32, possible_faults(layout))
 
 
 def _folder():

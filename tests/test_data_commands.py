@@ -7,11 +7,11 @@ import pytest
 
 import uniemo.cli.cross_validate as command
 from tests.tiny_runs import assets
+from tests.trees import painted_tree
 from uniemo.cli import COMMANDS, main
 from uniemo.cli.cross_validate import summarise, table
 from uniemo.cli.data import TOOLS
 from uniemo.data.generated import read_index
-from uniemo.miniature.layouts import synthesize
 
 pytestmark = pytest.mark.usefixtures("empty_folder")
 
@@ -22,7 +22,7 @@ ROOTS = {"fi": "fi-zip", "twitter": "twitter2-csv", "folds": "twitter1-folds", "
 def roots(tmp_path_factory):
     """Painted trees by short name; tests do not write into them."""
     folder = tmp_path_factory.mktemp("roots")
-    return {key: synthesize(name, folder / key, 48, size=32, progress=False) for key, name in ROOTS.items()}
+    return {key: painted_tree(name, folder / key, 48, size=32) for key, name in ROOTS.items()}
 
 
 def refused(capsys, args, expected):
@@ -79,7 +79,7 @@ def test_check_clean_tree(capsys, roots):
 
 
 def test_check_faulty_tree(capsys, tmp_path):
-    root = synthesize("fi-zip", tmp_path / "tree", 48, size=32, faults=("truncated", "cmyk"), progress=False)
+    root = painted_tree("fi-zip", tmp_path / "tree", 48, size=32, faults=("truncated", "cmyk"))
     assert main(["data", "check", str(root), "--workers", "1"]) == 1
     captured = capsys.readouterr()
     assert "not clean: truncated images would stop training" in captured.out
@@ -152,7 +152,7 @@ def test_given_splits_are_kept_unless_fresh(capsys, roots):
 
 
 def test_copies_stay_on_one_side(tmp_path, capsys):
-    root = synthesize("fi-zip", tmp_path / "tree", 48, size=32, faults=("duplicate_across_splits",), progress=False)
+    root = painted_tree("fi-zip", tmp_path / "tree", 48, size=32, faults=("duplicate_across_splits",))
     assert main(["data", "split", str(root), "--out", "x.json"]) == 0
     assert "1 pictures stand there more than once" in capsys.readouterr().out
     content = json.loads(Path("x.json").read_text())

@@ -6,6 +6,7 @@ import torch
 from tiny import tiny_clip
 from trees import painted_emoset
 
+from tests.trees import painted_tree
 from uniemo.cli import main
 from uniemo.cli import train_classifier as command
 from uniemo.data import EmoSet
@@ -13,7 +14,6 @@ from uniemo.metrics.classifier import EmotionClassifier
 from uniemo.metrics.clip_networks import FrozenClip
 from uniemo.metrics.feature_cache import cached_features
 from uniemo.metrics.network_weights import weights_hash
-from uniemo.miniature.layouts import synthesize
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +99,7 @@ def test_generated_size_is_learnt_too(root, clip, tmp_path):
 
 
 def test_other_datasets_are_recognised(clip, tmp_path, capsys):
-    tree = synthesize("emotionroi", tmp_path / "roi", images=48, size=32, progress=False)
+    tree = painted_tree("emotionroi", tmp_path / "roi", images=48, size=32)
     assert main(_args(tree, clip, tmp_path / "a.safetensors", "--hidden=8")) == 0
     classifier = EmotionClassifier.load(tmp_path / "a.safetensors")
     assert set(classifier.origin.emotions) == {"anger", "disgust", "fear", "joy", "sadness", "surprise"}
@@ -149,7 +149,7 @@ def test_bad_input_is_one_line_before_any_work(root, clip, tmp_path, capsys, mon
 
 def test_an_emotion_without_training_images(clip, tmp_path, capsys):
     root = tmp_path / "fi"
-    tree = synthesize("fi-splits", root, images=80, size=32, progress=False)
+    tree = painted_tree("fi-splits", root, images=80, size=32)
     for folder in [path for path in tree.rglob("awe") if "train" in str(path.relative_to(tree))]:
         shutil.rmtree(folder)
     assert main(_args(tree, clip, tmp_path / "a.safetensors")) == 2

@@ -22,7 +22,7 @@ def assets() -> Path:
     atexit.register(shutil.rmtree, root, ignore_errors=True)
     tiny_clip(root / "clip")
     tiny_diffusion(root / "diffusion")
-    synthesize_emoset(root / "tree", train=48, val=32, test=32, size=32, difficulty=0, progress=False)
+    synthesize_emoset(root / "tree", train=48, val=32, test=32, size=32, difficulty=0)
     clip = str(root / "clip")
     common = {
         "model": {"init_args": {"encoder": {"clip": clip, "query_length": 2}, "head": {"hidden": 16}}},

@@ -5,12 +5,19 @@ from pathlib import Path
 
 from PIL import Image
 
+from uniemo.miniature.layouts import synthesize
 from uniemo.miniature.synthesis import synthesize_emoset
 
 
 def painted_emoset(root, train=32, val=16, test=16, seed=0, size=64, missing=0.1):
     """Paint a tiny EmoSet tree (3-tuples, full info.json, masks) and return its root."""
-    return Path(synthesize_emoset(Path(root), train, val, test, seed, size, missing, difficulty=0, progress=False))
+    return Path(synthesize_emoset(Path(root), train, val, test, seed, size, missing, difficulty=0))
+
+
+def painted_tree(layout, root, images=200, *options, **more):
+    """Paint a tree in a layout and return its root."""
+    synthesize(layout, root, images, *options, **more)
+    return Path(root)
 
 
 def drawn_index(root, emotions, per_emotion=4, size=32, scores=None):

@@ -111,6 +111,13 @@ def save_tensors(path: str | Path, content: object) -> None:
         torch.save(content, file)
 
 
+def check_new_folder(path: Path, option: str) -> None:
+    """Raise UniEmoError unless ``path`` is absent or an empty folder, so that nothing is ever mixed or overwritten."""
+    empty = path.is_dir() and not any(path.iterdir())
+    if not empty and (path.exists() or path.is_symlink()):
+        raise UniEmoError(f"{option} must be a new or an empty folder; {path} is not: choose another or remove it")
+
+
 def check_unlocked(folder: Path, option: str) -> None:
     """Raise as :func:`lock_folder` does, and make nothing."""
     if (folder / _LOCK).exists():

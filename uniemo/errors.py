@@ -8,7 +8,7 @@ import math
 import os
 import re
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, is_dataclass
 from pathlib import Path
@@ -163,11 +163,11 @@ OpenShare = Annotated[float, Range(0, 1, above=True, below=True)]
 Temperature = Annotated[float, Range(1e-4, 1e4)]  # of a softmax over cosines; outside it is one class or uniform
 
 
-def check_ranges(owner: type, values: Mapping[str, Any], section: str = "") -> None:
+def check_ranges(owner: type | Callable[..., Any], values: Mapping[str, Any], section: str = "") -> None:
     """Raise UniEmoError for the first number that lies out of the range in the type of its argument.
 
     Args:
-        owner: a dataclass or another class; where its ``__init__`` takes ``**options``, its parents' count as well.
+        owner: a function or a class; where its ``__init__`` takes ``**options``, its parents' arguments count as well.
         values: its arguments' by name, a section's as a mapping of its own; what is no argument is passed over.
         section: what stands before an argument's name, for example ``model.optimizer.``.
     """
@@ -176,9 +176,9 @@ def check_ranges(owner: type, values: Mapping[str, Any], section: str = "") -> N
             _check(f"{section}{name}", hint, values[name])
 
 
-def argument_types(owner: type) -> dict[str, Any]:
-    """Return the types of a class's arguments, ranges included."""
-    if is_dataclass(owner):
+def argument_types(owner: type | Callable[..., Any]) -> dict[str, Any]:
+    """Return the types of the arguments of a function or class, ranges included."""
+    if is_dataclass(owner) or not isinstance(owner, type):
         return typing.get_type_hints(owner, include_extras=True)
     hints: dict[str, Any] = {}
     for kind in owner.__mro__:

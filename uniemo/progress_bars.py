@@ -7,6 +7,8 @@ from typing import Any
 
 from tqdm import tqdm
 
+from uniemo.launch import launched_rank
+
 
 def progress_bar(
     iterable: Iterable[Any] | None = None,
@@ -17,7 +19,7 @@ def progress_bar(
     shown: bool = True,
     **options: Any,  # noqa: ANN401
 ) -> tqdm[Any]:
-    """Return tqdm's bar, which shows nothing where standard error is no terminal.
+    """Return tqdm's bar, which the first process alone shows, and only where standard error is a terminal.
 
     Args:
         iterable: counted as it goes; None for a bar that is updated by hand.
@@ -27,4 +29,6 @@ def progress_bar(
         shown: False hides it on a terminal, too.
         options: tqdm's own.
     """
-    return tqdm(iterable, desc=desc, unit=unit, total=total, disable=None if shown else True, **options)
+    return tqdm(
+        iterable, desc=desc, unit=unit, total=total, disable=None if shown and not launched_rank() else True, **options
+    )

@@ -69,7 +69,7 @@ def test_both_forms_of_the_released_step_give_the_same_gradients(tmp_path, monke
 
 
 def test_plain_pictures_are_those_of_the_annotations(tmp_path, shapes):
-    tree = synthesize_emoset(tmp_path / "tree", train=16, val=8, test=8, size=40, missing=0.5, progress=False)
+    tree = synthesize_emoset(tmp_path / "tree", train=16, val=8, test=8, size=40, missing=0.5)
     data = stage2.EmoSet(str(tree), image_size=32, diffusion_size=32, batch_size=4)
     pictures = PlainPictures(data.records("train"), data.vocabulary, shapes)
     entries = json.loads((tree / "train.json").read_text())

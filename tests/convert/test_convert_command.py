@@ -30,7 +30,7 @@ def data(tmp_path_factory):
     from uniemo.miniature.synthesis import synthesize_emoset
 
     folder = tmp_path_factory.mktemp("emoset") / "data"
-    synthesize_emoset(folder, train=16, val=8, test=24, progress=False)
+    synthesize_emoset(folder, train=16, val=8, test=24)
     return str(folder)
 
 

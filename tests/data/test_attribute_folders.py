@@ -7,15 +7,16 @@ from collections import Counter
 
 import pytest
 
+from tests.trees import painted_tree
 from uniemo.cli import data_attributes, data_synthesize
 from uniemo.data.attribute_folders import build_attribute_folders
 from uniemo.errors import UniEmoError
-from uniemo.miniature.layouts import synthesize, synthesize_with_faults
+from uniemo.miniature.layouts import synthesize
 
 
 @pytest.fixture
 def tree(tmp_path):
-    return synthesize("emoset-4tuple", tmp_path / "tree", 48, size=16, progress=False)
+    return painted_tree("emoset-4tuple", tmp_path / "tree", 48, size=16)
 
 
 def annotate(root, number, **values):
@@ -36,7 +37,7 @@ def listed(root, key):
 
 def test_folders_hold_what_the_annotations_say(tree, tmp_path):
     out = tmp_path / "out"
-    built = build_attribute_folders(tree, out, progress=False)
+    built = build_attribute_folders(tree, out)
     assert built.unannotated == 0
     for kind in ("object", "scene"):
         folders = {path.name: list(path.iterdir()) for path in (out / kind).iterdir()}
@@ -61,7 +62,7 @@ def test_names_as_they_are(tree, tmp_path):
     annotate(tree, 2, scene="", object=[])
     annotate(tree, 3, scene="castle", object="Castle")
     out = tmp_path / "out"
-    built = build_attribute_folders(tree, out, progress=False)
+    built = build_attribute_folders(tree, out)
     assert built.images["scene"] == {"(1)castle": 1, "(2)bakery_shop": 2}
     assert built.images["object"] == {"(1)Cake": 1, "(1)Castle": 1, "(2)Alarm clock": 2}
     assert sorted(os.listdir(out / "scene/(2)bakery_shop")) == [first, second]
@@ -69,7 +70,7 @@ def test_names_as_they_are(tree, tmp_path):
 
 
 def test_copies_need_no_tree(tree, tmp_path):
-    build_attribute_folders(tree, tmp_path / "out", ("object",), copy=True, progress=False)
+    build_attribute_folders(tree, tmp_path / "out", ("object",), copy=True)
     before = (tree / "image/awe/awe_00000.jpg").read_bytes()
     shutil.rmtree(tree)
     copies = list((tmp_path / "out").glob("object/*/awe_00000.jpg"))
@@ -81,32 +82,32 @@ def test_what_cannot_be_built_leaves_nothing(tree, tmp_path):
     (tmp_path / "full").mkdir()
     (tmp_path / "full/note.txt").write_text("mine")
     with pytest.raises(UniEmoError, match="out must be a new or an empty folder"):
-        build_attribute_folders(tree, tmp_path / "full", progress=False)
+        build_attribute_folders(tree, tmp_path / "full")
     broken = tree / "annotation/fear/fear_00000.json"
     broken.write_text("{")
     with pytest.raises(UniEmoError, match=r"annotations must be .*fear_00000\.jpg is not"):
-        build_attribute_folders(tree, tmp_path / "out", progress=False)
+        build_attribute_folders(tree, tmp_path / "out")
     shutil.rmtree(tree / "annotation")
     with pytest.raises(UniEmoError, match="root must be EmoSet's tree with its annotations"):
-        build_attribute_folders(tree, tmp_path / "out", progress=False)
+        build_attribute_folders(tree, tmp_path / "out")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "full", "tree"]
 
 
 def test_an_image_without_annotation_is_counted(tmp_path):
-    struck = synthesize_with_faults("emoset", tmp_path / "tree", 24, 0, 16, ("missing_annotation",), False)
-    built = build_attribute_folders(tmp_path / "tree", tmp_path / "out", progress=False)
+    struck = synthesize("emoset", tmp_path / "tree", 24, 0, 16, ("missing_annotation",))
+    built = build_attribute_folders(tmp_path / "tree", tmp_path / "out")
     assert built.unannotated == 1
     name = struck["missing_annotation"][0].split("/")[-1]
     assert not list((tmp_path / "out").glob(f"*/*/{name}"))
 
 
 def test_an_export_is_copied(tmp_path):
-    synthesize("emoset-parquet", tmp_path / "export", 24, size=16, progress=False)
-    files = synthesize("emoset", tmp_path / "files", 24, size=16, progress=False)
+    painted_tree("emoset-parquet", tmp_path / "export", 24, size=16)
+    files = painted_tree("emoset", tmp_path / "files", 24, size=16)
     with pytest.raises(UniEmoError, match="take copies, with --copy"):
-        build_attribute_folders(tmp_path / "export", tmp_path / "out", progress=False)
-    built = build_attribute_folders(tmp_path / "export", tmp_path / "out", copy=True, progress=False)
-    assert built == build_attribute_folders(files, tmp_path / "other", progress=False)
+        build_attribute_folders(tmp_path / "export", tmp_path / "out")
+    built = build_attribute_folders(tmp_path / "export", tmp_path / "out", copy=True)
+    assert built == build_attribute_folders(files, tmp_path / "other")
 
 
 def test_command(tree, tmp_path, capsys):

@@ -10,12 +10,13 @@ import pytest
 from PIL import Image
 
 from tests.other_trees import faulty
+from tests.trees import painted_tree
 from uniemo.data.check import check_tree
 from uniemo.data.check_files import Item, inspect
 from uniemo.data.check_report import ALL, KINDS
 from uniemo.data.layout import layouts_of
 from uniemo.errors import UniEmoError
-from uniemo.miniature.layouts import FAULTS, LAYOUT_NAMES, possible_faults, synthesize, synthesize_with_faults
+from uniemo.miniature.layouts import FAULTS, LAYOUT_NAMES, possible_faults, synthesize
 
 EXPORTS = ("emoset-parquet", "emoset-hf")
 NAMES = [name for name in LAYOUT_NAMES if name not in EXPORTS]
@@ -32,11 +33,11 @@ def write_split(path, split):
 @pytest.fixture
 def tree(tmp_path):
     """A clean EmoSet tree that a test may damage."""
-    return synthesize("emoset", tmp_path / "tree", 48, size=32, progress=False)
+    return painted_tree("emoset", tmp_path / "tree", 48, size=32)
 
 
 def check(root, **options):
-    return check_tree(root, **{"workers": 1, "progress": False, **options})
+    return check_tree(root, **{"workers": 1, **options})
 
 
 def files_of(report, kind):
@@ -80,7 +81,7 @@ def test_every_fault_is_found_and_nothing_else(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_clean_trees(tmp_path, name):
-    root = synthesize(name, tmp_path / "tree", 48, size=32, seed=1, progress=False)
+    root = painted_tree(name, tmp_path / "tree", 48, size=32, seed=1)
     report = check(root)
     assert report.exit_code == 0
     assert set(report.kinds()) <= {"counts"}  # a painted tree is smaller than the published one
@@ -102,7 +103,7 @@ def test_every_layout_and_every_fault_is_met():
 def test_exports(tmp_path, name):
     pytest.importorskip("pyarrow")
     faults = ("truncated", "cmyk", "duplicate_across_splits")
-    struck = synthesize_with_faults(name, tmp_path / "tree", 48, size=32, faults=faults, progress=False)
+    struck = synthesize(name, tmp_path / "tree", 48, size=32, faults=faults)
     report = check(tmp_path / "tree")
     assert report.images == 48
     for fault, files in struck.items():
@@ -216,7 +217,7 @@ def test_annotations(tree):
 
 
 def test_masks(tmp_path):
-    root = synthesize("emotionroi", tmp_path / "tree", 48, size=32, progress=False)
+    root = painted_tree("emotionroi", tmp_path / "tree", 48, size=32)
     masks = sorted((root / "ground_truth").rglob("*.jpg"))
     Image.new("L", (64, 32)).save(masks[0])
     Image.new("L", (64, 64)).save(masks[1])  # another resolution is no other shape
@@ -257,7 +258,7 @@ def test_missing_split_and_empty_class_are_counted(tree):
 
 
 def test_split_file(tmp_path):
-    root = synthesize("fi-zip", tmp_path / "tree", 48, size=32, progress=False)
+    root = painted_tree("fi-zip", tmp_path / "tree", 48, size=32)
     images = sorted(path.relative_to(root).as_posix() for path in root.rglob("*.jpg"))
     shutil.copy(root / images[0], root / images[1])
     base = check(root)
@@ -276,7 +277,7 @@ def test_split_file(tmp_path):
 
 
 def test_leaks_across_given_folds(tmp_path):
-    root = synthesize("twitter1-folds", tmp_path / "tree", 48, size=32, progress=False)
+    root = painted_tree("twitter1-folds", tmp_path / "tree", 48, size=32)
     tests = [(root / f"five_agrees/test{fold}/test.txt").read_text().split() for fold in (1, 2)]
     first, second = (next(name for name, label in zip(t[::2], t[1::2], strict=True) if label == "1") for t in tests)
     shutil.copy(root / "images" / first, root / "images" / second)

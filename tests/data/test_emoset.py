@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from tests.trees import painted_tree
 from uniemo.data import EmoSet, EmoSetDataset, PairedTransform
 from uniemo.data.emoset import read_names
 from uniemo.data.rows import Rows
 from uniemo.errors import UniEmoError
-from uniemo.miniature.layouts import synthesize
 
 REAL_INFO = Path(__file__).parents[3] / "shared" / "data" / "emoset_info.json"
 
@@ -217,7 +217,7 @@ def test_other_splits_on_request(emoset_root, tmp_path):
 
 @pytest.mark.parametrize("name", ["emoset-parquet", "emoset-hf"])
 def test_exports_open(tmp_path, name):
-    synthesize(name, tmp_path / "export", 48, size=32, progress=False)
+    painted_tree(name, tmp_path / "export", 48, size=32)
     data = _module(tmp_path / "export")
     assert sum(map(len, _files(data).values())) == 48
     batch = next(iter(data.train_dataloader()))
@@ -227,7 +227,7 @@ def test_exports_open(tmp_path, name):
 
 
 def test_export_without_test_images_is_cut(tmp_path):
-    synthesize("emoset-parquet", tmp_path / "export", 48, size=32, progress=False)
+    painted_tree("emoset-parquet", tmp_path / "export", 48, size=32)
     for path in [*tmp_path.glob("export/**/*test*"), *tmp_path.glob("export/**/*val*")]:
         path.unlink()
     data = _module(tmp_path / "export")

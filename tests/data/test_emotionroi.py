@@ -2,9 +2,9 @@ import shutil
 
 import pytest
 
+from tests.trees import painted_tree
 from uniemo.data import EmotionROI
 from uniemo.errors import UniEmoError
-from uniemo.miniature.layouts import synthesize
 from uniemo.taxonomy import EMOTION_ROI_6
 
 LAYOUTS = ("emotionroi", "emotionroi-root-lists", "emotionroi-csv")
@@ -14,7 +14,7 @@ LAYOUTS = ("emotionroi", "emotionroi-root-lists", "emotionroi-csv")
 def painted(tmp_path_factory):
     """Painted trees; tests do not write into them."""
     folder = tmp_path_factory.mktemp("roi")
-    return {name: synthesize(name, folder / name, 60, size=32, progress=False) for name in LAYOUTS}
+    return {name: painted_tree(name, folder / name, 60, size=32) for name in LAYOUTS}
 
 
 def module(root, **changes):

@@ -5,9 +5,9 @@ import pytest
 from PIL import Image
 
 from tests.data.probe import Probe, trainer
+from tests.trees import painted_tree
 from uniemo.data import FI, usable
 from uniemo.errors import UniEmoError
-from uniemo.miniature.layouts import synthesize
 from uniemo.taxonomy import MIKELS_8
 
 
@@ -16,7 +16,7 @@ def painted(tmp_path_factory):
     """Painted trees; tests do not write into them."""
     folder = tmp_path_factory.mktemp("fi")
     names = ("fi-zip", "fi-splits", "fi-splits-noval", "fi-json", "fi-csv")
-    return {name: synthesize(name, folder / name, 64, size=32, progress=False) for name in names}
+    return {name: painted_tree(name, folder / name, 64, size=32) for name in names}
 
 
 def module(root, **changes):

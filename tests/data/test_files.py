@@ -65,7 +65,7 @@ def test_every_command_sees_the_same_pictures(photos, capsys):
     assert set(manifest.names()) == names
     assert set(read_images(photos).names) == names
     assert {path.relative_to(photos).as_posix() for path in find_photos([photos])} == names
-    report = check_tree(photos, workers=1, progress=False)
+    report = check_tree(photos, workers=1)
     assert report.images == len(names)
     line = "no pictures, passed over: "
     assert line in manifest.info.notes[-1]

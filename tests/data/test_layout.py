@@ -9,13 +9,14 @@ from PIL import Image
 
 import uniemo.data
 from tests.real import real
+from tests.trees import painted_tree
 from uniemo.data import DATASETS
 from uniemo.data.files import FileFinder, fold, images_below, path_parts
 from uniemo.data.layout import find_layout, layouts_of, read_manifest
 from uniemo.data.lists import read_cells, read_lines
 from uniemo.data.manifest import SPLITS
 from uniemo.errors import UniEmoError
-from uniemo.miniature.layouts import LAYOUT_NAMES, synthesize
+from uniemo.miniature.layouts import LAYOUT_NAMES
 
 SAME = {"fi-splits-noval": "fi-splits", "emoset-parquet": "parquet", "emoset-hf": "hf-disk"}
 IMAGES = 32
@@ -46,7 +47,7 @@ def images(manifest):
 def trees(tmp_path_factory):
     """A painted tree of every layout, beside each other; tests do not write into them."""
     folder = tmp_path_factory.mktemp("layouts")
-    return {name: synthesize(name, folder / name / "tree", IMAGES, size=16, progress=False) for name in LAYOUT_NAMES}
+    return {name: painted_tree(name, folder / name / "tree", IMAGES, size=16) for name in LAYOUT_NAMES}
 
 
 def picture(path, colour=0):

@@ -164,10 +164,10 @@ def test_no_other_dataset_takes_the_tree_first(trees, name):
 
 
 def test_data_check(trees):
-    report = check_tree(trees / "abstract", workers=1, progress=False)
+    report = check_tree(trees / "abstract", workers=1)
     assert (report.dataset, report.images, report.published["all"]["all"]) == ("Abstract", COUNT, 228)
     assert {finding.kind for finding in report.findings} == {"counts", "label_case"}  # 40 images, and "Awe" in its head
-    assert check_tree(trees / "twitter-ldl-folds", workers=1, progress=False).splits == "folds"
+    assert check_tree(trees / "twitter-ldl-folds", workers=1).splits == "folds"
 
 
 def test_short_names():

@@ -4,10 +4,10 @@ import pytest
 from PIL import Image
 
 from tests.real import real
+from tests.trees import painted_tree
 from uniemo.data import TwitterI, TwitterII
 from uniemo.data.layout import layouts_of, read_manifest
 from uniemo.errors import UniEmoError
-from uniemo.miniature.layouts import synthesize
 
 FIRST = ("twitter1-amt", "twitter1-agrees", "twitter1-folds", "twitter1-csv")
 SECOND = ("twitter2-topics", "twitter2-csv")
@@ -17,7 +17,7 @@ SECOND = ("twitter2-topics", "twitter2-csv")
 def painted(tmp_path_factory):
     """Painted trees; tests do not write into them."""
     folder = tmp_path_factory.mktemp("twitter")
-    return {name: synthesize(name, folder / name, 60, size=24, progress=False) for name in (*FIRST, *SECOND)}
+    return {name: painted_tree(name, folder / name, 60, size=24) for name in (*FIRST, *SECOND)}
 
 
 def read(root, dataset=None, **options):

@@ -40,7 +40,7 @@ def test_the_miniature_is_painted_once(monkeypatch, calls):
     paint = uniemo.miniature.synthesis.synthesize_emoset
 
     def few(root):
-        return paint(root, train=8, val=2, test=2, size=32, progress=False)
+        return paint(root, train=8, val=2, test=2, size=32)
 
     monkeypatch.setattr(uniemo.miniature.synthesis, "synthesize_emoset", few)
     watch(uniemo.miniature.synthesis, "synthesize_emoset")

@@ -22,7 +22,7 @@ from uniemo.metrics.protocols import EMOGEN, STRICT
 from uniemo.metrics.result_table import plot_confusion, table
 from uniemo.taxonomy import MIKELS_8
 
-QUIET = Settings(progress=False, cache=False)
+QUIET = Settings(cache=False)
 
 
 def head(weight):
@@ -79,7 +79,7 @@ def test_one_pass_and_both_protocols(sides, monkeypatch):
 
 def test_statistics_come_from_the_cache_until_something_changes(sides):
     real, generated = sides
-    settings = Settings(progress=False, protocols=(STRICT,))
+    settings = Settings(protocols=(STRICT,))
     first = run(real, generated, settings)
     nets = networks()
     second = run(real, generated, settings, nets)

@@ -27,30 +27,30 @@ def test_what_files_say(tmp_path):
     paint(tmp_path, ("awe",), count=2)
     Image.new("RGBA", (20, 12), (0, 0, 0, 90)).save(tmp_path / "awe" / "2.png")
     images = read_images(tmp_path)
-    found = inspect_files(images, progress=False)
+    found = inspect_files(images)
     assert found.alpha == (False, False, True)
     assert found.sizes == ((16, 16), (16, 16), (20, 12))
     assert found.size_text() == "2 sizes, shorter side 12 to 16, most often 16×16"
     assert len(set(found.hashes)) == 3
     (tmp_path / "awe" / "3.jpg").write_bytes(b"\xff\xd8\xff\xe0 cut off")
     with pytest.raises(UniEmoError, match=r"1 of 4 are not, first .*awe/3\.jpg"):
-        inspect_files(read_images(tmp_path), progress=False)
+        inspect_files(read_images(tmp_path))
 
 
 def test_contents_do_not_depend_on_names(tmp_path):
     first, second = read_images(paint(tmp_path / "a")), read_images(paint(tmp_path / "b"))
     os.rename(tmp_path / "b" / "awe" / "0.png", tmp_path / "b" / "awe" / "zero.png")
     second = read_images(tmp_path / "b")
-    digests = [inspect_files(images, progress=False).digest(images.emotions) for images in (first, second)]
+    digests = [inspect_files(images).digest(images.emotions) for images in (first, second)]
     assert digests[0] == digests[1]
 
 
 def test_only_changed_files_are_read_again(tmp_path, settled):
     images = read_images(paint(tmp_path))
-    before = inspect_files(images, remember=True, progress=False)
+    before = inspect_files(images, remember=True)
     assert len(settled) == 8
     settled.clear()
-    assert inspect_files(images, remember=True, progress=False).hashes == before.hashes
+    assert inspect_files(images, remember=True).hashes == before.hashes
     assert not settled
     path = tmp_path / "awe" / "1.png"
     look = path.stat()
@@ -58,7 +58,7 @@ def test_only_changed_files_are_read_again(tmp_path, settled):
     content[-1] ^= 1  # the checksum of the empty last chunk: same size, same picture
     path.write_bytes(content)
     os.utime(path, ns=(look.st_atime_ns, look.st_mtime_ns))  # and the same time of change
-    after = inspect_files(images, remember=True, progress=False)
+    after = inspect_files(images, remember=True)
     assert settled == [str(path)]
     assert [a == b for a, b in zip(before.hashes, after.hashes, strict=True)] == [
         name != "awe/1.png" for name in images.names
@@ -67,14 +67,14 @@ def test_only_changed_files_are_read_again(tmp_path, settled):
 
 def test_brand_new_files_are_not_trusted(tmp_path):
     images = read_images(paint(tmp_path))
-    before = inspect_files(images, remember=True, progress=False)
+    before = inspect_files(images, remember=True)
     Image.new("RGB", (16, 16), "red").save(tmp_path / "fear" / "0.png")
-    assert inspect_files(images, remember=True, progress=False).hashes != before.hashes
+    assert inspect_files(images, remember=True).hashes != before.hashes
 
 
 def test_statistics_meet_neither_another_image_nor_another_network(tmp_path):
     images = read_images(paint(tmp_path))
-    found = inspect_files(images, progress=False)
+    found = inspect_files(images)
     statistics = FeatureStatistics.zeros(2, 3, "net 1 strict")
     statistics.update(torch.rand(4, 3), torch.tensor([0, 0, 1, 1]))
     cache = StatisticsCache(images, found, ("awe", "fear"))
@@ -85,7 +85,7 @@ def test_statistics_meet_neither_another_image_nor_another_network(tmp_path):
     assert StatisticsCache(images, found, ("fear", "awe")).load("net 1 strict") is None
     assert StatisticsCache(images, found, ("awe", "fear"), 32).load("net 1 strict") is None
     Image.new("RGB", (16, 16), "red").save(tmp_path / "fear" / "0.png")
-    changed = StatisticsCache(images, inspect_files(images, progress=False), ("awe", "fear"))
+    changed = StatisticsCache(images, inspect_files(images), ("awe", "fear"))
     assert changed.load("net 1 strict") is None
     assert changed.path("net 1 strict") == cache.path("net 1 strict")  # the old file gives way
     path = cache.path("net 1 strict")

@@ -20,7 +20,7 @@ def test_a_copied_image_is_found(emoset_root, clip, tmp_path):
         (tmp_path / emotion).mkdir()
         Image.open(emoset_root / copied[emotion]).convert("RGB").save(tmp_path / emotion / "0.png")
     generated = read_images(tmp_path)
-    found = check_memorisation(generated, real, train, clip, sample=6, seed=1, batch_size=5, progress=False)
+    found = check_memorisation(generated, real, train, clip, sample=6, seed=1, batch_size=5)
     pairs, real_pairs = found["generated_pairs"], found["real_pairs"]
     assert len(pairs) == len(real_pairs) == 6
     assert all(copied[pair["image"].split("/")[0]] == pair["training"] for pair in pairs)
@@ -29,7 +29,7 @@ def test_a_copied_image_is_found(emoset_root, clip, tmp_path):
     assert found["beyond_95_percent_of_real"] == 1
     assert "100% of 6 generated images are nearer" in memorisation_line(found)
     assert found["train"]["images"] == 32
-    again = check_memorisation(generated, real, train, clip, sample=6, seed=1, batch_size=32, progress=False)
+    again = check_memorisation(generated, real, train, clip, sample=6, seed=1, batch_size=32)
     assert {pair["image"] for pair in again["generated_pairs"]} == {pair["image"] for pair in pairs}
     assert again["real_median"] == pytest.approx(found["real_median"], abs=1e-3)
     plot_memorisation(found, generated, train, tmp_path / "pairs.png")
@@ -38,6 +38,4 @@ def test_a_copied_image_is_found(emoset_root, clip, tmp_path):
 
 def test_real_images_must_not_be_training_images(emoset_root, generated_root, clip):
     with pytest.raises(UniEmoError, match="--train must hold none"):
-        check_memorisation(
-            read_images(generated_root), read_images(emoset_root), read_images(emoset_root, "all"), clip, progress=False
-        )
+        check_memorisation(read_images(generated_root), read_images(emoset_root), read_images(emoset_root, "all"), clip)

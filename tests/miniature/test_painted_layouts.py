@@ -10,14 +10,15 @@ import pytest
 from PIL import Image, ImageOps
 
 from tests.other_trees import faulty
+from tests.trees import painted_tree
 from uniemo.errors import UniEmoError
 from uniemo.miniature import samples
-from uniemo.miniature.layouts import FAULTS, LAYOUT_NAMES, possible_faults, synthesize, synthesize_with_faults
+from uniemo.miniature.layouts import FAULTS, LAYOUT_NAMES, possible_faults, synthesize
 from uniemo.taxonomy import MIKELS_8
 
 EXPORTS = ("emoset-parquet", "emoset-hf")
 ON_DISK = tuple(name for name in LAYOUT_NAMES if name not in EXPORTS)
-SMALL = {"size": 16, "progress": False}
+SMALL = {"size": 16}
 
 
 def digest(root):
@@ -30,12 +31,12 @@ def text(path):
 
 
 def paint(tmp_path, layout, images=48, **options):
-    return synthesize(layout, tmp_path / layout, images, **{**SMALL, **options})
+    return painted_tree(layout, tmp_path / layout, images, **{**SMALL, **options})
 
 
 @pytest.mark.parametrize("layout", LAYOUT_NAMES)
 def test_same_arguments_same_bytes(tmp_path, layout):
-    trees = [synthesize(layout, tmp_path / str(k), 24, seed, 16, ("cmyk",), False) for k, seed in enumerate((3, 3, 4))]
+    trees = [painted_tree(layout, tmp_path / str(k), 24, seed, 16, ("cmyk",)) for k, seed in enumerate((3, 3, 4))]
     first, again, other = map(digest, trees)
     assert first == again
     assert set(first.values()) != set(other.values())
@@ -106,8 +107,8 @@ def test_content_faults(layout):
 
 def test_exif_turns_the_painting_upright(tmp_path):
     root = tmp_path / "tree"
-    file = root / synthesize_with_faults("fi-zip", root, 24, 0, 32, ("exif",), False)["exif"][0]
-    clean = synthesize("fi-zip", tmp_path / "clean", 24, 0, 32, (), False) / file.relative_to(root)
+    file = root / synthesize("fi-zip", root, 24, 0, 32, ("exif",))["exif"][0]
+    clean = painted_tree("fi-zip", tmp_path / "clean", 24, 0, 32) / file.relative_to(root)
     with Image.open(file) as turned, Image.open(clean) as upright:
         assert turned.getexif()[0x0112] == 6
         shown = np.asarray(ImageOps.exif_transpose(turned), dtype=int)
@@ -154,14 +155,14 @@ def test_faults_of_lists_and_labels():
 )
 def test_arguments_outside_their_range_are_named(tmp_path, arguments, message):
     with pytest.raises(UniEmoError, match=message):
-        synthesize(**{"layout": "fi-zip", "root": tmp_path / "tree", **arguments}, progress=False)
+        painted_tree(**{"layout": "fi-zip", "root": tmp_path / "tree", **arguments})
     assert not list(tmp_path.iterdir())
 
 
 def test_a_tree_is_complete_or_absent(tmp_path, monkeypatch):
     (tmp_path / "note.txt").write_text("mine")
     with pytest.raises(UniEmoError, match="root must be a new or an empty folder"):
-        synthesize("fi-zip", tmp_path, progress=False)
+        painted_tree("fi-zip", tmp_path)
 
     def interrupt(*_):
         raise KeyboardInterrupt

@@ -27,7 +27,7 @@ def _digest(root: Path) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return synthesis.synthesize_emoset(tmp_path_factory.mktemp("data") / "tree", **SIZES, missing=0.3, progress=False)
+    return synthesis.synthesize_emoset(tmp_path_factory.mktemp("data") / "tree", **SIZES, missing=0.3)
 
 
 def test_labels_follow_the_table() -> None:
@@ -97,7 +97,7 @@ def test_missing_attributes_are_in_the_truth(tree: Path) -> None:
 
 
 def test_same_seed_same_bytes(tmp_path: Path) -> None:
-    arguments = {"train": 16, "val": 8, "test": 8, "progress": False}
+    arguments = {"train": 16, "val": 8, "test": 8}
     first, again, other = (
         _digest(synthesis.synthesize_emoset(tmp_path / name, seed=seed, **arguments))
         for name, seed in (("first", 5), ("again", 5), ("other", 6))
@@ -107,7 +107,7 @@ def test_same_seed_same_bytes(tmp_path: Path) -> None:
 
 
 def test_splits_do_not_depend_on_each_other(tmp_path: Path) -> None:
-    short, long = (synthesis.synthesize_emoset(tmp_path / str(n), n, val=8, test=0, progress=False) for n in (8, 16))
+    short, long = (synthesis.synthesize_emoset(tmp_path / str(n), n, val=8, test=0) for n in (8, 16))
     images = [[(root / entry[1]).read_bytes() for entry in _load(root / "val.json")] for root in (short, long)]
     assert images[0] == images[1]
 
@@ -115,11 +115,11 @@ def test_splits_do_not_depend_on_each_other(tmp_path: Path) -> None:
 def test_a_folder_with_contents_is_refused(tmp_path: Path) -> None:
     (tmp_path / "note.txt").write_text("mine")
     with pytest.raises(UniEmoError, match=f"root must be a new or an empty folder; {tmp_path}"):
-        synthesis.synthesize_emoset(tmp_path, progress=False)
+        synthesis.synthesize_emoset(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["note.txt"]
     empty = tmp_path / "empty"
     empty.mkdir()
-    assert (synthesis.synthesize_emoset(empty, 8, 0, 0, progress=False) / "train.json").is_file()
+    assert (synthesis.synthesize_emoset(empty, 8, 0, 0) / "train.json").is_file()
 
 
 @pytest.mark.parametrize(("name", "value"), [("train", -1), ("seed", -1), ("size", 8), ("missing", 1.5)])

@@ -31,14 +31,6 @@ def test_a_sum_stays_behind() -> None:
     assert additive > table.object_only_accuracy()  # the fit did not merely fail
 
 
-def test_accuracy_under_other_weights() -> None:
-    one_cell = np.zeros((8, 16))
-    one_cell[2, 3] = 1
-    assert table.best_accuracy(one_cell) == table.scene_only_accuracy(one_cell) == pytest.approx(0.92)
-    with pytest.raises(UniEmoError, match=r"weights must have shape \(8, 16\)"):
-        table.best_accuracy(np.ones(3))
-
-
 def test_the_same_object_means_another_emotion_elsewhere() -> None:
     assert table.dominant_emotion("battlefield", "flame") == "anger"
     assert table.dominant_emotion("graveyard", "flame") == "fear"

@@ -107,13 +107,11 @@ def _difficulty(options: argparse.Namespace) -> float:
 
 def _paint_layout(options: argparse.Namespace) -> int:
     """Paint a tree in any layout, with faults."""
-    from uniemo.miniature.layouts import possible_faults, synthesize_with_faults
+    from uniemo.miniature.layouts import possible_faults, synthesize
 
     images = _IMAGES if options.images is None else options.images
     faults = possible_faults(options.layout) if "all" in options.fault else tuple(dict.fromkeys(options.fault))
-    struck = synthesize_with_faults(
-        options.layout, options.out, images, options.seed, options.size, faults, True, _difficulty(options)
-    )
+    struck = synthesize(options.layout, options.out, images, options.seed, options.size, faults, _difficulty(options))
     print(f"painted {images} images in {options.out}, layout {options.layout}")
     for fault, files in struck.items():
         print(f"  {fault}: {', '.join(files)}")

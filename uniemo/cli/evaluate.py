@@ -143,7 +143,6 @@ def _evaluate(options: argparse.Namespace, args: list[str]) -> None:
         options.workers,
         options.real_size,
         not options.no_cache,
-        launched_rank() == 0,
     )
     with process_group(pick_device(options.device)) as device:
         comparison = prepare(real, generated, label_space(real, generated, preferred=real.classes), settings)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from uniemo import cache
 from uniemo.cli.messages import near
 from uniemo.errors import Processes, UniEmoError, first_line
 from uniemo.launch import cpu_cores, launch, launched_world_size
@@ -79,10 +80,8 @@ class Parser(argparse.ArgumentParser):
 
 
 def check_new_folder(path: Path, option: str) -> None:
-    """Raise unless ``path`` is absent or an empty folder, so that nothing is ever mixed or overwritten."""
-    empty = path.is_dir() and not any(path.iterdir())
-    if not empty and (path.exists() or path.is_symlink()):
-        raise UniEmoError(f"{option} must be a new or an empty folder; {path} is not: choose another or remove it")
+    """Raise unless ``path`` is absent or an empty folder that can be written to."""
+    cache.check_new_folder(path, option)
     check_writable(path, option)
     check_writable(path.absolute().parent, option)  # where it is made, to be renamed
 

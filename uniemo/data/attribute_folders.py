@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
-from uniemo.cache import atomic_write
+from uniemo.cache import atomic_write, check_new_folder
 from uniemo.data.duplicates import map_files
 from uniemo.data.emoset import read_annotation
 from uniemo.data.layout import layouts_of, read_manifest
@@ -77,7 +77,6 @@ def build_attribute_folders(
     out: str | Path,
     kinds: Sequence[Kind] = KINDS,
     copy: bool = False,
-    progress: bool = True,
     follow_links: bool = False,
 ) -> AttributeFolders:
     """Build the folders; they are complete or absent.
@@ -87,7 +86,6 @@ def build_attribute_folders(
         out: new or empty folder.
         kinds: of attributes.
         copy: copy the images; otherwise relative links lead to them, which break when either tree moves alone.
-        progress: show progress bars.
         follow_links: allow lists and links that lead out of ``root``.
 
     Raises:
@@ -95,8 +93,7 @@ def build_attribute_folders(
             in it, or links are wanted where the system refuses them or of an export without image files.
     """
     out = Path(out).expanduser().resolve()
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise UniEmoError(f"out must be a new or an empty folder; {out} is not: choose another or remove it")
+    check_new_folder(out, "out")
     root = Path(root).expanduser()
     manifest = read_manifest(root, layouts_of("EmoSet"), follow_links=follow_links)
     if not copy and not manifest.root.resolve().is_relative_to(root.resolve()):
@@ -114,10 +111,10 @@ def build_attribute_folders(
             f"root must be EmoSet's tree with its annotations; {root} ({manifest.info.layout}) has none: "
             "give the folder with image/ and annotation/"
         )
-    scenes, objects = _names(manifest, progress)
+    scenes, objects = _names(manifest)
     folders = {kind: _folders(objects if kind == "object" else scenes) for kind in kinds}
     total = sum(len(rows) for kind in kinds for rows in folders[kind].values())
-    with atomic_write(out) as partial, progress_bar(desc="writing", unit="image", total=total, shown=progress) as bar:
+    with atomic_write(out) as partial, progress_bar(desc="writing", unit="image", total=total) as bar:
         for kind in kinds:
             (partial / kind).mkdir(parents=True)
             for folder, rows in folders[kind].items():
@@ -127,7 +124,7 @@ def build_attribute_folders(
     return AttributeFolders(counts, unannotated)
 
 
-def _names(manifest: Manifest, progress: bool) -> tuple[list[tuple[str, ...]], list[tuple[str, ...]]]:
+def _names(manifest: Manifest) -> tuple[list[tuple[str, ...]], list[tuple[str, ...]]]:
     """Return the scene and the object names of each image: as its annotation spells them, where it has one."""
     annotations = manifest.column("annotation").to_pylist()
     known = manifest.vocabulary
@@ -136,7 +133,7 @@ def _names(manifest: Manifest, progress: bool) -> tuple[list[tuple[str, ...]], l
     objects: list[tuple[str, ...]] = [tuple(known.objects[index] for index in manifest.objects(row)) for row in rows]
     if None not in annotations:
         paths = [os.path.join(manifest.root, os.fsdecode(annotation)) for annotation in annotations]
-        for row, note in enumerate(map_files(read_annotation, paths, "reading annotations", progress)):
+        for row, note in enumerate(map_files(read_annotation, paths, "reading annotations")):
             if not isinstance(note, str):
                 scenes[row], objects[row] = () if note[0] is None else (note[0],), note[1]
     return scenes, objects

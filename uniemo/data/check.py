@@ -35,7 +35,6 @@ def check_tree(
     agreement: str | None = None,
     split_file: str | Path | None = None,
     workers: int | None = None,
-    progress: bool = True,
     follow_links: bool = False,
 ) -> Report:
     """Read every file of a dataset and report what is wrong.
@@ -47,7 +46,6 @@ def check_tree(
         agreement: Twitter I: check this list only; None checks all of them, or that of a split file.
         split_file: JSON file of ``uniemo data split`` or of a run, whose splits are checked instead of the tree's.
         workers: processes; None takes one for each core. The report does not depend on it.
-        progress: show a bar.
         follow_links: allow lists and links that lead out of the folder.
 
     Raises:
@@ -72,7 +70,7 @@ def check_tree(
         source = "split file"
 
     passes = inspect_all(base, items, attribute_names(base / "info.json"), workers)
-    facts = list(progress_bar(passes, desc="checking", unit="image", total=len(items), shown=progress))
+    facts = list(progress_bar(passes, desc="checking", unit="image", total=len(items)))
     decoded = [each for each in facts if each.pixels]
     folds = {name: _folds(manifest) for name, manifest in manifests.items() if manifest.info.folds}
     counts, published = _counts(found.dataset, first.vocabulary.emotions, by_list, split_of)

@@ -76,8 +76,8 @@ def generate_images(
     shares = [even_batches(numbers[one::ranks], len(rows), batch_size) for one in range(ranks)]
     # every rank takes part in a batch of which some rank lacks an image: they may share a network's weights
     steps = [parts for parts in zip_longest(*shares, fillvalue=()) if not open_rows.isdisjoint(chain(*parts))]
-    done, shown = len(rows) - len(missing), progress and rank == 0
-    bar = progress_bar(desc="generating", unit="image", total=len(rows), shown=shown, initial=done)
+    done = len(rows) - len(missing)
+    bar = progress_bar(desc="generating", unit="image", total=len(rows), shown=progress, initial=done)
     with ThreadPoolExecutor(_WRITERS) as pool, bar:
         writing: list[Future[None]] = []
         for parts in steps:

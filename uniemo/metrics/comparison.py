@@ -23,7 +23,6 @@ class Settings:
         workers: threads that decode.
         real_size: cut the middle square out of real images and resize it to so many pixels first; None leaves them.
         cache: whether statistics of the real set may be read from the cache and kept there.
-        progress: show bars.
     """
 
     protocols: tuple[Protocol, ...] = (STRICT, EMOGEN)
@@ -32,7 +31,6 @@ class Settings:
     workers: int = 2
     real_size: int | None = None
     cache: bool = True
-    progress: bool = True
 
 
 @dataclass(frozen=True)
@@ -66,8 +64,8 @@ def prepare(
     notes = [*real.notes, *generated.notes]
     real, generated, left_out = match(real, generated, emotions)
     contents = (
-        inspect_files(real, settings.cache, settings.workers, settings.progress),
-        inspect_files(generated, False, settings.workers, settings.progress),
+        inspect_files(real, settings.cache, settings.workers),
+        inspect_files(generated, False, settings.workers),
     )
     plan = plan_evaluation(generated.by_emotion(), emotions, settings.protocols, settings.seed)
     notes += [*left_out, *file_notes(real, generated, contents), *pair_notes(plan, settings.protocols)]

@@ -160,7 +160,7 @@ def _batches(
     """Yield the decoded images of some names and the number of the first, with a bar."""
     files = images.files(names)
     start = 0
-    with progress_bar(desc=label, unit="image", total=len(files), shown=settings.progress, delay=1) as bar:
+    with progress_bar(desc=label, unit="image", total=len(files), delay=1) as bar:
         for batch in read_batches(files, settings.batch_size, settings.workers, size):
             yield batch, start
             start += len(batch)

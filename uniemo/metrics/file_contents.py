@@ -19,6 +19,7 @@ from tqdm.contrib.concurrent import thread_map
 from uniemo.cache import atomic_write, cache_dir, digest
 from uniemo.data.images import UnreadableImageError, check_whole, image_errors
 from uniemo.errors import UniEmoError
+from uniemo.launch import launched_rank
 from uniemo.metrics.image_sets import ImageSet
 from uniemo.text_files import read_bytes
 
@@ -57,9 +58,7 @@ class Contents:
         return f"{len(kinds)} sizes, shorter side {min(sides)} to {max(sides)}, most often {width}×{height}"
 
 
-def inspect_files(
-    images: ImageSet, remember: bool = False, workers: int | None = None, progress: bool = True
-) -> Contents:
+def inspect_files(images: ImageSet, remember: bool = False, workers: int | None = None) -> Contents:
     """Read every file's bytes and header.
 
     Args:
@@ -68,7 +67,6 @@ def inspect_files(
             counts as unchanged while size, both times (of change of content and of anything) and inode stay; the
             second time cannot be set back by a program.
         workers: threads.
-        progress: show a bar where it takes more than a second.
     """
     file = cache_dir() / "file_contents" / f"{digest(str(images.root.resolve()))}.json"
     file.parent.mkdir(exist_ok=True)
@@ -82,7 +80,7 @@ def inspect_files(
             max_workers=workers or os.cpu_count(),
             desc=f"reading {images.source}",
             unit="file",
-            disable=None if progress else True,
+            disable=None if launched_rank() == 0 else True,  # as progress bars are
             delay=1,
         )
         found = [look for look in looks if not isinstance(look, str)]

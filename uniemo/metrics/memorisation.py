@@ -38,7 +38,6 @@ def check_memorisation(
     seed: int = 0,
     batch_size: int = 32,
     workers: int = 2,
-    progress: bool = True,
 ) -> dict[str, Any]:
     """Find the training image nearest to each of a sample of generated and of real images; return it as results say it.
 
@@ -51,7 +50,6 @@ def check_memorisation(
         seed: of the samples.
         batch_size: images at a time.
         workers: threads that decode.
-        progress: show a bar.
     """
     chosen = [_sample(images, sample, seed) for images in (generated, real)]
     files = [images.files(names) for images, names in zip((generated, real), chosen, strict=True)]
@@ -64,7 +62,7 @@ def check_memorisation(
     wanted = torch.cat([part for group in files for part, _ in _features(group, clip, batch_size, workers)])
     best = torch.full((len(wanted),), -2.0, device=wanted.device)
     nearest = torch.zeros(len(wanted), dtype=torch.long, device=wanted.device)
-    with progress_bar(desc="training images", unit="image", total=len(train), shown=progress, delay=1) as bar:
+    with progress_bar(desc="training images", unit="image", total=len(train), delay=1) as bar:
         for features, start in _features(train.files(), clip, batch_size, workers):
             value, row = (wanted @ features.T).max(dim=1)
             nearer = value > best

@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 
-from uniemo.cache import atomic_write
-from uniemo.errors import UniEmoError
+from uniemo.cache import atomic_write, check_new_folder
+from uniemo.errors import Range, Seed, Share, UniEmoError, check_ranges
 from uniemo.miniature import painted_emoset, painted_emotionroi, painted_fi, painted_twitter
 from uniemo.miniature.faults import FAULTS
-from uniemo.miniature.painter import DIFFICULTY
+from uniemo.miniature.painter import DIFFICULTY, Side
 from uniemo.miniature.samples import Sample, Tree, assign_faults, plan
 from uniemo.miniature.styles import DATASET_STYLES
 from uniemo.progress_bars import progress_bar
 from uniemo.taxonomy import EIGHT_TO_SIX, EIGHT_TO_TWO, EMOTION_ROI_6, MIKELS_8
 
-MIN_IMAGES = 24  # three of each of eight emotions, so that no class lacks in a split
 Write = Callable[[Tree, Sequence[Sample]], None]
 
 
@@ -96,27 +96,11 @@ def possible_faults(layout: str) -> tuple[str, ...]:
 def synthesize(
     layout: str,
     root: Path | str,
-    images: int = 200,
-    seed: int = 0,
-    size: int = 64,
+    images: Annotated[int, Range(24, 2**31 - 1)] = 200,  # three of each of eight emotions, for no split to lack a class
+    seed: Seed = 0,
+    size: Side = 64,
     faults: Sequence[str] = (),
-    progress: bool = True,
-    difficulty: float = DIFFICULTY,
-) -> Path:
-    """Paint as :func:`synthesize_with_faults` does and return the absolute path of ``root``."""
-    synthesize_with_faults(layout, root, images, seed, size, faults, progress, difficulty)
-    return Path(root).expanduser().resolve()
-
-
-def synthesize_with_faults(
-    layout: str,
-    root: Path | str,
-    images: int = 200,
-    seed: int = 0,
-    size: int = 64,
-    faults: Sequence[str] = (),
-    progress: bool = True,
-    difficulty: float = DIFFICULTY,
+    difficulty: Share = DIFFICULTY,
 ) -> dict[str, list[str]]:
     """Paint a dataset in a layout that people have on disk.
 
@@ -126,12 +110,11 @@ def synthesize_with_faults(
     Args:
         layout: one of ``LAYOUT_NAMES``.
         root: folder to create; it may exist if it is empty.
-        images: how many, at least 24.
-        seed: at least 0.
-        size: side of the images in pixels, at least 16.
+        images: how many.
+        seed: another one, other paintings.
+        size: side of the images in pixels.
         faults: of ``possible_faults(layout)``; each has one image (two for a duplicate, three for a placeholder).
-        progress: show a progress bar.
-        difficulty: in [0, 1], of :func:`~uniemo.miniature.painter.paint`.
+        difficulty: of :func:`~uniemo.miniature.painter.paint`.
 
     Returns:
         For each fault its image files, relative to ``root``, ``/`` between folders; for a duplicate first the one in
@@ -141,9 +124,14 @@ def synthesize_with_faults(
         UniEmoError: an argument is outside its range, or ``root`` is a file or a folder with anything in it.
     """
     root = Path(root).expanduser().resolve()
-    _check(layout, root, images, seed, size, faults)
-    if not 0 <= difficulty <= 1:
-        raise UniEmoError(f"difficulty must lie in [0, 1]; got {difficulty}")
+    known = possible_faults(layout)
+    check_ranges(synthesize, locals())
+    check_new_folder(root, "root")
+    for fault in faults:
+        if fault not in FAULTS:
+            raise UniEmoError(f"faults must be of {', '.join(FAULTS)}; got {fault!r}")
+        if fault not in known:
+            raise UniEmoError(f"faults of layout {layout} must be of {', '.join(known)}; got {fault!r}: leave it out")
     dataset, write, _ = _LAYOUTS[layout]
     rng = np.random.default_rng([seed, 2])
     samples = plan(dataset.names(images), dataset.mapping, dataset.fractions, rng)
@@ -152,23 +140,8 @@ def synthesize_with_faults(
         sample.stem = dataset.stem(sample.name, counts.get(sample.name, 0), rng)
         counts[sample.name] = counts.get(sample.name, 0) + 1
     faulty = assign_faults(samples, faults, rng, by_split=layout not in _WITHOUT_SPLITS)
-    bar = progress_bar(desc="painting", unit="image", total=images, shown=progress)
+    bar = progress_bar(desc="painting", unit="image", total=images)
     with bar, atomic_write(root) as partial:
         partial.mkdir()
         write(Tree(partial, seed, size, difficulty, DATASET_STYLES[dataset.styles], bar), samples)
     return {fault: [sample.file for sample in faulty[fault]] for fault in FAULTS if fault in faulty}
-
-
-def _check(layout: str, root: Path, images: int, seed: int, size: int, faults: Sequence[str]) -> None:
-    """Raise UniEmoError for an argument outside its range."""
-    known = possible_faults(layout)
-    for name, value, least in (("images", images, MIN_IMAGES), ("seed", seed, 0), ("size", size, 16)):
-        if value < least:
-            raise UniEmoError(f"{name} must be at least {least}; got {value}")
-    if root.exists() and not (root.is_dir() and not any(root.iterdir())):
-        raise UniEmoError(f"root must be a new or an empty folder; {root} is not: choose another or remove it")
-    for fault in faults:
-        if fault not in FAULTS:
-            raise UniEmoError(f"faults must be of {', '.join(FAULTS)}; got {fault!r}")
-        if fault not in known:
-            raise UniEmoError(f"faults of layout {layout} must be of {', '.join(known)}; got {fault!r}: leave it out")

@@ -3,20 +3,21 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from uniemo.errors import UniEmoError
+from uniemo.errors import Range, Share, UniEmoError, check_ranges
 
-from . import clutter
 from .clutter import DISTRACTORS, cover, pick_color, weather
 from .objects import OBJECT_PAINTERS
-from .pen import Color, Pen
+from .pen import Pen
 from .scenes import SCENE_PAINTERS
 from .styles import STYLES
 
+Side = Annotated[int, Range(16, 2**16)]  # of a picture in pixels
 DIFFICULTY = 0.2  # of the miniature's datasets; its networks were trained on twice as hard paintings
 _OVERSAMPLING = 4  # shapes are drawn this much larger, then averaged down
 _RIM = 0.024  # width of the rim around an object, as a share of the picture: 3/4 pixel at 32 pixels
@@ -41,10 +42,10 @@ def paint(
     scene: str,
     object: str | None,
     rng: np.random.Generator,
-    size: int = 64,
-    brightness: float = 0.5,
-    colorfulness: float = 0.5,
-    difficulty: float = 0.0,
+    size: Side = 64,
+    brightness: Share = 0.5,
+    colorfulness: Share = 0.5,
+    difficulty: Share = 0.0,
     style: str = "flat",
 ) -> Painting:
     """Paint one scene, with one object unless it is None.
@@ -59,10 +60,10 @@ def paint(
         scene: one of ``table.SCENES``.
         object: one of ``table.OBJECTS``, or None for the empty scene.
         rng: the only source of randomness.
-        size: side in pixels, at least 16.
-        brightness: in [0, 1], 0.5 is neutral.
-        colorfulness: in [0, 1], 0.5 is neutral.
-        difficulty: in [0, 1].
+        size: side in pixels.
+        brightness: 0.5 is neutral.
+        colorfulness: 0.5 is neutral.
+        difficulty: from plain to hard.
         style: one of ``styles.STYLES``.
 
     Raises:
@@ -74,17 +75,11 @@ def paint(
         raise UniEmoError(f"object must be None or one of {', '.join(OBJECT_PAINTERS)}; got {object!r}")
     if style not in STYLES:
         raise UniEmoError(f"style must be one of {', '.join(STYLES)}; got {style!r}")
-    if size < 16:
-        raise UniEmoError(f"size must be at least 16 pixels; got {size}")
-    levels = {"brightness": brightness, "colorfulness": colorfulness, "difficulty": difficulty}
-    for name, value in levels.items():
-        if not 0 <= value <= 1:
-            raise UniEmoError(f"{name} must lie in [0, 1]; got {value}")
-
+    check_ranges(paint, locals())
     canvas = SCENE_PAINTERS[scene](size * _OVERSAMPLING, rng)
     around = np.random.default_rng(int(rng.integers(2**32))) if difficulty else rng
-    if difficulty:
-        _add_distractors(canvas, difficulty, around)
+    for _ in range(int(around.binomial(3, 0.6 * difficulty)) if difficulty else 0):
+        _add_distractor(canvas, around)
     mask = np.zeros((size, size), dtype=bool)
     if object is not None:
         seen = _add_object(canvas, object, rng, difficulty)
@@ -95,19 +90,12 @@ def paint(
     return Painting(STYLES[style](image, around), mask)
 
 
-def _add_distractors(canvas: Image.Image, difficulty: float, rng: np.random.Generator) -> None:
-    """Draw up to three things that have no emotion."""
-    names = list(DISTRACTORS)
-    for _ in range(int(rng.binomial(3, 0.6 * difficulty))):
-        thing, color = DISTRACTORS[names[int(rng.integers(len(names)))]], pick_color(rng)
-
-        def draw(pen: Pen, thing: clutter.Draw = thing, color: Color = color) -> None:
-            thing(pen, color)
-
-        length = canvas.width * rng.uniform(0.16, 0.3)
-        tile, shape = _tile(draw, length, 0.0, rng, 0.3, 0.0)
-        across, down = rng.random(2)
-        canvas.paste(tile, (int(across * (canvas.width - tile.width)), int(down * (canvas.width - tile.height))), shape)
+def _add_distractor(canvas: Image.Image, rng: np.random.Generator) -> None:
+    """Draw a thing that has no emotion."""
+    thing, color = DISTRACTORS[list(DISTRACTORS)[int(rng.integers(len(DISTRACTORS)))]], pick_color(rng)
+    tile, shape = _tile(lambda pen: thing(pen, color), canvas.width * rng.uniform(0.16, 0.3), 0.0, rng, 0.3, 0.0)
+    across, down = rng.random(2)
+    canvas.paste(tile, (int(across * (canvas.width - tile.width)), int(down * (canvas.width - tile.height))), shape)
 
 
 def _add_object(canvas: Image.Image, name: str, rng: np.random.Generator, difficulty: float) -> Image.Image:

@@ -19,6 +19,7 @@ from uniemo.miniature.table import OBJECTS, SCENES
 
 SIZE = 64  # pixels of a painting's side
 SMALL = 32  # of the pictures that the diffusion model knows
+_EMPTY_SHARE = 0.04  # of pre-training scenes without an object
 EMPTY = len(OBJECTS)  # object index of a scene without an object
 _FIELDS = ("images", "masks", "scene", "object")
 
@@ -44,29 +45,26 @@ class Paintings:
         return len(self.images)
 
 
-def paint_set(count: int, seed: int, empty: float = 0.0, difficulty: float = DIFFICULTY) -> Paintings:
-    """Paint ``count`` pictures, scene and object uniform and independent, a share ``empty`` without an object."""
-    arrays = _paint_arrays((seed, count, empty, difficulty, "emoset"))
+def paint_set(count: int, seed: int) -> Paintings:
+    """Paint ``count`` pictures of an object in a scene, uniform and independent."""
+    arrays = _paint_arrays((seed, count, 0.0, DIFFICULTY, "emoset"))
     return Paintings(*(torch.from_numpy(arrays[key]) for key in _FIELDS))
 
 
-def load_or_paint(
-    path: Path, count: int, seed: int, empty: float = 0.04, difficulty: float = DIFFICULTY, workers: int = 2
-) -> Paintings:
+def load_or_paint(path: Path, count: int, seed: int, difficulty: float, workers: int) -> Paintings:
     """Read the pre-training set, painting it first when it is not there.
 
     Args:
         path: an ``.npz`` file.
         count: number of paintings.
         seed: of the random numbers.
-        empty: share of scenes without an object.
         difficulty: of the paintings.
         workers: processes that paint.
     """
     if not path.is_file():
         chunk = 1000
         sizes = [min(chunk, count - start) for start in range(0, count, chunk)]
-        jobs = [(seed * 1_000_003 + i, size, empty, difficulty, "pretraining") for i, size in enumerate(sizes)]
+        jobs = [(seed * 1_000_003 + i, size, _EMPTY_SHARE, difficulty, "pretraining") for i, size in enumerate(sizes)]
         with ProcessPoolExecutor(workers) as pool:
             parts = list(pool.map(_paint_arrays, jobs))
         arrays = {key: np.concatenate([part[key] for part in parts]) for key in _FIELDS}
@@ -134,9 +132,9 @@ def small_views(paintings: Paintings, index: Tensor, generator: torch.Generator)
     return views[:, :3], views[:, 3:]
 
 
-def _crops(count: int, generator: torch.Generator, smallest: float = 0.7) -> Tensor:
+def _crops(count: int, generator: torch.Generator) -> Tensor:
     """Return random square crops and flips as affine matrices (count, 2, 3) for ``affine_grid``."""
-    side = smallest + (1 - smallest) * torch.rand(count, generator=generator)
+    side = 0.7 + 0.3 * torch.rand(count, generator=generator)
     shift = (2 * torch.rand(count, 2, generator=generator) - 1) * (1 - side)[:, None]
     flip = torch.where(torch.rand(count, generator=generator) < 0.5, -1.0, 1.0)
     theta = torch.zeros(count, 2, 3)

@@ -47,7 +47,6 @@ def train_clip(
     steps: int,
     seed: int,
     start: Path | None = None,
-    batch: int = 64,
     peak: float = 1e-3,
 ) -> None:
     """Train the miniature CLIP and write it as an open_clip folder.
@@ -59,10 +58,9 @@ def train_clip(
         paintings: the pre-training set.
         folder: where ``open_clip_config.json``, weights and the tokenizer go.
         work: folder for the resumable state.
-        steps: of ``batch`` images.
+        steps: of 64 images.
         seed: of weights and random numbers.
         start: folder of a CLIP to continue from; its text tower is frozen.
-        batch: images a step.
         peak: learning rate.
     """
     torch.manual_seed(seed)
@@ -83,7 +81,7 @@ def train_clip(
     progress = Progress("CLIP", work / "clip.pt", steps, {"model": model, "optimizer": optimizer})
     for step in progress:
         generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
-        index = torch.randint(len(paintings), (batch,), generator=generator)
+        index = torch.randint(len(paintings), (64,), generator=generator)
         scene, thing = paintings.scene[index], paintings.object[index]
 
         def choose(templates: tuple[str, ...], generator: torch.Generator = generator) -> str:
@@ -112,23 +110,16 @@ def train_clip(
 
 
 def train_vae(
-    paintings: Paintings,
-    work: Path,
-    steps: int,
-    seed: int,
-    start: Path | None = None,
-    batch: int = 32,
-    peak: float = 2e-3,
+    paintings: Paintings, work: Path, steps: int, seed: int, start: Path | None = None, peak: float = 2e-3
 ) -> AutoencoderKL:
     """Train the autoencoder on squared and absolute error of pixels and of edges, objects weighing double.
 
     Args:
         paintings: the pre-training set.
         work: folder for the resumable state.
-        steps: of ``batch`` images.
+        steps: of 32 images.
         seed: of weights and random numbers.
         start: folder of an autoencoder to continue from.
-        batch: images a step.
         peak: learning rate.
     """
 
@@ -142,7 +133,7 @@ def train_vae(
     progress = Progress("VAE", work / "vae.pt", steps, {"model": vae, "optimizer": optimizer})
     for step in progress:
         generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
-        index = torch.randint(len(paintings), (batch,), generator=generator)
+        index = torch.randint(len(paintings), (32,), generator=generator)
         images, mask = small_views(paintings, index, generator)
         images = images.contiguous(memory_format=torch.channels_last)
         with torch.autocast("cpu", torch.bfloat16):
@@ -181,13 +172,11 @@ def _standardise(vae: AutoencoderKL, paintings: Paintings, seed: int) -> None:
 
 
 @torch.no_grad()
-def encode_latents(
-    vae: AutoencoderKL, paintings: Paintings, seed: int, path: Path, views: int = 2
-) -> tuple[Tensor, Tensor]:
-    """Return latents (views·N, 8, 8, 8) of random crops of every painting and the objects' share of each cell."""
+def encode_latents(vae: AutoencoderKL, paintings: Paintings, seed: int, path: Path) -> tuple[Tensor, Tensor]:
+    """Return latents (2·N, 8, 8, 8) of two random crops of every painting and the objects' share of each cell."""
     if not path.is_file():
         latents, masks = [], []
-        for view in range(views):
+        for view in range(2):
             for index in torch.arange(len(paintings)).split(500):
                 generator = torch.Generator().manual_seed(seed + view * 7919 + int(index[0]))
                 images, mask = small_views(paintings, index, generator)
@@ -206,7 +195,6 @@ def train_unet(
     steps: int,
     seed: int,
     start: Path | None = None,
-    batch: int = 64,
     peak: float = 1.5e-3,
 ) -> None:
     """Train the denoiser (v-prediction, min-SNR weights, objects weighing double) and write a Stable Diffusion folder.
@@ -216,10 +204,9 @@ def train_unet(
         vae: trained autoencoder.
         out: has the miniature CLIP, whose text tower and tokenizer are used; ``diffusion/`` goes there.
         work: folder for the resumable state.
-        steps: of ``batch`` images.
+        steps: of 64 images.
         seed: of weights and random numbers.
         start: folder of a denoiser to continue from.
-        batch: images a step.
         peak: learning rate.
     """
     torch.manual_seed(seed)
@@ -238,11 +225,11 @@ def train_unet(
     progress = Progress("UNet", work / "unet.pt", steps, parts)
     for step in progress:
         generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
-        index = torch.randint(len(latents), (batch,), generator=generator)
+        index = torch.randint(len(latents), (64,), generator=generator)
         painting = index % len(paintings)
         texts = small_networks.sample_texts(states, paintings.scene[painting], paintings.object[painting], generator)
-        noise = torch.randn(batch, *latents.shape[1:], generator=generator)
-        timestep = torch.randint(1000, (batch,), generator=generator)
+        noise = torch.randn(64, *latents.shape[1:], generator=generator)
+        timestep = torch.randint(1000, (64,), generator=generator)
         noisy = schedule.add_noise(latents[index], noise, timestep).contiguous(memory_format=torch.channels_last)
         target = schedule.get_velocity(latents[index], noise, timestep)
         with torch.autocast("cpu", torch.bfloat16):

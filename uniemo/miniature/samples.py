@@ -11,9 +11,8 @@ from tqdm import tqdm
 
 from uniemo.errors import UniEmoError
 from uniemo.miniature.faults import FAULTS, encode
-from uniemo.miniature.painter import Painting, paint
-from uniemo.miniature.styles import pick_style
-from uniemo.miniature.synthesis import Label, sample_labels
+from uniemo.miniature.painter import Painting
+from uniemo.miniature.synthesis import Label, paint_label, sample_labels
 from uniemo.miniature.table import EMOTIONS
 
 UNKNOWN_LABEL = "boredom"
@@ -176,11 +175,8 @@ class Tree:
     def paint(self, sample: Sample) -> tuple[Painting, bytes]:
         """Return a sample's painting, for a duplicate the one that it repeats, and the bytes of its file."""
         shown = sample.source or sample
-        label = shown.label
         rng = np.random.default_rng([self.seed, 0, shown.number])
-        style = pick_style(self.styles, rng) if self.difficulty else "flat"
-        levels = (label.brightness, label.colorfulness)
-        painting = paint(label.scene, label.object, rng, self.size, *levels, self.difficulty, style)
+        painting = paint_label(shown.label, rng, self.size, self.difficulty, self.styles)
         self.bar.update()
         return painting, encode(painting.image, shown.suffix, shown.fault)
 

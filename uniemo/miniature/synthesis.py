@@ -1,16 +1,16 @@
 """The miniature's dataset: paintings in EmoSet's own layout."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from uniemo.cache import atomic_write
-from uniemo.errors import UniEmoError
-from uniemo.miniature.painter import DIFFICULTY, paint
+from uniemo.cache import atomic_write, check_new_folder
+from uniemo.errors import Natural, Seed, Share, check_ranges
+from uniemo.miniature.painter import DIFFICULTY, Painting, Side, paint
 from uniemo.miniature.styles import DATASET_STYLES, pick_style
 from uniemo.miniature.table import (
     EMOTIONS,
@@ -81,14 +81,13 @@ def object_label(name: str) -> str:
 
 def synthesize_emoset(
     root: Path | str,
-    train: int = 2000,
-    val: int = 400,
-    test: int = 4000,
-    seed: int = 0,
-    size: int = 64,
-    missing: float = 0.1,
-    difficulty: float = DIFFICULTY,
-    progress: bool = True,
+    train: Natural = 2000,
+    val: Natural = 400,
+    test: Natural = 4000,
+    seed: Seed = 0,
+    size: Side = 64,
+    missing: Share = 0.1,
+    difficulty: Share = DIFFICULTY,
 ) -> Path:
     """Paint a dataset in EmoSet's layout.
 
@@ -103,11 +102,10 @@ def synthesize_emoset(
         train: number of training images; each split is balanced over the emotions as far as its size allows.
         val: number of validation images.
         test: number of test images.
-        seed: at least 0.
-        size: side of the images in pixels, at least 16.
+        seed: another one, other paintings.
+        size: side of the images in pixels.
         missing: share of images whose annotation has no scene and, independently, of those that have no object.
-        difficulty: in [0, 1], of :func:`~uniemo.miniature.painter.paint`; 0 has one style, else two take turns.
-        progress: show a progress bar.
+        difficulty: of :func:`~uniemo.miniature.painter.paint`; 0 has one style, else two take turns.
 
     Returns:
         The absolute path of ``root``.
@@ -115,34 +113,30 @@ def synthesize_emoset(
     Raises:
         UniEmoError: if ``root`` is a file or a folder with anything in it, or an argument is outside its range.
     """
-    splits = {"train": train, "val": val, "test": test}
-    for name, value in {**splits, "seed": seed}.items():
-        if value < 0:
-            raise UniEmoError(f"{name} must be at least 0; got {value}")
-    if size < 16:
-        raise UniEmoError(f"size must be at least 16 pixels; got {size}")
-    for name, share in (("missing", missing), ("difficulty", difficulty)):
-        if not 0 <= share <= 1:
-            raise UniEmoError(f"{name} must lie in [0, 1]; got {share}")
+    check_ranges(synthesize_emoset, locals())
     root = Path(root).expanduser().resolve()
-    if root.exists() and not (root.is_dir() and not any(root.iterdir())):
-        raise UniEmoError(f"root must be a new or an empty folder; {root} is not: choose another or remove it")
-
+    check_new_folder(root, "root")
     with atomic_write(root) as partial:
-        _write_tree(partial, splits, seed, size, missing, difficulty, progress)
+        _write_tree(partial, {"train": train, "val": val, "test": test}, seed, size, missing, difficulty)
     return root
 
 
-def _write_tree(
-    root: Path, splits: dict[str, int], seed: int, size: int, missing: float, difficulty: float, progress: bool
-) -> None:
+def paint_label(
+    label: Label, rng: np.random.Generator, size: int, difficulty: float, styles: Mapping[str, float]
+) -> Painting:
+    """Paint what a label says, in one of the styles; at difficulty 0 in the flat one."""
+    style = pick_style(styles, rng) if difficulty else "flat"
+    return paint(label.scene, label.object, rng, size, label.brightness, label.colorfulness, difficulty, style)
+
+
+def _write_tree(root: Path, splits: dict[str, int], seed: int, size: int, missing: float, difficulty: float) -> None:
     for kind in ("image", "annotation", "mask"):
         for emotion in EMOTIONS:
             (root / kind / emotion).mkdir(parents=True)
     _write_json(root / "info.json", info())
     numbers = dict.fromkeys(EMOTIONS, 0)  # running number of each emotion's images, over all splits
     truth: dict[str, dict[str, str]] = {}
-    with progress_bar(desc="painting", unit="image", total=sum(splits.values()), shown=progress) as bar:
+    with progress_bar(desc="painting", unit="image", total=sum(splits.values())) as bar:
         for split_index, (split, count) in enumerate(splits.items()):
             rng = np.random.default_rng([seed, split_index])
             entries = []
@@ -150,9 +144,7 @@ def _write_tree(
                 image_id = f"{label.emotion}_{numbers[label.emotion]:05d}"
                 numbers[label.emotion] += 1
                 stem = f"{label.emotion}/{image_id}"
-                style = pick_style(DATASET_STYLES["emoset"], rng) if difficulty else "flat"
-                levels = (label.brightness, label.colorfulness)
-                painting = paint(label.scene, label.object, rng, size, *levels, difficulty, style)
+                painting = paint_label(label, rng, size, difficulty, DATASET_STYLES["emoset"])
                 painting.image.save(root / f"image/{stem}.jpg", quality=95, subsampling=0)  # 4:4:4 keeps small colours
                 Image.fromarray(painting.object_mask.astype(np.uint8) * 255).save(root / f"mask/{stem}.png")
                 has_scene, has_object = (rng.random(2) >= missing).tolist()

@@ -31,17 +31,9 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 from uniemo.errors import UniEmoError
+from uniemo.taxonomy import MIKELS_8
 
-EMOTIONS: tuple[str, ...] = (  # EmoSet's index order
-    "amusement",
-    "awe",
-    "contentment",
-    "excitement",
-    "anger",
-    "disgust",
-    "fear",
-    "sadness",
-)
+EMOTIONS = MIKELS_8
 
 MOODS: dict[str, tuple[str, ...]] = {
     "festive": ("amusement_park", "stadium"),
@@ -140,37 +132,31 @@ def cell_weights() -> NDArray[np.float64]:
     return weights.reshape(table.shape[:2])
 
 
-def best_accuracy(weights: NDArray[np.float64] | None = None) -> float:
+def best_accuracy() -> float:
     """Expected accuracy of the best classifier of scene and object together.
 
-    With the default weights this is the exact limit for the tree that ``synthesize_emoset`` writes: its classes are
-    balanced, and so are these weights, so both describe one joint distribution P(scene, object, emotion).
-
-    Args:
-        weights: (S, O) P(scene, object); default ``cell_weights()``.
+    This is the exact limit for the tree that ``synthesize_emoset`` writes: its classes are balanced, and so are the
+    cells' weights, so both describe one joint distribution P(scene, object, emotion).
     """
-    return float(_joint(weights).max(axis=2).sum())
+    return float(_joint().max(axis=2).sum())
 
 
-def scene_only_accuracy(weights: NDArray[np.float64] | None = None) -> float:
-    """Expected accuracy of the best classifier of the scene alone; ``weights`` as in `best_accuracy`."""
-    return float(_joint(weights).sum(axis=1).max(axis=1).sum())
+def scene_only_accuracy() -> float:
+    """Expected accuracy of the best classifier of the scene alone."""
+    return float(_joint().sum(axis=1).max(axis=1).sum())
 
 
-def object_only_accuracy(weights: NDArray[np.float64] | None = None) -> float:
-    """Expected accuracy of the best classifier of the object alone; ``weights`` as in `best_accuracy`."""
-    return float(_joint(weights).sum(axis=0).max(axis=1).sum())
+def object_only_accuracy() -> float:
+    """Expected accuracy of the best classifier of the object alone."""
+    return float(_joint().sum(axis=0).max(axis=1).sum())
 
 
-def additive_accuracy(weights: NDArray[np.float64] | None = None) -> float:
+def additive_accuracy() -> float:
     """Expected accuracy of multinomial logistic regression on the two one-hots, scene and object.
 
     Fitted to the exact distribution of the cells, so it is what such a classifier reaches with unlimited data.
-
-    Args:
-        weights: (S, O) P(scene, object); default ``cell_weights()``.
     """
-    joint = _joint(weights)  # (S, O, E)
+    joint = _joint()  # (S, O, E)
     scenes, objects, emotions = joint.shape
     ridge = 1e-6  # only fixes the freedom of a constant between the two tables
 
@@ -216,13 +202,9 @@ def table_report() -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
-def _joint(weights: NDArray[np.float64] | None) -> NDArray[np.float64]:
+def _joint() -> NDArray[np.float64]:
     """P(scene, object, emotion), (S, O, 8)."""
-    table = emotion_table()
-    weights = cell_weights() if weights is None else np.asarray(weights, dtype=float)
-    if weights.shape != table.shape[:2]:
-        raise UniEmoError(f"weights must have shape {table.shape[:2]} (scenes, objects); got {weights.shape}")
-    return table * weights[..., None]
+    return emotion_table() * cell_weights()[..., None]
 
 
 if __name__ == "__main__":
