@@ -116,6 +116,30 @@ def test_tables(table):
     assert (manifest.emotions()[second], manifest.scene[second], len(manifest.objects(second))) == ("tired", -1, 2)
 
 
+@pytest.mark.parametrize("lines", [False, True])
+def test_votes(tmp_path, lines):
+    votes = [(number % 4, 3 - number % 4, number % 2) for number in range(COUNT)]
+    rows = [{"file": f"{n}.png", "Joy": joy, "calm": calm, "Awe": awe} for n, (joy, calm, awe) in enumerate(votes)]
+    for number in range(COUNT):
+        picture(tmp_path / "pics" / f"{number}.png", number)
+    if lines:
+        (tmp_path / "all.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    else:
+        cells = [rows[0].keys(), *(row.values() for row in rows)]
+        (tmp_path / "all.csv").write_text("\n".join(",".join(map(str, row)) for row in cells))
+    data = module(tmp_path, vote_columns=["joy", "Calm", "awe"], target="distribution")
+    assert data.vocabulary.emotions == ("awe", "calm", "joy")
+    for batch in data.evaluation_loader("train"):
+        for name, label, row in zip(batch.names, batch.emotion, batch.distribution, strict=True):
+            joy, calm, awe = votes[int(name[5:-4])]
+            assert row.tolist() == pytest.approx([count / (3 + awe) for count in (awe, calm, joy)])
+            assert label == [awe, calm, joy].index(max(awe, calm, joy))
+    with pytest.raises(UniEmoError, match=r"data\.vote_columns must be one of 'file', 'Joy'.*; got 'fear'"):
+        module(tmp_path, vote_columns=["joy", "fear"]).check()
+    with pytest.raises(UniEmoError, match=r"in place of data\.label_column; .*label_column is Joy"):
+        module(tmp_path, vote_columns=["joy", "calm"], label_column="Joy").check()
+
+
 def test_a_folder_trains(classes, tmp_path):
     data = module(classes, val_fraction=0.2)
     trainer(tmp_path / "run").fit(Probe(), data)

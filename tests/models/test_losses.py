@@ -10,6 +10,7 @@ from uniemo.models.losses import (
     TripletConditionLoss,
     contrastive_loss,
     diffusion_loss,
+    emotion_loss,
     sample_object,
 )
 
@@ -22,6 +23,31 @@ def example(batch=7, vocabulary=4, width=5, seed=0):
     text = F.normalize(torch.randn(vocabulary, width, generator=generator), dim=-1)
     attribute = torch.tensor([0, 1, -1, 1, 3, 0, -1])[:batch]
     return projected, text, attribute
+
+
+def test_emotion_loss_by_hand():
+    logits = torch.tensor([[2.0, -1.0, 0.5], [0.0, 300.0, -300.0]])
+    d = torch.tensor([[0.25, 0.75, 0.0], [0.0, 1.0, 0.0]])
+    losses = emotion_loss(logits, d.argmax(dim=1), d)
+    softmax = [np.exp(row - row.max()) / np.exp(row - row.max()).sum() for row in logits.double().numpy()]
+    for loss, target, share in zip(losses.tolist(), d.tolist(), softmax, strict=True):
+        assert loss == pytest.approx(sum(a * np.log(a / b) for a, b in zip(target, share, strict=True) if a), abs=1e-6)
+
+
+@pytest.mark.parametrize("one_hot", [True, False])
+def test_kl_is_cross_entropy_less_the_entropy_of_the_target(one_hot):
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(9, 8, generator=generator, requires_grad=True)
+    label = torch.arange(9) % 8
+    d = F.one_hot(label, 8).float() if one_hot else torch.rand(9, 8, generator=generator).softmax(dim=1)
+    kl = emotion_loss(logits, label, d)
+    plain = emotion_loss(logits, label) if one_hot else F.cross_entropy(logits, d, reduction="none")
+    entropy = -torch.special.xlogy(d, d).sum(dim=1)
+    assert torch.allclose(kl, plain - entropy, atol=1e-6)
+    gradients = [torch.autograd.grad(loss.sum(), logits)[0] for loss in (kl, plain)]
+    assert torch.allclose(*gradients, atol=1e-6)
+    perfect = emotion_loss(d.clamp(min=1e-30).log(), label, d)
+    assert torch.allclose(perfect, torch.zeros(9), atol=1e-6)
 
 
 def reference(projected, text, attribute, duplicates, form):

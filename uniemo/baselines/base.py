@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch.nn.functional as F
 from torch import Tensor
 
 from uniemo.checkpoint import BASELINE
 from uniemo.data.batch import EmotionBatch
 from uniemo.distributed import batch_mean
+from uniemo.models.losses import emotion_loss
 from uniemo.modules.base import EmotionModule
 
 
@@ -39,6 +39,6 @@ class ClassifierBaseline(EmotionModule):
         return {} if tower is None else {"clip": tower.image_size}
 
     def losses(self, batch: EmotionBatch) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the cross entropy of the emotions."""
-        loss = batch_mean(F.cross_entropy(self(batch.images), batch.emotion, reduction="none"))
+        """Return the cross entropy of the emotions, or KL where the targets are distributions."""
+        loss = batch_mean(emotion_loss(self(batch.images), batch.emotion, batch.distribution))
         return loss, {"emotion": loss}

@@ -20,15 +20,19 @@ from uniemo.cli.parsing import Parser, check_writable, number
 from uniemo.errors import Folds, UniEmoError
 from uniemo.text_files import read_json
 
-_HEADLINES = ("test/accuracy", "test/balanced_accuracy")  # the metrics on screen, as far as they are there
+_HEADLINES = (  # the metrics on screen, as far as they are there
+    *("test/accuracy", "test/balanced_accuracy"),
+    *("test/chebyshev", "test/clark", "test/canberra", "test/kl", "test/cosine", "test/intersection"),
+)
 _STATE, _RESULTS = "cross_validate.json", "results.json"
-_DESCRIPTION = """Train and test on every fold of Twitter I or II, and report mean and standard deviation over folds.
+_DESCRIPTION = """Train and test on every fold of a dataset, and report mean and standard deviation over folds.
 
 Fold k is trained as uniemo fit would with --data.fold k, in <run_dir>/foldk; all options that are not below go to
 uniemo fit unchanged. Started again with the same options, it goes on where it stopped; finished folds are not rerun.
 Folds given by the dataset are used where there are any, else seeded, stratified ones (--data.folds follows --folds)."""
 _EXAMPLES = """example:
   uniemo cross-validate --config understanding.yaml --config data/twitter1.yaml --data.root /data/twitter1
+  uniemo cross-validate --config understanding.yaml --config data/flickr_ldl.yaml --data.target distribution
 """
 _TAKEN = {
     "--data.fold": "leave it out: every fold is run",
@@ -171,8 +175,8 @@ def check_folds(job: Job) -> None:
         if "'data.fold'" not in str(error) and "'data.folds'" not in str(error):
             raise
         raise UniEmoError(
-            "cross-validate needs data with folds, TwitterI or TwitterII; the configuration names other data: "
-            "add --config data/twitter1.yaml or data/twitter2.yaml"
+            "cross-validate needs data with folds; the configuration's data module takes no data.fold: "
+            "add for example --config data/twitter1.yaml or data/flickr_ldl.yaml"
         ) from error
     gc.collect()  # the model that was built
 

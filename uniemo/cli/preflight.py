@@ -11,6 +11,7 @@ from jsonargparse import Namespace, get_loader
 
 from uniemo.cli.parsing import check_cores
 from uniemo.errors import Range, UniEmoError, check_ranges
+from uniemo.metrics.label_distribution import MEASURES
 from uniemo.miniature.paths import resolve
 from uniemo.models.clip import find_clip
 from uniemo.models.diffusion import find_diffusion
@@ -152,6 +153,15 @@ def check_monitor(config: Namespace, kind: type[EmotionModule]) -> None:
     monitor = str(config.best_checkpoint.monitor)
     own = not kind.__module__.startswith("uniemo.") or config.trainer.get("callbacks")
     if own or not kind.trains or monitor in (*kind.monitors, "loss/total"):
+        return
+    measure = MEASURES.get(monitor.removeprefix("val/"))
+    if measure is not None and config.data.init_args.get("target") == "distribution":
+        best = "max" if measure.higher_is_better else "min"
+        if config.best_checkpoint.mode != best:
+            raise UniEmoError(
+                f"best_checkpoint.mode must be {best} with best_checkpoint.monitor {monitor}; got "
+                f"{config.best_checkpoint.mode}: add --best_checkpoint.mode {best}"
+            )
         return
     if monitor.startswith("val/coverage/") or (monitor.startswith("val/") and "[" in monitor):
         return

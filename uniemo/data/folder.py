@@ -3,7 +3,7 @@
 ::
 
     <class>/*.jpg                                    or {train,val,test}/<class>/*.jpg, val optional
-    labels.csv (.tsv, .jsonl)  images anywhere       columns named by label_column, image_column …
+    labels.csv (.tsv, .jsonl)  images anywhere       columns named by label_column or vote_columns, image_column …
     *.parquet, or a folder that save_to_disk wrote   the same, images inside or as paths
 """
 
@@ -19,6 +19,7 @@ from uniemo.data.files import has_parquet, is_image, is_saved_dataset, subfolder
 from uniemo.data.lists import SPLIT_WORDS, ImageList, Labels, column_key, label_key, read_cells, read_text
 from uniemo.data.manifest import Layout, Split
 from uniemo.data.rows import Rows
+from uniemo.data.votes import vote_numbers
 from uniemo.errors import UniEmoError
 from uniemo.text_files import parse_lines
 
@@ -40,8 +41,22 @@ def _matches(root: Path) -> bool:
     return len(subfolders(root)) > 1 or _is_export(root) or bool(_tables(root))
 
 
-def _read(root: Path, follow_links: bool = False, table: str | None = None, **columns: str) -> Rows:
+def _read(
+    root: Path,
+    follow_links: bool = False,
+    table: str | None = None,
+    vote_columns: tuple[str, ...] = (),
+    **columns: str,
+) -> Rows:
     """Read the tree; ``columns`` are those of ``_COLUMNS`` that were named."""
+    if vote_columns and (columns.get("label_column") or (table is None and not _tables(root))):
+        raise UniEmoError(
+            f"data.vote_columns must name columns of a CSV, TSV or JSON Lines table, in place of data.label_column; "
+            f"{root} has {', '.join(_tables(root)) or 'none'}, label_column is {columns.get('label_column', 'null')}: "
+            "leave one of the two out, or write the votes as such a table"
+        )
+    if vote_columns:
+        return _checked(_read_table(root, _table(root, table), columns, vote_columns), root)
     if table is None and _is_export(root):
         from uniemo.data.huggingface import Columns, read_export
 
@@ -117,11 +132,9 @@ def _rows(path: Path) -> Iterator[tuple[int, Row]]:
         yield number, row
 
 
-def _column(columns: dict[str, str], name: str, rows: list[tuple[int, Row]], path: Path) -> str | None:
-    """Return the table's own spelling of a column; None where none was named."""
-    wanted, there = columns.get(name), list(rows[0][1])
-    if wanted is None:
-        return None
+def _column(wanted: str, name: str, rows: list[tuple[int, Row]], path: Path) -> str:
+    """Return the table's own spelling of the column that the argument ``name`` names."""
+    there = list(rows[0][1])
     found = wanted if wanted in there else {column_key(one): one for one in there}.get(column_key(wanted))
     if found is None:
         raise UniEmoError(f"data.{name} must be one of {', '.join(map(repr, there))}, as {path} has; got {wanted!r}")
@@ -140,27 +153,39 @@ def _image_column(rows: list[tuple[int, Row]], path: Path) -> str:
     )
 
 
-def _read_table(root: Path, path: Path, named: dict[str, str]) -> Rows:
+def _read_table(root: Path, path: Path, named: dict[str, str], voted: tuple[str, ...] = ()) -> Rows:
     rows = list(_rows(path))
     if not rows:
         raise UniEmoError(f"data.table must list at least one image; {path} lists none: correct --data.table")
-    columns = {name: _column(named, name, rows, path) for name in _COLUMNS}
-    image, label = columns["image_column"] or _image_column(rows, path), columns["label_column"]
-    if label is None:
+    columns = {name: _column(wanted, name, rows, path) for name, wanted in named.items()}
+    votes = {label_key(name): _column(name, "vote_columns", rows, path) for name in sorted(voted, key=label_key)}
+    image, label = columns.get("image_column") or _image_column(rows, path), columns.get("label_column", "")
+    if not label and not votes:
         raise UniEmoError(f"data.label_column must name one of {', '.join(rows[0][1])}, as {path} has; got null")
-    classes = sorted({key for _, row in rows if (key := label_key(_text(row.get(label))))})
+    classes = list(votes) or sorted({key for _, row in rows if (key := label_key(_text(row.get(label))))})
     images = ImageList(root, Labels(tuple(classes)))
     bases = ["", *subfolders(root)]
     attributes: dict[str, tuple[str | None, list[str]]] = {}
     for number, row in rows:
         where = f"line {number} of {path}"
-        split = _split(row.get(columns["split_column"]), where) if columns["split_column"] else None
-        found = images.add(_text(row.get(image)), _text(row.get(label)), bases, split, where)
+        split = _split(row.get(columns["split_column"]), where) if "split_column" in columns else None
+        text, shares = _most_voted(row, votes, where) if votes else (_text(row.get(label)), [])
+        found = images.add(_text(row.get(image)), text, bases, split, where)
         if found is not None:
-            scene = _text(row.get(columns["scene_column"])) if columns["scene_column"] else ""
-            objects = _texts(row.get(columns["object_column"])) if columns["object_column"] else []
+            images.distributions[found] = shares
+            scene = _text(row.get(columns["scene_column"])) if "scene_column" in columns else ""
+            objects = _texts(row.get(columns["object_column"])) if "object_column" in columns else []
             attributes[found] = scene or None, objects
     return images.rows(attributes=attributes)
+
+
+def _most_voted(row: Row, columns: dict[str, str], where: str) -> tuple[str, list[float]]:
+    """Return the class with most votes, the first of a tie, and the share of each."""
+    votes = vote_numbers([row.get(column) for column in columns.values()], where)
+    total = sum(votes)
+    if total == 0:
+        return "no votes", []
+    return list(columns)[votes.index(max(votes))], [vote / total for vote in votes]
 
 
 def _text(value: Any) -> str:  # noqa: ANN401 - of a cell
@@ -195,6 +220,8 @@ class Folder(EmotionDataModule):
             else class folders.
         image_column: of file names, relative to ``root``; null takes the one that holds names of images.
         label_column: of class names.
+        vote_columns: in its place, a column of votes or probabilities for each class, called so; the class with most
+            is the label, ``target`` distribution takes all.
         scene_column: of the name of the scene, which then trains the scene query.
         object_column: of names of objects: a list, or text with ``;`` between them.
         split_column: of train, val or test; null cuts by seed.
@@ -208,7 +235,7 @@ class Folder(EmotionDataModule):
             "<class>/*.jpg, {train,val,test}/<class>/*.jpg, or a table and --data.label_column",
             _matches,
             _read,
-            ("follow_links", "table", *_COLUMNS),
+            ("follow_links", "table", "vote_columns", *_COLUMNS),
             any_classes=True,
         ),
     )
@@ -220,6 +247,7 @@ class Folder(EmotionDataModule):
         table: str | None = None,
         image_column: str | None = None,
         label_column: str | None = None,
+        vote_columns: list[str] | None = None,
         scene_column: str | None = None,
         object_column: str | None = None,
         split_column: str | None = None,
@@ -230,6 +258,7 @@ class Folder(EmotionDataModule):
             "table": table,
             "image_column": image_column,
             "label_column": label_column,
+            "vote_columns": None if vote_columns is None else tuple(vote_columns),
             "scene_column": scene_column,
             "object_column": object_column,
             "split_column": split_column,

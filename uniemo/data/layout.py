@@ -134,7 +134,7 @@ def read_manifest(
     layouts: Sequence[Layout],
     forced: str | None = None,
     follow_links: bool = False,
-    **options: str | None,
+    **options: str | tuple[str, ...] | None,
 ) -> Manifest:
     """Recognise a tree and return its images, from the cache where it has not changed.
 

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from uniemo.data.files import is_image, path_parts
 from uniemo.data.lists import ImageList, Labels, read_cells
@@ -53,17 +54,30 @@ def read_votes(path: Path, labels: Labels, limit: int | None = None) -> list[Vot
     columns = [names.index(emotion) for emotion in labels.emotions]
     result = []
     for number, row in rows[header:]:
-        try:
-            votes = tuple(float(row[column]) for column in columns)
-        except (IndexError, ValueError):
-            votes = (math.nan,)
-        if not all(0 <= vote < math.inf for vote in votes):
-            raise UniEmoError(
-                f"votes must be numbers from 0, one for each emotion; line {number} of {path} is "
-                f"{', '.join(row)[:80]!r}: restore it"
-            )
-        result.append(Votes(_unquoted(row[0]), votes))
+        cells = [row[column] if column < len(row) else None for column in columns]
+        result.append(Votes(_unquoted(row[0]), vote_numbers(cells, f"line {number} of {path}")))
     return result
+
+
+def vote_numbers(cells: Sequence[Any], where: str) -> tuple[float, ...]:
+    """Return the numbers in the cells of a line.
+
+    Args:
+        cells: one for each emotion.
+        where: line and file, for errors.
+
+    Raises:
+        UniEmoError: a cell that is no number from 0.
+    """
+    try:
+        votes = tuple(map(float, cells))
+    except (TypeError, ValueError):
+        votes = (math.nan,)
+    if not all(0 <= vote < math.inf for vote in votes):
+        raise UniEmoError(
+            f"votes must be numbers from 0, one for each emotion; {where} has {str(cells)[:80]}: restore it"
+        )
+    return votes
 
 
 def _unquoted(cell: str) -> str:

@@ -1,4 +1,4 @@
-"""Losses: contrastive (eq. 4), condition (eq. 7) and diffusion (eq. 8); in float32 also under autocast."""
+"""Losses: emotion, contrastive (eq. 4), condition (eq. 7) and diffusion (eq. 8); in float32 also under autocast."""
 
 from __future__ import annotations
 
@@ -17,6 +17,20 @@ from uniemo.models.precision import linear, products
 Condition = tuple[Tensor, ...]  # one (B, W) per text encoder of the diffusion model
 
 TEMPERATURE = 0.07  # the paper's τ, below eq. 4
+
+
+def emotion_loss(logits: Tensor, emotion: Tensor, distribution: Tensor | None = None) -> Tensor:
+    """Return L_cls of each sample, (B,).
+
+    Args:
+        logits: (B, C).
+        emotion: (B,) class indices; their cross entropy is the loss where there is no distribution.
+        distribution: (B, C) target probabilities d, each row with the sum one; the loss is then KL(d || softmax), the
+            cross entropy with d less d's own entropy: 0 at its least, and for one-hot d the cross entropy itself.
+    """
+    if distribution is None:
+        return F.cross_entropy(logits, emotion, reduction="none")
+    return F.kl_div(logits.float().log_softmax(dim=1), distribution, reduction="none").sum(dim=1)
 
 
 def contrastive_loss(

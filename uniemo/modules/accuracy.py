@@ -1,4 +1,4 @@
-"""Accuracy over a split, in the classes of the data, each sample counted once."""
+"""Accuracy over a split and distances to votes, in the classes of the data, each sample counted once."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from typing import Any
 import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from torch import Tensor
-from torchmetrics import Metric
+from torchmetrics import Metric, MetricCollection
 from torchmetrics.functional.classification import multiclass_confusion_matrix
 from torchmetrics.utilities import dim_zero_cat
 
 from uniemo.data.batch import EmotionBatch
+from uniemo.metrics.label_distribution import distribution_metrics
 from uniemo.metrics.split import first_of_each
 from uniemo.models.state import check_scores
 from uniemo.taxonomy import LabelMap
@@ -83,6 +84,8 @@ class SplitConfusion(Metric):
 class AccuracyMetrics:
     """Accuracy, balanced accuracy and confusion of each split, in the classes of the data.
 
+    Where batches carry distributions, the six measures of :mod:`uniemo.metrics.label_distribution` too.
+
     Args:
         labels: from the model's classes to the data's.
 
@@ -96,6 +99,7 @@ class AccuracyMetrics:
         self.confusion: dict[str, Tensor] = {}
         self.answers: dict[str, dict[str, Tensor]] = {}
         self._metrics: dict[str, SplitConfusion] = {}
+        self._distances: dict[str, MetricCollection] = {}
 
     def update(self, split: str, logits: Tensor, batch: EmotionBatch) -> None:
         """Add a batch's (B, S) logits of the model's classes."""
@@ -105,15 +109,22 @@ class AccuracyMetrics:
         scores = logits if self.labels.trivial else probabilities
         probability = probabilities.gather(1, batch.emotion[:, None]).squeeze(1)  # (B,)
         self._metrics[split].update(scores, probability, batch.emotion, batch.sample_id)
+        if batch.distribution is not None:
+            if split not in self._distances:
+                self._distances[split] = distribution_metrics().to(logits.device)
+            self._distances[split].update(probabilities, batch.distribution, batch.sample_id)
 
     def compute(self, split: str, by_class: bool) -> dict[str, Tensor]:
-        """Return ``accuracy``, ``balanced_accuracy`` and, if wanted, ``accuracy/<emotion>``; reset the split."""
+        """Return ``accuracy``, ``balanced_accuracy``, distances and, if wanted, ``accuracy/<emotion>``; reset."""
         confusion = self._metrics[split].compute()
         self.answers[split] = self._metrics[split].answers
         self._metrics[split].reset()
         self.confusion[split] = confusion.cpu()
         accuracy, balanced, classes = accuracies(confusion)
         result = {"accuracy": accuracy, "balanced_accuracy": balanced}
+        if split in self._distances:
+            result |= self._distances[split].compute()
+            self._distances[split].reset()
         if by_class:
             result |= {f"accuracy/{name}": value for name, value in zip(self.labels.target, classes, strict=True)}
         return result

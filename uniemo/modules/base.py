@@ -269,7 +269,7 @@ class EmotionModule(L.LightningModule, ABC):
         self.accuracy.update("val", self(batch.images), batch)
 
     def on_validation_epoch_end(self) -> None:
-        """Log ``val/accuracy`` and ``val/balanced_accuracy``."""
+        """Log ``val/accuracy``, ``val/balanced_accuracy`` and, of distributions, the six measures."""
         self._log_accuracy("val", by_class=self.trainer.state.fn == "validate")
 
     def test_step(self, batch: EmotionBatch, batch_idx: int) -> None:
@@ -277,7 +277,7 @@ class EmotionModule(L.LightningModule, ABC):
         self.accuracy.update("test", self(batch.images), batch)
 
     def on_test_epoch_end(self) -> None:
-        """Log ``test/accuracy``, ``test/balanced_accuracy`` and the accuracy of each of the data's emotions."""
+        """Log the same of the test split, and the accuracy of each of the data's emotions."""
         self._log_accuracy("test", by_class=True)
 
     def predict_step(self, batch: EmotionBatch, batch_idx: int) -> dict[str, Any]:

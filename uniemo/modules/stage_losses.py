@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from uniemo.data.batch import EmotionBatch
@@ -20,7 +19,7 @@ from uniemo.errors import NonNegative, Temperature, UniEmoError, check_ranges
 from uniemo.models.attributes import Kind
 from uniemo.models.diffusion import DiffusionBackbone
 from uniemo.models.encoder import EmotionFeatures
-from uniemo.models.losses import Condition, contrastive_loss, sample_object
+from uniemo.models.losses import Condition, contrastive_loss, emotion_loss, sample_object
 from uniemo.models.uniemo import UniEmoModel
 from uniemo.modules.random import sample_integers, sample_noise, sample_uniform
 
@@ -34,7 +33,7 @@ class LossConfig:
     Attributes:
         lambda_scene: λ1 of eq. 9, scene contrastive loss.
         lambda_object: λ2 of eq. 9, object contrastive loss.
-        lambda_emotion: λ3 of eq. 9, cross entropy of the emotion.
+        lambda_emotion: λ3 of eq. 9, cross entropy of the emotion, or KL where ``data.target`` is distribution.
         gamma_understanding: γ1 of eq. 10, the whole of eq. 9.
         gamma_condition: γ2 of eq. 10, condition loss.
         gamma_diffusion: γ3 of eq. 10, diffusion loss.
@@ -73,7 +72,7 @@ def understanding_terms(
     step: int,
     kinds: Collection[Kind] = ("scene", "object"),
 ) -> dict[str, Tensor]:
-    """Return the terms of L_U: "scene" and "object" (eq. 4), "emotion" (cross entropy of the (B, C) logits).
+    """Return the terms of L_U: "scene" and "object" (eq. 4), "emotion" (``emotion_loss`` of the (B, C) logits).
 
     Generated images have no attributes and take no part in the first two. A query set that the encoder lacks has no
     term, nor has a kind of attribute that is not in ``kinds``, those of the data; the other weights stay as configured.
@@ -90,7 +89,7 @@ def understanding_terms(
         label = torch.where(batch.generated, -1, label)
         text = getattr(model.bank, f"{kind}_text")
         terms[kind] = contrastive_loss(projected, text, label, config.tau, config.duplicates, config.form)
-    terms["emotion"] = batch_mean(F.cross_entropy(logits, batch.emotion, reduction="none"))
+    terms["emotion"] = batch_mean(emotion_loss(logits, batch.emotion, batch.distribution))
     return terms
 
 

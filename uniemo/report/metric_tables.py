@@ -14,6 +14,8 @@ from uniemo.studies.run_files import Notes, read_mapping
 _FORMS: dict[str, tuple[int, bool, str]] = {
     "accuracy": (2, True, "↑"),
     "balanced_accuracy": (2, True, "↑"),
+    **dict.fromkeys(("chebyshev", "clark", "canberra", "kl"), (4, False, "↓")),
+    **dict.fromkeys(("cosine", "intersection"), (4, False, "↑")),
     "Emo-A": (2, True, "↑"),
     "Emo-A probability": (2, True, "↑"),
     "FID": (2, False, "↓"),
@@ -22,11 +24,14 @@ _FORMS: dict[str, tuple[int, bool, str]] = {
     "Sem-D": (4, False, "↑"),
     "coverage": (1, True, ""),
 }
-_LABELS = {"balanced_accuracy": "balanced accuracy"}
+_LABELS = {"balanced_accuracy": "balanced accuracy", "kl": "KL"}
 _SAME = 1e-6  # shares that differ by less are the same
 SPLITS = {"test": "test", "validate": "val"}  # command: how its metrics begin
 SPLIT_NAMES = {"test": "test", "val": "validation"}
-HEADLINES = ("accuracy", "balanced_accuracy", "Emo-A", "FID", "LPIPS", "Sem-C", "Sem-D")
+HEADLINES = (
+    *("accuracy", "balanced_accuracy", "chebyshev", "clark", "canberra", "kl", "cosine", "intersection"),
+    *("Emo-A", "FID", "LPIPS", "Sem-C", "Sem-D"),
+)
 _NAME = re.compile(r"(?P<metric>[^\[/]+)(?:\[(?P<network>[^\]]*)\])?(?:/(?P<part>.+))?")
 
 
