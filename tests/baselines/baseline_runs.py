@@ -8,7 +8,7 @@ from pathlib import Path
 
 import yaml
 
-from tests.baselines.tiny_llava import tiny_llava
+from tests.baselines.tiny_vision_language import tiny_vision_language
 from tests.tiny import tiny_diffusion
 from tests.tiny_runs import assets
 from tests.tiny_sdxl import tiny_sdxl
@@ -42,8 +42,8 @@ def recipe(method: str, kind: str = "sd") -> list[str]:
         overlay["trainer"]["max_epochs"] = 1
     if method == "coop":
         model["context_length"] = 3
-    if method == "vision_language":
-        model["path"] = str(tiny_llava(folder() / "llava"))
+    if method.startswith("vision_language"):
+        model["path"] = str(tiny_vision_language(folder() / "llava", "llava"))
     if method in GENERATORS:
         model["diffusion"] = {"path": str(folder() / kind), "steps": 2}
         overlay["generation_metrics"] = {"clip": clip, "test_images": 2, "steps": 2}

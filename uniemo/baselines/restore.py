@@ -45,7 +45,7 @@ def build_baseline(content: dict[str, Any], info: CheckpointInfo, trust: bool = 
     Args:
         content: of the file, as :func:`uniemo.checkpoint.read_checkpoint` returns it.
         info: what it says about itself.
-        trust: also import a class that is not uniemo's.
+        trust: also import a class that is not uniemo's, and run code that lies beside the weights of its networks.
 
     Raises:
         UniEmoError: a frozen network that cannot be loaded, or a checkpoint that does not fit.
@@ -57,6 +57,7 @@ def build_baseline(content: dict[str, Any], info: CheckpointInfo, trust: bool = 
     check_sections(kind, settings, info.path)
     with fitting(info.path):
         module: EmotionModule = instantiate_module(kind, settings)
+        module.trust = trust
         check_backbones(info, module.backbones())
         module.build(info.vocabulary)
         module.load_state_dict(content["state_dict"])

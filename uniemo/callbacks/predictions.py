@@ -20,10 +20,11 @@ from uniemo.modules.base import EmotionModule
 class PredictionWriter(BasePredictionWriter):
     """Write ``predictions.jsonl`` into the run folder: file, emotion, and the probability of each emotion.
 
-    Where the data has other classes than the model, ``mapped`` holds emotion and probabilities in the data's. An image
-    that cannot be read has a row with its ``error``; unless ``data.on_error`` is ``skip``, the command then fails, when
-    all others are written. What is predicted so far is in ``predictions.jsonl.partial`` meanwhile, and stays there when
-    the command is stopped; of further processes in ``predictions.jsonl.partial1`` and so on.
+    Where the data has other classes than the model, ``mapped`` holds emotion and probabilities in the data's; where a
+    language model was asked for its ``reason``, that follows. An image that cannot be read has a row with its
+    ``error``; unless ``data.on_error`` is ``skip``, the command then fails, when all others are written. What is
+    predicted so far is in ``predictions.jsonl.partial`` meanwhile, and stays there when the command is stopped; of
+    further processes in ``predictions.jsonl.partial1`` and so on.
     """
 
     _partial: Path | None = None  # once it holds something
@@ -102,6 +103,8 @@ def _lines(module: EmotionModule, part: dict[str, Any]) -> dict[int, str]:
         classes = module.label_map().target
         for row, probabilities in zip(rows, part["mapped"].tolist(), strict=True):
             row["mapped"] = _row(classes, probabilities)
+    for row, reason in zip(rows, part.get("reason", ()), strict=False):
+        row["reason"] = reason
     found = zip(part["sample_id"].tolist(), part["names"], rows, strict=True)
     return {sample_id: to_json({"file": name, **row}) for sample_id, name, row in found}
 

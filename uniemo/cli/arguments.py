@@ -44,7 +44,6 @@ def prepare(args: list[str]) -> tuple[list[str], CheckpointInfo | None]:
             continue
         if name == "--trust":
             trust = value != "false"
-            continue
         if name in ("-c", "--config"):
             file = find_config(value)
             option, configured = f"--config={file}", True

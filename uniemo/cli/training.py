@@ -53,7 +53,7 @@ from uniemo.modules.base import EmotionModule
 from uniemo.modules.transfer import check_names
 
 _RUN_KEYS = (
-    *("run_dir", "resume", "overwrite", "weights", "note", "ckpt_path", "weights_only", "verbose"),
+    *("run_dir", "resume", "overwrite", "weights", "note", "trust", "ckpt_path", "weights_only", "verbose"),
     "return_predictions",
 )
 # checkpoints do not remember the machines that they were made on
@@ -164,6 +164,7 @@ class TrainingCLI(LightningCLI):
             default="pretrained",
             help="random: true architectures without their weights, for dry runs; checkpoints remember it",
         )
+        parser.add_argument("--trust", **flag, help="run code that the files bring")
         parser.add_argument("--note", type=str | None, default=None, help="printed when a fit starts; for recipes")
         for name, callback in _CALLBACKS.items():
             parser.add_lightning_class_args(callback, name)
@@ -261,6 +262,7 @@ class TrainingCLI(LightningCLI):
         self.model.config_text = self._parser(command).dump(
             config, skip_link_targets=True, skip_none=False, skip_validation=True
         )
+        self.model.trust = self.config[command].trust
         self.model.prepare(
             self.datamodule,
             initialise=command == "fit" and self.checkpoint is None,

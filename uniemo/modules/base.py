@@ -61,6 +61,7 @@ class EmotionModule(L.LightningModule, ABC):
     trains: ClassVar[bool] = True  # False: fit writes the checkpoint and takes no step
     init_stages: ClassVar[tuple[str, ...]] = ()  # whose checkpoints ``init_from`` may name
     config_text: str = ""  # the run's resolved configuration, set by the command line
+    trust: bool = False  # whether to run code that lies beside weights; --trust sets it, no file can
     model: nn.Module  # from setup on
 
     def __init__(
