@@ -20,23 +20,42 @@ def resolved(capsys, *names):
     return yaml.safe_load(capsys.readouterr().out)
 
 
-@pytest.mark.parametrize("method", [*CLASSIFIERS, "vision_language"])
+ASKING = ("vision_language", "vision_language_lora")
+
+
+@pytest.mark.parametrize("method", [*CLASSIFIERS, *ASKING])
 def test_classifiers(capsys, method):
     recipe, overlay = f"baselines/{method}.yaml", f"paper/baselines_{method}.yaml"
     config = resolved(capsys, recipe)
     assert config["data"]["init_args"]["root"] == "miniature:emoset"
-    size = 336 if method == "vision_language" else 64
+    size = 336 if method in ASKING else 64
     assert (config["data"]["init_args"]["image_size"], config["seed_everything"]) == (size, 0)
-    large = [recipe, overlay] if method == "vision_language" else [recipe, overlay, "paper/vit_l14.yaml"]
+    large = [recipe, overlay] if method in ASKING else [recipe, overlay, "paper/vit_l14.yaml"]
     config = resolved(capsys, *large, "data/fi.yaml")
     assert config["data"]["class_path"] == "uniemo.data.FI"
-    if method != "vision_language":
+    if method not in ASKING:
         assert config["model"]["init_args"]["encoder"]["clip"] == "ViT-L-14"
         assert config["data"]["init_args"]["image_size"] == 224
     if method in ("coop", "cocoop"):  # what their codes have
         optimizer = config["model"]["init_args"]["optimizer"]
         assert (optimizer["algorithm"], optimizer["lr"], optimizer["weight_decay"]) == ("sgd", 2e-3, 5e-4)
         assert config["model"]["init_args"]["context_length"] == {"coop": 16, "cocoop": 4}[method]
+
+
+@pytest.mark.parametrize("method", ASKING)
+@pytest.mark.parametrize(
+    ("name", "path", "size"),
+    [
+        ("qwen2_5", "Qwen/Qwen2.5-VL-7B-Instruct", 448),
+        ("qwen3", "Qwen/Qwen3-VL-8B-Instruct", 448),
+        ("emotion_qwen", "/path/to/EmotionQwen", 448),
+    ],
+)
+def test_language_models(capsys, method, name, path, size):
+    overlays = [f"paper/baselines_{method}.yaml", f"paper/baselines_vision_language_{name}.yaml"]
+    config = resolved(capsys, f"baselines/{method}.yaml", *overlays)
+    model, data = config["model"]["init_args"], config["data"]["init_args"]
+    assert (model["path"], model["dtype"], data["image_size"]) == (path, "bfloat16", size)
 
 
 @pytest.mark.parametrize("method", GENERATORS)

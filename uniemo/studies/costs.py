@@ -19,6 +19,7 @@ SECONDS: dict[str, tuple[float, float]] = {
     "coop": (200, 40),
     "cocoop": (220, 50),
     "vision_language": (60, 60),
+    "vision_language_lora": (600, 120),
     "prompted": (15, 15),
     "textual_inversion": (180, 60),
     "dreambooth": (180, 60),
@@ -46,8 +47,9 @@ CLIP = {"vit_b32": 0.0088, "vit_b16": 0.035, "vit_l14": 0.162}  # one image at 2
 UNET = {"sd15": 0.70, "sdxl": 6.0}  # one latent forward, at 512 and 1,024 pixels
 VAE = {"sd15": 1.1, "sdxl": 4.4}  # one image encoded
 STEPS, GUIDED = 50, 2  # denoising steps, forward passes in each
-ASKED = 2 * 7e-3 * 700 * EMOTIONS  # one image: 7e9 weights, 700 tokens of image and question, each emotion's name
+ASKED = 2 * 7e-3 * 700  # one image: 7e9 weights, 700 tokens of image and question; emotions' names are a few more
 POOL = 40_000  # images that a filter scores
+ASKING = {"vision_language", "vision_language_lora"}
 GENERATING = {"joint", "feedback", "prompted", "textual_inversion", "dreambooth", "emogen"}
 # passes of the trained tower over an image (forward and backward: 3), and epochs
 TOWER = {"understanding": (3, 15), "fine_tune": (3, 15), "coop": (2, 10), "cocoop": (2, 10), "linear_probe": (1, 10)}
@@ -62,7 +64,7 @@ def kind(command: Command, cell: Cell) -> str:
         if _NO_IMAGES in pairwise(command.args):
             return "test"
         recipes = {_recipe(fit) for fit in _fits(cell)}
-        return "asking" if "vision_language" in recipes else "test of images" if recipes & GENERATING else "test"
+        return "asking" if recipes & ASKING else "test of images" if recipes & GENERATING else "test"
     return command.run
 
 
@@ -120,6 +122,8 @@ def gpu_hours(cell: Cell) -> float:
             work += GENERATED * generation + tested * clip
         elif name == "test":
             work += tested * clip
+        elif name == "vision_language_lora":  # one epoch; forward twice, for checkpointing, and back to the adapters
+            work += trained * 3 * ASKED
         elif name == "asking":
             work += tested * ASKED
         elif name == "filter":
