@@ -1,4 +1,4 @@
-"""Metrics of generated images, each named after the network that saw the images.
+"""Metrics of generated images, each named after the network that saw the images, and of label distributions.
 
 Everything is imported at first use, as in :mod:`uniemo.data`: torchmetrics takes a second to load.
 """
@@ -11,6 +11,7 @@ _FILES = {
     "classifier": ("EmotionClassifier",),
     "classifier_training": ("ClassifierConfig",),
     "fid": ("FID", "FeatureStatistics"),
+    "label_distribution": ("Canberra", "Chebyshev", "Clark", "Cosine", "Intersection", "KullbackLeibler"),
     "lpips": ("LPIPS",),
     "outputs": ("Output", "protocol_outputs"),
     "pairs": ("plan_evaluation",),
