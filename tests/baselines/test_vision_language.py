@@ -6,6 +6,7 @@ import shutil
 import pytest
 import torch
 from PIL import Image
+from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from tests.baselines.baseline_runs import folder, recipe, trained
 from tests.baselines.tiny_vision_language import MODELS, tiny_vision_language
@@ -113,11 +114,11 @@ def test_fit_then_test_and_predict(tmp_path, capsys):
     assert (run / "best.ckpt").stat().st_size < 20_000
     own = ["--ckpt", str(run / "best.ckpt"), "--run_dir", "run"]
     for answer in ("likelihood", "text"):
-        assert main(["test", *own, "--model.answer", answer]) == 0
+        assert main(["test", *own, "--model.answer", answer, "--trainer.limit_test_batches", "2"]) == 0
         metrics = json.loads((tmp_path / "run/test.json").read_text())
         assert 0 <= metrics["test/accuracy"] <= 1
         assert ("named no emotion" in capsys.readouterr().out) == (answer == "text")
-    assert main(["predict", *own, "--model.reason", "Why {emotion} ?"]) == 0
+    assert main(["predict", *own, "--model.reason", "Why {emotion} ?", "--trainer.limit_predict_batches", "1"]) == 0
     row = json.loads((tmp_path / "run/predictions.jsonl").read_text().splitlines()[0])
     assert isinstance(row["reason"], str)
 
@@ -152,6 +153,18 @@ def test_a_models_own_code_runs_on_trust_alone(tmp_path, monkeypatch, capsys):
     (tmp_path / "ran").unlink()
     assert "trust" not in read_checkpoint("run/best.ckpt")[1].config
     assert "needs --trust" in refused(capsys, "test", "--ckpt", "run/best.ckpt")
+
+
+def test_likelihoods_need_cached_keys_and_values(images, monkeypatch):
+    model = asked()
+    whole = model.language.forward
+
+    def without_cache(*args, **inputs):
+        return CausalLMOutputWithPast(logits=whole(*args, **inputs).logits)
+
+    monkeypatch.setattr(model.language, "forward", without_cache)
+    with pytest.raises(UniEmoError, match=r"must be a decoder that goes on from cached .*--model\.answer text"):
+        model(images)
 
 
 def test_mistakes_are_named(capsys):

@@ -31,10 +31,10 @@ def images():
     return torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 
 
-def tuned(name, checkpointing=False, dropout=0.0):
+def tuned(name, checkpointing=False, dropout=0.0, dtype="auto"):
     torch.manual_seed(0)
     path = str(tiny_vision_language(folder() / name, name))
-    return TunedModel(path, MIKELS_8, QUESTION, "likelihood", "auto", False, 2, 4, dropout, checkpointing)
+    return TunedModel(path, MIKELS_8, QUESTION, "likelihood", dtype, False, 2, 4, dropout, checkpointing)
 
 
 def alone(model, picture, question, answer):
@@ -76,6 +76,20 @@ def test_adapters_of_the_decoder_alone_learn(name, images):
     optimizer = torch.optim.SGD(learning.values(), lr=0.1)
     optimizer.step()
     assert model.errors(*arguments).mean() < before
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_adapters_learn_in_full_precision_on_half_precision_weights(name, images):
+    model, exact = tuned(name, checkpointing=True, dtype="bfloat16").train(), tuned(name).train()
+    kinds = {(value.dtype, value.requires_grad) for value in model.parameters()}
+    assert kinds == {(torch.bfloat16, False), (torch.float32, True)}
+    arguments = (to_pictures(images), ["a photo"] * 3, ["awe", "dark forest", "fear"])
+    errors = model.errors(*arguments)
+    errors.mean().backward()
+    assert errors.dtype == torch.float32
+    assert torch.allclose(errors, exact.errors(*arguments), rtol=0.1, atol=0.1)
+    assert all(value.grad.isfinite().all() for value in model.parameters() if value.requires_grad)
+    assert model.eval()(images).isfinite().all()
 
 
 def test_dropout_is_of_training_alone(images):
@@ -141,7 +155,8 @@ def test_fit_test_and_reason(tmp_path):
     own = ["--ckpt", str(run / "best.ckpt"), "--run_dir", "run"]
     assert main(["test", *own]) == 0
     assert 0 <= json.loads((tmp_path / "run/test.json").read_text())["test/accuracy"] <= 1
-    assert main(["predict", *own, "--model.reason", "a photo of {emotion} ?"]) == 0
+    reason = ["--model.reason", "a photo of {emotion} ?", "--trainer.limit_predict_batches", "1"]
+    assert main(["predict", *own, *reason]) == 0
     rows = [json.loads(line) for line in (tmp_path / "run/predictions.jsonl").read_text().splitlines()]
     assert all(isinstance(row["reason"], str) for row in rows)
 
