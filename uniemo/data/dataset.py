@@ -46,7 +46,7 @@ class SkippedFiles:
         self._found: dict[str, tuple[str, tuple[int, int]]] = {}
         self._read = 0  # bytes of the file that _found knows
 
-    def __contains__(self, file: Path) -> bool:
+    def __contains__(self, file: str | Path) -> bool:
         """Return whether the file as it lies there has failed before."""
         self._refresh()
         known = self._found.get(str(file))
@@ -62,8 +62,8 @@ class SkippedFiles:
         self._refresh()
         return [(file, reason) for file, (reason, _) in self._found.items()]
 
-    def add(self, file: Path, reason: str) -> None:
-        """Put a file on the list and say so."""
+    def add(self, file: str | Path, reason: str) -> None:
+        """Put a file, or ``<shard>#<row>``, on the list and say so."""
         size, changed = _look(file)
         row = {"file": str(file), "reason": reason, "bytes": size, "changed": changed}
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -96,7 +96,7 @@ class SkippedFiles:
             self._found[row["file"]] = (row["reason"], (row["bytes"], row["changed"]))
 
 
-def _look(file: Path) -> tuple[int, int]:
+def _look(file: str | Path) -> tuple[int, int]:
     """Return size and time of change, (-1, -1) where nothing is."""
     try:
         found = os.stat(file)

@@ -130,14 +130,14 @@ def _unpack(root: Path, folder: Path, follow_links: bool, columns: Columns) -> N
     try:
         for split, rows, features, base in _parts(root, columns):
             for kind in ("scene", "object"):
-                content[kind] = content[kind] or _class_names(_feature(features, getattr(columns, kind)[0]))
+                content[kind] = content[kind] or class_names(feature_of(features, getattr(columns, kind)[0]))
             bar = progress_bar(rows, desc=f"unpacking {split} images", unit="image", delay=1)
             for number, row in enumerate(bar):
                 where = f"row {number} of {split} in {base}"
-                emotion, scene, objects, image = _read_row(row, features, where, columns)
+                emotion, scene, objects, image = read_row(row, features, where, columns)
                 place = _place(row, features, where, columns) or split
                 data, given = image.get("bytes"), image.get("path")
-                path = _free_path(emotion, given, data, taken)
+                path = free_path(emotion, given, data, taken)
                 if data is None and given is not None and not follow_links:
                     outside += [] if str((base / given).absolute()) in inside else [given]
                 (folder / path).parent.mkdir(parents=True, exist_ok=True)
@@ -173,7 +173,7 @@ def _parts(root: Path, columns: Columns) -> Iterator[tuple[Split, Any, Any, Path
     else:
         files: dict[str, list[str]] = {}
         for path in sorted(_files(root, "parquet")):
-            files.setdefault(_split_word(path), []).append(str(path))
+            files.setdefault(split_word(path), []).append(str(path))
         parts = [
             (name, load_dataset("parquet", data_files=paths, split="train", streaming=True), Path(paths[0]).parent)
             for name, paths in files.items()
@@ -187,7 +187,7 @@ def _parts(root: Path, columns: Columns) -> Iterator[tuple[Split, Any, Any, Path
         yield SPLIT_WORDS.get(name.split("[")[0], "train"), part, features, base
 
 
-def _split_word(path: Path) -> str:
+def split_word(path: Path) -> str:
     """Return the split that a file's name begins with, or else its folder's; training where neither does."""
     words = [re.match(r"[a-z]*", name.lower()) for name in (path.name, path.parent.name)]
     return next((word.group() for word in words if word and word.group() in SPLIT_WORDS), "train")
@@ -196,14 +196,14 @@ def _split_word(path: Path) -> str:
 def _place(row: dict[str, Any], features: Any, where: str, columns: Columns) -> Split | None:  # noqa: ANN401
     """Return the split that a column gives a row."""
     for column in columns.split:
-        word = str(_named(row.get(column), _feature(features, column), where)).strip().lower()
+        word = str(_named(row.get(column), feature_of(features, column), where)).strip().lower()
         if word not in SPLIT_WORDS:
             raise UniEmoError(f"data.split_column must hold {', '.join(SPLIT_WORDS)}; {where} has {word!r}: correct it")
         return SPLIT_WORDS[word]
     return None
 
 
-def _read_row(
+def read_row(
     row: dict[str, Any],
     features: Any,  # noqa: ANN401
     where: str,
@@ -212,8 +212,8 @@ def _read_row(
     """Return emotion, scene, objects and image of a row."""
     image = next((row[name] for name in columns.image if row.get(name) is not None), None)
     label = next((name for name in columns.label if name in row), "")
-    emotion, feature = row.get(label), _feature(features, label)
-    number = columns.numbers and isinstance(emotion, int) and _class_names(feature) is None
+    emotion, feature = row.get(label), feature_of(features, label)
+    number = columns.numbers and isinstance(emotion, int) and class_names(feature) is None
     emotion = str(emotion) if number else _named(emotion, feature, where)
     if image is None or not isinstance(emotion, str):
         raise UniEmoError(
@@ -233,20 +233,20 @@ def _read_row(
             ) from error
         given |= inner if isinstance(inner, dict) else {}
     scenes, objects = (
-        _values(given.get(kind), _feature(features, kind), where) for kind in (columns.scene[0], columns.object[0])
+        _values(given.get(kind), feature_of(features, kind), where) for kind in (columns.scene[0], columns.object[0])
     )
     image = image if isinstance(image, dict) else {"bytes" if isinstance(image, bytes) else "path": image}
     return emotion, scenes[0] if scenes else None, objects, image
 
 
-def _feature(features: Any, name: str) -> Any:  # noqa: ANN401
+def feature_of(features: Any, name: str) -> Any:  # noqa: ANN401
     """Return what the library knows of a column, or of a field of the column that nests the attributes."""
     features = features or {}
     nested = [features[column] for column in _NESTED if isinstance(features.get(column), dict)]
     return next((part[name] for part in (features, *nested) if name in part), None)
 
 
-def _class_names(feature: Any) -> list[str] | None:  # noqa: ANN401
+def class_names(feature: Any) -> list[str] | None:  # noqa: ANN401
     """Return the names of a ClassLabel, or of a list of them."""
     while isinstance(feature, list) or hasattr(feature, "feature"):
         feature = feature[0] if isinstance(feature, list) else feature.feature
@@ -265,7 +265,7 @@ def _named(value: Any, feature: Any, where: str) -> Any:  # noqa: ANN401
         return [_named(item, feature, where) for item in value]
     if not isinstance(value, int):
         return value
-    names = _class_names(feature)
+    names = class_names(feature)
     if names is None or value >= len(names):
         raise UniEmoError(
             f"class indices must come with their names (ClassLabel); {where} has {value}: export it again"
@@ -273,7 +273,7 @@ def _named(value: Any, feature: Any, where: str) -> Any:  # noqa: ANN401
     return names[value] if value >= 0 else None
 
 
-def _free_path(emotion: str, given: str | None, data: bytes | None, taken: set[str]) -> str:
+def free_path(emotion: str, given: str | None, data: bytes | None, taken: set[str]) -> str:
     """Return ``image/<emotion>/<name>``: the name that the export gives where it is free, else a number."""
     name = PurePosixPath((given or "").replace("\\", "/")).name
     stem, suffix = os.path.splitext(name)

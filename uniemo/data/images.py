@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -71,8 +72,8 @@ def image_errors(path: str | Path) -> Iterator[None]:
     except FileNotFoundError as error:
         raise UnreadableImageError(path, "it does not exist") from error
     except UnidentifiedImageError as error:
-        reason = "no picture of a known kind" if Path(path).stat().st_size else "zero bytes"
-        raise UnreadableImageError(path, reason) from error
+        empty = os.path.isfile(path) and not os.path.getsize(path)  # path may also name a row of a shard
+        raise UnreadableImageError(path, "zero bytes" if empty else "no picture of a known kind") from error
     except Image.DecompressionBombError as error:
         reason = (
             f"more than {2 * (Image.MAX_IMAGE_PIXELS or 0) // 10**6} megapixels, the most that are read; scale it down"
@@ -215,7 +216,7 @@ class LargeJpeg:
     """A JPEG file whose pixels are decoded crop by crop, at the scale that the crop needs.
 
     Args:
-        path: the file.
+        path: the file, or what errors call it.
         data: its content.
         header: the file as Pillow opens it.
 
@@ -224,7 +225,7 @@ class LargeJpeg:
         height: of the upright image, in pixels.
     """
 
-    def __init__(self, path: Path, data: bytes, header: Image.Image) -> None:
+    def __init__(self, path: str | Path, data: bytes, header: Image.Image) -> None:
         self.path = path
         self._data = data
         self._stored = header.size
@@ -282,8 +283,26 @@ def open_image(path: Path) -> Image.Image | LargeJpeg:
     with image_errors(path):
         _check_regular(path)
         data = path.read_bytes()
+    return decode_image(path, data)
+
+
+def decode_image(path: str | Path, data: bytes, whole: bool = False) -> Image.Image | LargeJpeg:
+    """Return the image in a file's content, as :func:`open_image` does.
+
+    Args:
+        path: what errors call it.
+        data: the content.
+        whole: decode large JPEGs too.
+
+    Raises:
+        UnreadableImageError: as for :func:`read_image`.
+    """
+    with image_errors(path):
+        if not data:
+            raise ValueError("zero bytes")
         with Image.open(BytesIO(data)) as image:
-            if image.format == "JPEG" and min(image.size) > SMALL:  # MPO, several images in one file, is another format
+            # MPO, several images in one file, is another format
+            if not whole and image.format == "JPEG" and min(image.size) > SMALL:
                 return LargeJpeg(path, data, image)
             return to_rgb(image)
 

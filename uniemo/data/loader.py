@@ -46,7 +46,13 @@ class EmotionLoader(DataLoader[EmotionSample]):
         yield from super().__iter__()
 
 
-_SIZES = {"batch": "data.batch_size × processes", "images": "the number of training images"}
+_SIZES = {
+    "batch": "data.batch_size × processes",
+    "images": "the number of training images",
+    "processes": "the number of processes",
+    "workers": "data.num_workers",
+    "buffer": "data.shuffle_buffer",
+}
 
 
 class TrainingLoader(EmotionLoader):
@@ -73,7 +79,7 @@ class TrainingLoader(EmotionLoader):
             UniEmoError: it lacks a count, or has one below 0.
         """
         counts = state_dict if isinstance(state_dict, dict) else {}
-        for name in ("epoch", "batches", *_SIZES):
+        for name in ("epoch", "batches", *self._sizes()):
             if not isinstance(counts.get(name), int) or counts[name] < 0:
                 raise UniEmoError(
                     f"checkpoint must hold how far its epoch was; its count {name} is {counts.get(name)!r}: it is "
