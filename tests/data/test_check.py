@@ -19,7 +19,7 @@ from uniemo.errors import UniEmoError
 from uniemo.miniature.layouts import FAULTS, LAYOUT_NAMES, possible_faults, synthesize
 
 EXPORTS = ("emoset-parquet", "emoset-hf")
-NAMES = [name for name in LAYOUT_NAMES if name not in EXPORTS]
+NAMES = [name for name in LAYOUT_NAMES if name not in (*EXPORTS, "emoset-webdataset")]
 SPLIT = ("emoset", "emotionroi", "fi-splits", "fi-json", "twitter1-folds")  # beginnings of layouts with splits or folds
 
 

@@ -16,7 +16,7 @@ from uniemo.miniature import samples
 from uniemo.miniature.layouts import FAULTS, LAYOUT_NAMES, possible_faults, synthesize
 from uniemo.taxonomy import MIKELS_8
 
-EXPORTS = ("emoset-parquet", "emoset-hf")
+EXPORTS = ("emoset-parquet", "emoset-hf", "emoset-webdataset")
 ON_DISK = tuple(name for name in LAYOUT_NAMES if name not in EXPORTS)
 SMALL = {"size": 16}
 

@@ -74,7 +74,8 @@ class PredictionWriter(BasePredictionWriter):
         for others in gather(lines):
             lines |= others
         data: EmotionDataModule = trainer.datamodule
-        unreadable = _unreadable(data)
+        found = data.unreadable("test")
+        unreadable = {number: {"file": name, "error": reason} for number, (name, reason) in found.items()}
         lines |= {number: to_json(row) for number, row in unreadable.items()}
         if trainer.is_global_zero:
             path = _output(trainer)
@@ -107,18 +108,6 @@ def _lines(module: EmotionModule, part: dict[str, Any]) -> dict[int, str]:
         row["reason"] = reason
     found = zip(part["sample_id"].tolist(), part["names"], rows, strict=True)
     return {sample_id: to_json({"file": name, **row}) for sample_id, name, row in found}
-
-
-def _unreadable(data: EmotionDataModule) -> dict[int, dict[str, str]]:
-    """Return the rows of the images that could not be read, by sample id."""
-    reasons = dict(data.skipped.files())
-    records = data.records("test")
-    names = records.names() if reasons else []
-    return {
-        int(records.sample_id[place]): {"file": name, "error": reasons[file]}
-        for place, name in enumerate(names)
-        if (file := str(records.root / name)) in reasons
-    }
 
 
 def _row(emotions: Sequence[str], probabilities: list[float]) -> dict[str, Any]:

@@ -139,9 +139,7 @@ def _save_answers(path: Path, trainer: L.Trainer, module: EmotionModule, split: 
     """Write the answers on a split."""
     found = module.answers(split)
     assert found is not None  # where there is a confusion
-    records = trainer.datamodule.records(split)
-    names = dict(zip(records.sample_id.tolist(), records.names(), strict=True))
-    files = [names[number] for number in found["sample_id"].tolist()]
+    files = trainer.datamodule.names(split, found["sample_id"].tolist())
     write_answers(path, files, module.label_map().target, found["label"], found["answer"], found["probability"])
 
 

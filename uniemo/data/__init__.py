@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from uniemo.data.ldl import FlickrLDL, TwitterLDL
     from uniemo.data.manifest import Manifest
     from uniemo.data.oasis import OASIS
+    from uniemo.data.streaming import Streaming
     from uniemo.data.transforms import CLIP_MEAN, CLIP_STD, PairedTransform, denormalise
     from uniemo.data.twitter import TwitterI, TwitterII
     from uniemo.data.unbiasedemo import UnbiasedEmo
@@ -50,6 +51,7 @@ __all__ = [
     "Manifest",
     "MixedDataset",
     "PairedTransform",
+    "Streaming",
     "TwitterI",
     "TwitterII",
     "TwitterLDL",
@@ -85,6 +87,7 @@ _NAMES = {
     "ldl": ("FlickrLDL", "TwitterLDL"),
     "manifest": ("Manifest",),
     "oasis": ("OASIS",),
+    "streaming": ("Streaming",),
     "transforms": ("CLIP_MEAN", "CLIP_STD", "PairedTransform", "denormalise"),
     "twitter": ("TwitterI", "TwitterII"),
     "unbiasedemo": ("UnbiasedEmo",),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
@@ -344,6 +344,23 @@ class EmotionDataModule(L.LightningDataModule):
             self._records[split] = records
             self._caches[split] = ImageCache(len(records))
         return self._records[split]
+
+    def names(self, split: Split, sample_ids: Sequence[int]) -> list[str]:
+        """Return the names of a split's images by their ids."""
+        records = self.records(split)
+        known = dict(zip(records.sample_id.tolist(), records.names(), strict=True))
+        return [known[number] for number in sample_ids]
+
+    def unreadable(self, split: Split) -> dict[int, tuple[str, str]]:
+        """Return name and reason of a split's images that could not be read, by sample id."""
+        reasons = dict(self.skipped.files())
+        records = self.records(split)
+        names = records.names() if reasons else []
+        return {
+            int(records.sample_id[place]): (name, reasons[file])
+            for place, name in enumerate(names)
+            if (file := str(records.root / name)) in reasons
+        }
 
     def dataset(self, split: Split, train: bool = False, with_masks: bool = False) -> EmotionDataset:
         """Return the split's real images.

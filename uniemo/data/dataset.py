@@ -8,6 +8,7 @@ import tempfile
 import uuid
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
 
@@ -97,12 +98,12 @@ class SkippedFiles:
 
 
 def _look(file: str | Path) -> tuple[int, int]:
-    """Return size and time of change, (-1, -1) where nothing is."""
-    try:
-        found = os.stat(file)
-    except OSError:
-        return -1, -1
-    return found.st_size, found.st_mtime_ns
+    """Return size and time of change of a file, or of the shard that a row is in; (-1, -1) where nothing is."""
+    for place in (str(file), str(file).rpartition("#")[0]):
+        with suppress(OSError):
+            found = os.stat(place)
+            return found.st_size, found.st_mtime_ns
+    return -1, -1
 
 
 class EmotionDataset(Dataset[EmotionSample]):

@@ -176,14 +176,41 @@ class GeneratedImageDataset(EmotionDataset):
         super().__init__(records, transform, seed, distributions=distributions)
 
 
+def choose_generated(real: int, emotion: NDArray[np.int64], proportion: float, seed: int) -> NDArray[np.int64]:
+    """Choose so many generated images that they make up a share of the training set, as evenly over emotions as can be.
+
+    Args:
+        real: number of real images, N_r.
+        emotion: (N,) class indices of the generated ones.
+        proportion: p in [0, 1); round(p / (1 - p) · N_r) are taken, all where fewer exist (a warning then says which
+            share was reached).
+        seed: of the choice.
+
+    Returns:
+        Sorted indices.
+
+    Raises:
+        UniEmoError: ``proportion`` outside [0, 1).
+    """
+    check_proportion(proportion)
+    wanted = round(proportion / (1 - proportion) * real)
+    taken = min(wanted, len(emotion))
+    if taken < wanted:
+        warnings.warn(
+            f"generated images make up {taken / (real + taken):.1%} of the training set, not {proportion:.1%}: "
+            f"only {taken} of {wanted} exist",
+            stacklevel=3,
+        )
+    return balanced_choice(emotion, taken, seed)
+
+
 class MixedDataset(Dataset[EmotionSample]):
     """Real images and so many generated ones that they make up ``proportion`` of the whole.
 
     Args:
         real: N_r real images.
         generated: images to choose from, evenly over emotions.
-        proportion: p in [0, 1); round(p / (1 - p) · N_r) generated images are taken, all where fewer exist (a warning
-            then says which share was reached).
+        proportion: p in [0, 1), see :func:`choose_generated`.
         seed: of the choice.
 
     Raises:
@@ -191,19 +218,9 @@ class MixedDataset(Dataset[EmotionSample]):
     """
 
     def __init__(self, real: EmotionDataset, generated: EmotionDataset, proportion: float = 0.2, seed: int = 0) -> None:
-        check_proportion(proportion)
-        wanted = round(proportion / (1 - proportion) * len(real))
-        taken = min(wanted, len(generated))
-        if taken < wanted:
-            share = taken / (len(real) + taken)
-            warnings.warn(
-                f"generated images make up {share:.1%} of the training set, not {proportion:.1%}: "
-                f"only {taken} of {wanted} exist",
-                stacklevel=2,
-            )
         self.real = real
         self.generated = generated
-        self.chosen = balanced_choice(generated.records.emotion, taken, seed)
+        self.chosen = choose_generated(len(real), generated.records.emotion, proportion, seed)
 
     def __len__(self) -> int:
         """Return the number of real and chosen generated images."""

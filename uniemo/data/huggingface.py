@@ -46,6 +46,10 @@ class Columns:
     split: tuple[str, ...] = ()
     numbers: bool = False
 
+    def names(self) -> tuple[str, ...]:
+        """Return all columns that a row is read from."""
+        return (*self.image, *self.label, *self.scene, *self.object, *self.split, *_NESTED)
+
 
 _NESTED = ("attributes", "annotation", "annotations")
 _DAY_S = 86_400.0

@@ -1,7 +1,6 @@
 """Shards of labelled images, here or at ``hf://``: parquet files and WebDataset's tars, read row by row.
 
-Of a tar, pictures, JSON and text are read, nothing else is opened, and nothing is ever unpacked to the disk. A row that
-cannot be read has the reason in its place, so that rows keep their numbers whatever is damaged.
+A row that cannot be read has the reason in its place, so that rows keep their numbers whatever is damaged.
 """
 
 from __future__ import annotations
@@ -11,27 +10,23 @@ import os
 import tarfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import IO, Any, Literal
 
 from uniemo.cache import digest
 from uniemo.cache import get as cached
 from uniemo.data.duplicates import map_files
-from uniemo.data.files import is_hidden, is_image
-from uniemo.errors import UniEmoError
+from uniemo.data.files import is_hidden
+from uniemo.data.webdataset import Row, count_tar, tar_rows
+from uniemo.errors import UniEmoError, first_line
 from uniemo.text_files import parse_json
-
-Row = dict[str, Any]
 
 SUFFIXES = (".parquet", ".tar")
 _HUB = "hf://"
 _SIZES = "sizes.json"  # beside tars, as open_clip has it: {"train-0000.tar": 1000, …}
 _READ = 2**23  # bytes of a column that parquet reads at a time, whatever the size of its row groups
 _ROWS = 16  # that are decoded at a time
-_LARGEST = 2**28  # bytes of a file in a tar: a header may claim any size
-_TEXTS = ("cls", "txt")
-_BLOCK = 512  # bytes of a tar's header
+_LARGEST = 2**24  # bytes of sizes.json
 
 
 @dataclass(frozen=True)
@@ -42,11 +37,13 @@ class Shard:
         url: of the file, as it is opened.
         name: of it in names of images, relative to what the user gave.
         rows: how many it has.
+        stamp: changes when it does.
     """
 
     url: str
     name: str
     rows: int
+    stamp: str
 
 
 def list_shards(root: str, option: str) -> list[tuple[str, str]]:
@@ -66,7 +63,8 @@ def list_shards(root: str, option: str) -> list[tuple[str, str]]:
     try:
         paths = system.glob(path) if any(mark in path for mark in "*?[") else system.find(path)
     except Exception as error:  # the hub's client raises what its own client raises
-        raise UniEmoError(f"{option} must be reachable; {root} is not ({_reason(error)}): look at its name") from error
+        reason = first_line(error)
+        raise UniEmoError(f"{option} must be in reach; {root} is not ({reason}): look at its name") from error
     found = sorted(one for one in paths if one.endswith(SUFFIXES))
     base = os.path.commonpath([os.path.dirname(one) for one in found]) if found else ""
     names = {one: os.path.relpath(one, base) for one in found}
@@ -75,8 +73,8 @@ def list_shards(root: str, option: str) -> list[tuple[str, str]]:
     if len(kinds) != 1:
         there = " and ".join(f"{count:,} {suffix}" for suffix, count in kinds.items()) or "none"
         raise UniEmoError(
-            f"{option} must stand for shards of one kind, {' or '.join(SUFFIXES)}; {root} has {there}: give a folder, a "
-            "pattern such as 'shards/*.parquet' or hf://datasets/owner/name"
+            f"{option} must stand for shards of one kind, {' or '.join(SUFFIXES)}; {root} has {there}: give a folder, "
+            "a pattern such as 'shards/*.parquet' or hf://datasets/owner/name"
         )
     return [((_HUB if root.startswith(_HUB) else "") + one, name) for one, name in names.items()]
 
@@ -90,10 +88,6 @@ def _system(url: str) -> Any:  # noqa: ANN401 - an fsspec file system
 def _open(url: str) -> IO[bytes]:
     file: IO[bytes] = _system(url).open(url, "rb")
     return file
-
-
-def _reason(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def count_rows(
@@ -110,28 +104,27 @@ def count_rows(
         on_error: what to do about a shard that cannot be read.
 
     Raises:
-        UniEmoError: a shard cannot be read and ``on_error`` is ``raise``; the hub cannot be reached, or has tars without
-            ``sizes.json``.
+        UniEmoError: a shard cannot be read and ``on_error`` is ``raise``; the hub cannot be reached, or has tars
+            without ``sizes.json``.
     """
     told = _told_sizes(shards)
     stamps = [_system(url).ukey(url) for url, _ in shards]
 
-    def write(file: os.PathLike[str]) -> None:
-        counts = map_files(lambda shard: _try_count(shard[0], told, needed), shards, "counting images", len(shards) > 8)
-        with open(file, "w", encoding="utf-8") as out:
-            json.dump(counts, out)
+    def write(file: Path) -> None:
+        counts = map_files(lambda shard: _try_count(shard[0], told, needed), shards, "counting images")
+        file.write_text(json.dumps(counts), encoding="utf-8")
 
-    with open(cached("shards", f"{digest([list(shards), stamps, told, needed])}.json", write), encoding="utf-8") as file:
-        counts = json.load(file)
-    pairs = list(zip(shards, counts, strict=True))
-    bad = {url: count for (url, _), count in pairs if isinstance(count, str)}
+    key = digest([list(shards), stamps, told, needed])
+    counts = json.loads(cached("shards", f"{key}.json", write).read_text(encoding="utf-8"))
+    whole = [(*shard, count, stamp) for shard, count, stamp in zip(shards, counts, stamps, strict=True)]
+    bad = {url: count for url, _, count, _ in whole if isinstance(count, str)}
     if bad and on_error == "raise":
         url, reason = next(iter(bad.items()))
         raise UniEmoError(
-            f"shards must be readable; {len(bad)} of {len(shards)} are not, first {url} ({reason}): mend or remove them, "
-            "or leave them out with --data.on_error skip"
+            f"shards must be readable; {len(bad)} of {len(shards)} are not, first {url} ({reason}): mend or remove "
+            "them, or leave them out with --data.on_error skip"
         )
-    return [Shard(url, name, count) for (url, name), count in pairs if not isinstance(count, str)], bad
+    return [Shard(*values) for values in whole if values[0] not in bad], bad
 
 
 def _told_sizes(shards: Sequence[tuple[str, str]]) -> dict[str, int]:
@@ -147,11 +140,14 @@ def _told_sizes(shards: Sequence[tuple[str, str]]) -> dict[str, int]:
             content = parse_json(sizes)
             told |= {f"{folder}/{name}": int(count) for name, count in content.items()}
         except (ValueError, TypeError, AttributeError) as error:
-            raise UniEmoError(f'{place} must be like {{"train-0000.tar": 1000}}; it is not ({error}): mend it') from error
+            reason = first_line(error)
+            raise UniEmoError(
+                f'{place} must be like {{"train-0000.tar": 1000}}; it is not ({reason}): mend it'
+            ) from error
     missing = [url for url, _ in shards if url.startswith(_HUB) and url.endswith(".tar") and url not in told]
     if missing:
         raise UniEmoError(
-            f"tars at the hub must have their numbers of images in {_SIZES} beside them, all would be fetched to count; "
+            f"tars at the hub must have their numbers of images in {_SIZES} beside them, as counting would fetch all; "
             f"{missing[0]} has none: fetch the tars, or take a dataset in parquet"
         )
     return told
@@ -163,15 +159,10 @@ def _try_count(url: str, told: dict[str, int], needed: Sequence[Sequence[str]]) 
         return told[url]
     try:
         with _open(url) as file:
-            if url.endswith(".parquet"):
-                return _count_parquet(file, needed)
-            number = -1
-            for number, _, _ in _members(_opened(file), file):  # noqa: B007
-                pass
-            return number + 1
+            return _count_parquet(file, needed) if url.endswith(".parquet") else count_tar(file)
     except _damage() as error:
         _check_reach(url, error)
-        return _reason(error)
+        return first_line(error)
 
 
 def _count_parquet(file: IO[bytes], needed: Sequence[Sequence[str]]) -> int | str:
@@ -196,7 +187,7 @@ def _check_reach(url: str, error: Exception) -> None:
     """Raise UniEmoError where it is the hub, not the shard, that is at fault."""
     if url.startswith(_HUB) and isinstance(error, OSError):
         raise UniEmoError(
-            f"the hub must stay in reach; {url} cannot be fetched ({_reason(error)}): try again later"
+            f"the hub must stay in reach; {url} cannot be fetched ({first_line(error)}): try again later"
         ) from error
 
 
@@ -218,12 +209,12 @@ def read_rows(
     try:
         with _open(shard.url) as file:
             tar = shard.url.endswith(".tar")
-            for number, row in _tar_rows(file, start, stop) if tar else _parquet_rows(file, start, stop, columns):
+            for number, row in tar_rows(file, start, stop) if tar else _parquet_rows(file, start, stop, columns):
                 yield number, row
                 following = number + 1
     except _damage() as error:
         _check_reach(shard.url, error)
-        reason = _reason(error)
+        reason = first_line(error)
     for number in range(following, stop):
         yield number, reason
 
@@ -233,7 +224,7 @@ def _parquet_rows(
 ) -> Iterator[tuple[int, Row | str]]:
     from pyarrow import parquet
 
-    shard = parquet.ParquetFile(file, buffer_size=_READ)
+    shard = parquet.ParquetFile(file, buffer_size=_READ, page_checksum_verification=True)
     wanted = None if columns is None else [name for name in shard.schema_arrow.names if name in columns]
     row = 0
     for group in range(shard.num_row_groups):
@@ -259,73 +250,3 @@ def column_features(url: str) -> dict[str, Any]:
 
     with _open(url) as file:
         return dict(Features.from_arrow_schema(parquet.read_schema(file)))
-
-
-# WebDataset: files that follow each other and whose names agree to their first point are one row.
-
-
-def _opened(file: IO[bytes]) -> tarfile.TarFile:
-    return tarfile.open(fileobj=file, mode="r:")  # compressed ones are refused
-
-
-def _members(archive: tarfile.TarFile, file: IO[bytes]) -> Iterator[tuple[int, str, tarfile.TarInfo]]:
-    """Yield row, suffix and entry of each file of a tar."""
-    number, key = -1, None
-    while (member := archive.next()) is not None:
-        archive.members.clear()  # type: ignore[attr-defined]  # it would keep every entry
-        folder, _, name = member.name.rpartition("/")
-        stem, _, suffix = name.partition(".")
-        if member.isdir() or not suffix or is_hidden(name):
-            continue
-        if (folder, stem) != key:
-            number, key = number + 1, (folder, stem)
-        yield number, suffix.lower(), member
-    file.seek(archive.offset)
-    if file.read(_BLOCK).strip(b"\0"):  # tarfile takes a damaged header for the end
-        raise tarfile.ReadError(f"damaged header at byte {archive.offset:,}")
-
-
-def _tar_rows(file: IO[bytes], start: int, stop: int) -> Iterator[tuple[int, Row | str]]:
-    archive = _opened(file)
-    for number, members in groupby(_members(archive, file), lambda member: member[0]):
-        if number >= stop:
-            return
-        if number >= start:
-            try:
-                yield number, _tar_row(archive, members)
-            except ValueError as error:
-                yield number, _reason(error)
-
-
-def _tar_row(archive: tarfile.TarFile, members: Iterator[tuple[int, str, tarfile.TarInfo]]) -> Row:
-    """Return a row's columns: those of its JSON, and its files by suffix; ``image`` is the first picture."""
-    columns: Row = {}
-    files: Row = {}
-    for _, suffix, member in members:
-        if is_image(f"x.{suffix}"):
-            files[suffix] = {"bytes": _content(archive, member), "path": PurePosixPath(member.name).name}
-            files.setdefault("image", files[suffix])
-        elif suffix == "json":
-            content = parse_json(_content(archive, member))
-            columns = content if isinstance(content, dict) else {}
-        elif suffix in _TEXTS:
-            text = _content(archive, member).decode().strip()
-            files[suffix] = int(text) if text.isdecimal() else text
-    return {**columns, **files}
-
-
-def _content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
-    """Return a file's bytes.
-
-    Raises:
-        ValueError: it is a link or a device, too large, or its name leads out of the tar.
-    """
-    path = PurePosixPath(member.name)
-    if path.is_absolute() or ".." in path.parts:
-        raise ValueError(f"{member.name} leads out of the shard")
-    content = archive.extractfile(member) if member.isreg() else None
-    if content is None:
-        raise ValueError(f"{member.name} is no file but a link or a device")
-    if member.size > _LARGEST:
-        raise ValueError(f"{member.name} has more than {_LARGEST // 2**20} MiB")
-    return content.read()

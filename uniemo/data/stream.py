@@ -7,30 +7,32 @@ state is the number of the batch, as for images that lie in files.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from torch.utils.data import Dataset, DistributedSampler
 
 from uniemo.data.batch import EmotionBatch, EmotionSample
-from uniemo.data.dataset import SkippedFiles
+from uniemo.data.dataset import EmotionDataset, SkippedFiles
 from uniemo.data.images import UnreadableImageError
 from uniemo.data.loader import TrainingLoader, collate_readable
-from uniemo.data.shards import Row, Shard, read_rows
+from uniemo.data.shard_rows import RowDecoder, advised
+from uniemo.data.shards import Shard, read_rows
+from uniemo.data.webdataset import Row
 from uniemo.distributed import get_rank, get_world_size
 from uniemo.errors import UniEmoError
 
 Place = tuple[int, int, Row | str]  # shard, row in it, content or why there is none
-Decode = Callable[[Row, str, str, int, int], EmotionSample]  # row, what errors call it, name, sample id, epoch
 
 
 def shuffled(rows: Iterator[Place], size: int, seed: tuple[int, ...], block: int = 0) -> Iterator[Place]:
     """Shuffle rows by a buffer: blocks of ``size`` follow each other, each in an order of its own.
 
-    While a block is handed out the next one fills its places, so that never more than ``size`` rows are held and none is
-    waited for twice. A block's content does not depend on earlier ones: any can be begun with.
+    While a block is handed out the next one fills its places: reading goes on evenly, and never more than ``size`` rows
+    are held. A block does not depend on earlier ones, so that any can be begun with.
 
     Args:
         rows: from the first of a block on.
@@ -46,6 +48,12 @@ def shuffled(rows: Iterator[Place], size: int, seed: tuple[int, ...], block: int
             row, waiting[place] = waiting[place], None
             yield row
         waiting, block = following, block + 1
+
+
+def first_ids(shards: Sequence[Shard]) -> NDArray[np.int64]:
+    """Return the sample id of each shard's first row: rows are counted through all shards."""
+    rows = np.array([shard.rows for shard in shards], dtype=np.int64)
+    return np.cumsum(rows) - rows
 
 
 class Stream(Dataset[EmotionBatch]):
@@ -65,6 +73,8 @@ class Stream(Dataset[EmotionBatch]):
         buffer: rows among which each worker shuffles; None keeps the order of the shards (evaluation).
         on_error: ``raise`` stops at a row that cannot be used, ``skip`` leaves it out and puts it on the list.
         skipped: that list.
+        generated: images that are spread over the batches of an epoch, each once; batches have so many rows fewer.
+        chosen: (G,) which of them; None for none.
 
     Raises:
         UniEmoError: fewer images than processes.
@@ -73,13 +83,15 @@ class Stream(Dataset[EmotionBatch]):
     def __init__(
         self,
         shards: Sequence[Shard],
-        decode: Decode,
+        decode: RowDecoder,
         batch_size: int,
         seed: int = 0,
         workers: int = 0,
         buffer: int | None = None,
         on_error: Literal["raise", "skip"] = "raise",
         skipped: SkippedFiles | None = None,
+        generated: EmotionDataset | None = None,
+        chosen: NDArray[np.int64] | None = None,
     ) -> None:
         self.shards = shards
         self.decode = decode
@@ -88,21 +100,23 @@ class Stream(Dataset[EmotionBatch]):
         self.buffer = buffer
         self.on_error = on_error
         self.skipped = SkippedFiles() if skipped is None else skipped
-        self.rows = np.array([shard.rows for shard in shards], dtype=np.int64)
-        self.first_ids = np.cumsum(self.rows) - self.rows  # sample id of each shard's first row
+        self.total = sum(shard.rows for shard in shards)
+        self.generated, self.chosen = generated, np.zeros(0, dtype=np.int64) if chosen is None else chosen
+        self.real = max(1, round(batch_size * self.total / (self.total + len(self.chosen) or 1)))  # rows of a batch
+        self.first_ids = first_ids(shards)
         self.rank, self.ranks = get_rank(), get_world_size()
         self.streams = max(1, min(workers, len(self) // self.ranks))
         self.parts = self.ranks * self.streams
         if len(self) < self.parts:
             raise UniEmoError(f"a split must hold an image for each of {self.ranks} processes; shards hold {len(self)}")
         longest = len(self) // self.parts if buffer is not None else -(-len(self) // self.parts)
-        self.batches = -(-longest // batch_size)  # of each worker
+        self.batches = -(-longest // self.real)  # of each worker
         self._open: Iterator[Place] = iter(())
         self._next: int | None = None  # key of the batch that comes out of it next
 
     def __len__(self) -> int:
         """Return the number of images, on all ranks together."""
-        return int(self.rows.sum())
+        return self.total
 
     @property
     def steps(self) -> int:
@@ -122,14 +136,24 @@ class Stream(Dataset[EmotionBatch]):
         batch, stream = divmod(step, self.streams)  # workers take turns, as the loader's do
         part = self.rank * self.streams + stream
         start, stop = (len(self) * bound // self.parts for bound in (part, part + 1))
-        seen = batch * self.batch_size
+        seen = batch * self.real
         if key != self._next or seen >= stop - start:
             self._open = self._rows(epoch, part, start, min(seen, stop - start - 1), stop)
         self._next = key + self.streams if batch + 1 < self.batches else None
-        return collate_readable([self._sample(*place, epoch) for place in islice(self._open, self.batch_size)])
+        samples = [self._sample(*place, epoch) for place in islice(self._open, self.real)]
+        return collate_readable(samples + self._generated(epoch, step))
+
+    def _generated(self, epoch: int, step: int) -> list[EmotionSample | None]:
+        """Return the generated images of a batch."""
+        if self.generated is None:
+            return []
+        order = np.random.default_rng((self.seed, epoch)).permutation(self.chosen)
+        place, places = self.rank * self.steps + step, self.ranks * self.steps
+        start, stop = (len(order) * bound // places for bound in (place, place + 1))
+        return [self.generated.sample(index, epoch) for index in order[start:stop].tolist()]
 
     def _rows(self, epoch: int, part: int, start: int, seen: int, stop: int) -> Iterator[Place]:
-        """Yield the rows of a part, which are those of all shards from ``start`` to ``stop``, without the first ones."""
+        """Yield the rows of a part, those of all shards from ``start`` to ``stop``, without the ``seen`` first ones."""
         if self.buffer is None:
             return self._read(range(len(self.shards)), start + seen, stop)
         order = np.random.default_rng((self.seed, epoch)).permutation(len(self.shards)).tolist()
@@ -139,10 +163,11 @@ class Stream(Dataset[EmotionBatch]):
 
     def _read(self, order: Sequence[int], start: int, stop: int) -> Iterator[Place]:
         """Yield the rows ``start`` … ``stop`` of the shards laid end to end in an order."""
+        wanted = self.decode.read.columns.names()
         for shard in order:
             rows = self.shards[shard].rows
             if start < rows and stop > 0:
-                for row, content in read_rows(self.shards[shard], max(start, 0), min(stop, rows)):
+                for row, content in read_rows(self.shards[shard], max(start, 0), min(stop, rows), wanted):
                     yield shard, row, content
             start, stop = start - rows, stop - rows
 
@@ -152,25 +177,13 @@ class Stream(Dataset[EmotionBatch]):
         if self.on_error == "skip" and f"{url}#{row}" in self.skipped:
             return None
         try:
-            if isinstance(content, str):
-                raise UnreadableImageError(where, content)
             number = int(self.first_ids[shard]) + row
             return self.decode(content, where, f"{self.shards[shard].name}#{row}", number, epoch)
         except UniEmoError as error:
-            unreadable = isinstance(error, UnreadableImageError)
             if self.on_error == "raise":
-                text = f"images must be readable; {where} is not ({error.reason}): mend the shard" if unreadable else error
-                raise UniEmoError(f"{text}, or leave such images out with --data.on_error skip") from error
-            self.skipped.add(f"{url}#{row}", error.reason if unreadable else str(error))
+                raise advised(error, where) from error
+            self.skipped.add(f"{url}#{row}", error.reason if isinstance(error, UnreadableImageError) else str(error))
             return None
-
-    def names(self, sample_ids: Sequence[int]) -> list[str]:
-        """Return ``<shard>#<row>`` of images by their ids."""
-        places = np.searchsorted(self.first_ids, sample_ids, side="right") - 1
-        return [
-            f"{self.shards[place].name}#{number - self.first_ids[place]}"
-            for place, number in zip(places.tolist(), sample_ids, strict=True)
-        ]
 
 
 class StepSampler(DistributedSampler[int]):
@@ -203,7 +216,7 @@ class StreamLoader(TrainingLoader):
         stream: Any = self.dataset
         return {
             "batch": stream.batch_size * stream.ranks,
-            "images": len(stream),
+            "images": len(stream) + len(stream.chosen),
             "processes": stream.ranks,
             "workers": stream.streams,
             "buffer": stream.buffer,

@@ -81,6 +81,7 @@ _LAYOUTS: dict[str, tuple[_Dataset, Write, tuple[str, ...]]] = {  # dataset, wri
     "twitter2-csv": (_TWITTER2, painted_twitter.write_second_csv, _NUMBERS),
     "emoset-parquet": (_EMOSET, painted_emoset.write_parquet, _NO_LIST),
     "emoset-hf": (_EMOSET, painted_emoset.write_saved, _NO_LIST),
+    "emoset-webdataset": (_EMOSET, painted_emoset.write_webdataset, _NO_LIST),
 }
 LAYOUT_NAMES: tuple[str, ...] = tuple(_LAYOUTS)
 

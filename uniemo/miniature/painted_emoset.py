@@ -1,9 +1,11 @@
-"""EmoSet as people have it: JSON annotations, or an export of Hugging Face datasets."""
+"""EmoSet as people have it: JSON annotations, an export of Hugging Face datasets, or WebDataset's tars."""
 
 from __future__ import annotations
 
 import json
+import tarfile
 from collections.abc import Sequence
+from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -62,6 +64,26 @@ def write_saved(tree: Tree, samples: Sequence[Sample]) -> None:
         for split, name in _SPLITS.items()
     }
     DatasetDict(tables).save_to_disk(tree.root)
+
+
+def write_webdataset(tree: Tree, samples: Sequence[Sample]) -> None:
+    """Write ``data/{train,validation,test}-NNNNN-of-NNNNN.tar``: a picture and its annotation for each image."""
+    for split, name in _SPLITS.items():
+        chosen = [sample for sample in samples if sample.split == split]
+        shards = _TRAIN_SHARDS if split == "train" else 1
+        for shard in range(shards):
+            path = tree.path(f"data/{name}-{shard:05d}-of-{shards:05d}.tar")
+            with tarfile.open(path, "w") as archive:
+                for sample in chosen[shard::shards]:
+                    sample.file = sample.filename
+                    note = _json(_odd_annotation(sample, tree.rng(sample.number)))
+                    for file, content in (
+                        (sample.filename, tree.paint(sample)[1]),
+                        (f"{sample.stem}.json", note.encode()),
+                    ):
+                        entry = tarfile.TarInfo(file)
+                        entry.size = len(content)
+                        archive.addfile(entry, BytesIO(content))
 
 
 def _write(tree: Tree, samples: Sequence[Sample], ids: bool, tables: dict[str, Any], masks: bool) -> None:
