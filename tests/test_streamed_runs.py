@@ -8,10 +8,10 @@ from pyarrow import parquet
 
 from tests.test_resume import TWO, KilledError, killed, same, stopping
 from tests.tiny_runs import assets, recipe, run_folder  # noqa: F401 - used by every test
+from tests.trees import painted_tree
 from uniemo.checkpoint import read_checkpoint
 from uniemo.cli import main
 from uniemo.launch import cpu_cores
-from uniemo.miniature.layouts import synthesize
 
 
 @pytest.fixture(scope="module")
@@ -19,8 +19,7 @@ def painted(tmp_path_factory):
     assets()
     folder = tmp_path_factory.mktemp("streamed")
     return {
-        kind: synthesize(f"emoset-{kind}", folder / kind, 100, 0, 32, (), False, 0)
-        for kind in ("parquet", "webdataset")
+        kind: painted_tree(f"emoset-{kind}", folder / kind, 100, 0, 32, (), 0) for kind in ("parquet", "webdataset")
     }
 
 

@@ -14,6 +14,7 @@ from fsspec.implementations.dirfs import DirFileSystem
 from malicious import Malicious
 from PIL import Image
 from pyarrow import parquet
+from trees import painted_tree
 
 from tests.data.probe import Probe, trainer
 from tests.distributed.crew import enough_cores, on_ranks
@@ -22,7 +23,6 @@ from uniemo.data import Streaming
 from uniemo.data.shards import list_shards
 from uniemo.data.stream import shuffled
 from uniemo.errors import UniEmoError
-from uniemo.miniature.layouts import synthesize
 
 KINDS = ("parquet", "webdataset")
 TRAIN = 76  # of 100 images
@@ -31,7 +31,7 @@ TRAIN = 76  # of 100 images
 @pytest.fixture(scope="module")
 def painted(tmp_path_factory):
     folder = tmp_path_factory.mktemp("shards")
-    return {kind: synthesize(f"emoset-{kind}", folder / kind, 100, 0, 16, (), False, 0) for kind in KINDS}
+    return {kind: painted_tree(f"emoset-{kind}", folder / kind, 100, 0, 16, (), 0) for kind in KINDS}
 
 
 def streaming(root, **options):
@@ -403,7 +403,10 @@ def test_a_label_that_nobody_has_named(tmp_path, kind):
 
 def test_columns_that_are_missing(tmp_path):
     line = refused(parquet_tree(tmp_path / "a", label="mood"))
-    assert "/a/train/000.parquet (it has columns image, mood, but not emotion or label or cls)" in line
+    assert (
+        "/a/train/000.parquet (it has columns image, mood, but not emotion or label or cls, see --data.label_column)"
+        in line
+    )
     line = refused(tar_tree(tmp_path / "b"), label_column="mood")
     assert f"row 0 of {tmp_path}/b/train/000.tar has columns emotion, jpg, image and lacks one" in line
     files = [{"image": {"bytes": None, "path": "/etc/passwd"}, "emotion": "awe"}]
@@ -488,7 +491,8 @@ def test_shards_that_are_damaged(tmp_path, kind, damage, words):
 def test_a_damaged_row_group_costs_its_rows(tmp_path):
     root = parquet_tree(tmp_path / "tree", rows_of(40), row_group_size=20, write_page_checksum=True)
     shard = root / "train" / "000.parquet"
-    flip(shard, parquet.read_metadata(shard).row_group(1).column(0).data_page_offset + 60)
+    pictures = parquet.read_metadata(shard).row_group(1).column(0)
+    flip(shard, pictures.dictionary_page_offset + pictures.total_compressed_size - 30)
     options = {"emotions": ["awe", "fear"], "label_column": "emotion", "scene_column": "x", "object_column": "x"}
     assert f"row 20 of {shard} is not (" in refused(root, **options)
     assert (
@@ -496,6 +500,16 @@ def test_a_damaged_row_group_costs_its_rows(tmp_path):
         <= set(flat(epoch(streaming(root, on_error="skip", **options).train_dataloader())))
         < set(range(40))
     )
+
+
+def test_a_description_that_is_none(tmp_path):
+    root = parquet_tree(tmp_path)
+    for split in ("train", "val"):
+        table = parquet.read_table(root / split / "000.parquet")
+        parquet.write_table(
+            table.replace_schema_metadata({"huggingface": '{"info": {"features": 7}}'}), root / split / "000.parquet"
+        )
+    assert f"parquet must describe its columns as Hugging Face datasets does, or not at all; {root}" in refused(root)
 
 
 def test_a_shard_that_changed_meanwhile(tmp_path):

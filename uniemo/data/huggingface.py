@@ -19,7 +19,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 from typing import Any
 
 from uniemo.cache import cache_dir, digest
@@ -191,7 +191,7 @@ def _parts(root: Path, columns: Columns) -> Iterator[tuple[Split, Any, Any, Path
         yield SPLIT_WORDS.get(name.split("[")[0], "train"), part, features, base
 
 
-def split_word(path: Path) -> str:
+def split_word(path: PurePath) -> str:
     """Return the split that a file's name begins with, or else its folder's; training where neither does."""
     words = [re.match(r"[a-z]*", name.lower()) for name in (path.name, path.parent.name)]
     return next((word.group() for word in words if word and word.group() in SPLIT_WORDS), "train")
@@ -222,7 +222,7 @@ def read_row(
     if image is None or not isinstance(emotion, str):
         raise UniEmoError(
             f"export must have an image ({' or '.join(columns.image)}) and a label ({' or '.join(columns.label)}) in "
-            f"every row; {where} has columns {', '.join(row)} and lacks one: correct --data.root"
+            f"every row; {where} has columns {', '.join(row)} and lacks one: correct --data.root or the column"
         )
     emotion = emotion.strip().lower()
     if not emotion or emotion.startswith(".") or "/" in emotion or "\\" in emotion:

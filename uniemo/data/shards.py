@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, Literal
@@ -91,7 +91,7 @@ def _open(url: str) -> IO[bytes]:
 
 
 def count_rows(
-    shards: Sequence[tuple[str, str]], needed: Sequence[Sequence[str]], on_error: Literal["raise", "skip"]
+    shards: Sequence[tuple[str, str]], needed: Mapping[str, Sequence[str]], on_error: Literal["raise", "skip"]
 ) -> tuple[list[Shard], dict[str, str]]:
     """Return the shards with the number of their rows, and those that cannot be read, each with the reason.
 
@@ -100,7 +100,7 @@ def count_rows(
 
     Args:
         shards: address and name of each.
-        needed: columns, of each group of which parquet must have one.
+        needed: columns of which parquet must have one, by the argument that names them.
         on_error: what to do about a shard that cannot be read.
 
     Raises:
@@ -153,7 +153,7 @@ def _told_sizes(shards: Sequence[tuple[str, str]]) -> dict[str, int]:
     return told
 
 
-def _try_count(url: str, told: dict[str, int], needed: Sequence[Sequence[str]]) -> int | str:
+def _try_count(url: str, told: dict[str, int], needed: Mapping[str, Sequence[str]]) -> int | str:
     """Return how many rows a shard has, or why that cannot be known."""
     if url in told:
         return told[url]
@@ -165,14 +165,14 @@ def _try_count(url: str, told: dict[str, int], needed: Sequence[Sequence[str]]) 
         return first_line(error)
 
 
-def _count_parquet(file: IO[bytes], needed: Sequence[Sequence[str]]) -> int | str:
+def _count_parquet(file: IO[bytes], needed: Mapping[str, Sequence[str]]) -> int | str:
     from pyarrow import parquet
 
     shard = parquet.ParquetFile(file)
     there = shard.schema_arrow.names
-    for group in needed:
-        if not set(group) & set(there):
-            return f"it has columns {', '.join(there)}, but not {' or '.join(group)}"
+    for argument, names in needed.items():
+        if not set(names) & set(there):
+            return f"it has columns {', '.join(there)}, but not {' or '.join(names)}, see --data.{argument}"
     return int(shard.metadata.num_rows)
 
 
@@ -249,4 +249,11 @@ def column_features(url: str) -> dict[str, Any]:
     from pyarrow import parquet
 
     with _open(url) as file:
-        return dict(Features.from_arrow_schema(parquet.read_schema(file)))
+        schema = parquet.read_schema(file)
+    try:
+        return dict(Features.from_arrow_schema(schema))
+    except Exception as error:  # what a stranger wrote may fail anywhere
+        raise UniEmoError(
+            f"parquet must describe its columns as Hugging Face datasets does, or not at all; {url} does not "
+            f"({first_line(error)}): write it again"
+        ) from error

@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path, PurePosixPath
+from types import SimpleNamespace
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -95,7 +96,7 @@ class Streaming(EmotionDataModule):
         given = {"image": image_column, "label": label_column, "scene": scene_column, "object": object_column}
         names = {name: (column,) for name, column in given.items() if column is not None}
         self.columns = Columns(**{"label": ("emotion", "label", "cls"), **names}, numbers=True)
-        self.emotions = None if emotions is None else tuple(name.strip().lower() for name in emotions)
+        self.emotions = None if emotions is None else tuple(emotions)
         self.shuffle_buffer = shuffle_buffer
         self.images_at_hand = images_at_hand
         self._shards: dict[Split, list[Shard]] = {}
@@ -120,9 +121,8 @@ class Streaming(EmotionDataModule):
             UniEmoError: there is none, or one cannot be read and ``on_error`` is ``raise``.
         """
         if split not in self._shards:
-            self._shards[split], bad = count_rows(
-                self.found[split], (self.columns.image, self.columns.label), self.on_error
-            )
+            needed = {"image_column": self.columns.image, "label_column": self.columns.label}
+            self._shards[split], bad = count_rows(self.found[split], needed, self.on_error)
             self.left_out |= bad
         if not any(shard.rows for shard in self._shards[split]):
             own = "" if split == "train" else f", or give --data.{split}_shards"
@@ -136,38 +136,39 @@ class Streaming(EmotionDataModule):
         """Return what finds image and labels in a split's rows."""
         features = column_features(self.shards(split)[0].url)
         if self.emotions is not None:
-            from datasets import ClassLabel
-
             for name in self.columns.label:
                 if class_names(feature_of(features, name)) is None:
-                    features[name] = ClassLabel(names=list(self.emotions))
+                    features[name] = SimpleNamespace(names=self.emotions)
         return RowReader(self.columns, features)
 
     @cached_property
-    def vocabulary(self) -> Vocabulary:  # type: ignore[override]
+    def vocabulary(self) -> Vocabulary:
         """Emotion, scene and object names: those that parquet declares, else those of the images at hand.
 
         Raises:
             UniEmoError: fewer than two classes.
         """
-        first = next((split for split in SPLITS if self.found[split]), "train")
+        first: Split = next((split for split in SPLITS if self.found[split]), "train")
         features = self.reader(first).features
-        emotions = self.emotions
-        for name in self.columns.label if emotions is None else ():
-            names = class_names(feature_of(features, name))
-            emotions = emotions or (tuple(one.strip().lower() for one in names) if names else None)
-        declared = [class_names(feature_of(features, names[0])) for names in (self.columns.scene, self.columns.object)]
-        if emotions is None or None in declared:
+
+        def declared(columns: Sequence[str]) -> tuple[str, ...] | None:
+            names = [class_names(feature_of(features, column)) for column in columns]
+            return next((tuple(found) for found in names if found), None)
+
+        emotions = self.emotions or declared(self.columns.label)
+        scenes, objects = declared(self.columns.scene), declared(self.columns.object)
+        if emotions is None or scenes is None or objects is None:
             rows = copied_rows(self._at_hand(first))
             emotions = emotions or tuple(sorted({emotion for _, emotion, _, _ in rows}))
-            there = [[scene for _, _, scene, _ in rows if scene], [name for *_, names in rows for name in names]]
-            declared = [names or distinct_names(given) for names, given in zip(declared, there, strict=True)]
+            scenes = scenes or distinct_names([scene for _, _, scene, _ in rows if scene])
+            objects = objects or distinct_names([name for *_, names in rows for name in names])
+        emotions = tuple(name.strip().lower() for name in emotions)
         if len(emotions) < 2:
             raise UniEmoError(
                 f"a classifier needs at least two classes; {self.root} has {', '.join(emotions)}: name them with "
                 "--data.emotions, or their column with --data.label_column"
             )
-        return Vocabulary(emotions, *(tuple(names or ()) for names in declared))
+        return Vocabulary(emotions, scenes, objects)
 
     def _at_hand(self, split: Split) -> Path:
         """Return the folder of a split's copied images."""
