@@ -41,7 +41,7 @@ def streaming(root, **options):
 
 def epoch(loader, number=0):
     loader.sampler.set_epoch(number)
-    return [batch.sample_id.tolist() for batch in loader]
+    return [batch.sample_id.tolist() for batch in loader if batch is not None]
 
 
 def flat(batches):
