@@ -14,13 +14,15 @@ from PIL import Image
 from tests.tiny_runs import assets, recipe, trained
 from uniemo import __version__
 from uniemo.cli import COMMANDS, main
-from uniemo.cli.classify import table
+from uniemo.cli.classify import Emotions, table
 from uniemo.data import images
 from uniemo.data.generated import read_index
 from uniemo.metrics import classifier_training, emotion_classifiers
 from uniemo.modules import EmotionModule
+from uniemo.vocabulary import Vocabulary
 
 pytestmark = pytest.mark.usefixtures("empty_folder")
+POINT = ("--valence", "6", "--arousal", "3")
 
 
 @pytest.fixture(scope="module")
@@ -192,10 +194,31 @@ def test_classify(tmp_path, capsys, generated):
     assert capsys.readouterr().out.splitlines()[0].split() == ["photo", "emotion", "%", "then", "%"]
 
 
-def test_table():
-    head, rows = table(["a.png", "b" * 100], [[0.2, 0.7, 0.1], [0.5, 0.1, 0.4]], ("awe", "fear", "anger"))
+def test_generate_at_a_point(tmp_path, capsys):
+    args = ["generate", "--ckpt", joint(), *POINT, "--num", "2", "--steps", "1"]
+    assert main([*args, "--out", "words"]) == 0
+    assert "valence 6 and arousal 3 on a scale of 1 to 9: amusement 0.14, awe 0.59" in capsys.readouterr().out
+    rows = read_index("words")
+    assert rows[0]["affect"] == {"valence": 6, "arousal": 3, "scale": [1, 9]}
+    assert max(rows[0]["weights"], key=rows[0]["weights"].get) == "awe"
+    assert main([*args, "--scale", "1", "17", "--spread", "0.02", "--out", "low"]) == 0
+    assert read_index("low")[0]["weights"] == {"sadness": 1.0}
+    emotions = ("amusement", "awe", "contentment", "excitement", "anger", "disgust", "fear", "sadness")
+    places = {name: [6, 3] if name == "fear" else [1, 1] for name in emotions}
+    (tmp_path / "places.json").write_text(json.dumps({"scale": [0, 6], "places": places}))
+    assert main([*args, "--places", "places.json", "--out", "own"]) == 0
+    assert read_index("own")[0]["weights"] == {"fear": 1.0}
+    assert {row["emotion"] for row in read_index("own")} == {"fear"}
+
+
+@pytest.mark.parametrize("affect", [None, [2.346, 4.0]])
+def test_table(affect):
+    results = [Emotions([0.2, 0.7, 0.1], affect), Emotions([0.5, 0.1, 0.4], affect)]
+    vocabulary = Vocabulary(("awe", "fear", "anger"), affect=None if affect is None else (1, 7))
+    head, rows = table(["a.png", "b" * 100], results, vocabulary)
     lines = [head, *(line for _, line in rows)]
-    assert lines[1].split() == ["a.png", "fear", "70.0", "awe", "20.0"]
+    assert lines[1].split() == ["a.png", "fear", "70.0", "awe", "20.0", *([] if affect is None else ["2.35", "4.00"])]
+    assert head.endswith("%" if affect is None else "valence [1, 7]  arousal [1, 7]")
     assert len({len(line) for line in lines}) == 1
 
 
@@ -285,6 +308,11 @@ BAD = {
     "missing data root": bad_fit("nowhere", "--data.root", "nowhere"),
     "empty data root": (lambda: Path("none").mkdir(), lambda: fit("--data.root", "none"), "empty"),
     "unknown emotion": (None, lambda: generate("--emotion", "aw"), "did you mean awe"),
+    "no emotion and no point": (None, lambda: generate(), "--valence with --arousal"),
+    "valence alone": (None, lambda: generate("--valence", "6"), "got --valence alone"),
+    "emotion and point": (None, lambda: generate("--emotion", "awe", *POINT), "exclude each other"),
+    "off the scale": (None, lambda: generate("--valence", "6", "--arousal", "12"), "its scale, 1 to 9; got 12"),
+    "no places": (None, lambda: generate(*POINT, "--places", "none.json"), "none.json"),
     "no positive sum": (None, lambda: generate("--emotion", "awe=0"), "positive sum"),
     "weight is no number": (None, lambda: generate("--emotion", "awe=much"), "awe=0.7"),
     "no placeholder": (None, lambda: generate("--emotion", "awe", "--prompt", "a room"), "{}"),

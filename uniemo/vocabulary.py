@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,3 +82,22 @@ class Vocabulary:
         """Rebuild a vocabulary from :meth:`to_dict`."""
         affect = None if names.get("affect") is None else check_scale(names["affect"])
         return cls(tuple(names["emotions"]), tuple(names["scenes"]), tuple(names["objects"]), affect)
+
+
+def output_row(
+    vocabulary: Vocabulary, probabilities: Sequence[float], affect: Sequence[float] | None = None
+) -> dict[str, Any]:
+    """Return what is written about an image that a model has seen, fit for JSON.
+
+    Args:
+        vocabulary: the model's, or the data's for mapped probabilities.
+        probabilities: of each of its emotions.
+        affect: valence and arousal on its scale; None where it has none.
+    """
+    best = max(range(len(probabilities)), key=probabilities.__getitem__)
+    shares = dict(zip(vocabulary.emotions, (round(value, 6) for value in probabilities), strict=True))
+    row: dict[str, Any] = {"emotion": vocabulary.emotions[best], "probabilities": shares}
+    if affect is not None and vocabulary.affect is not None:
+        valence, arousal = (round(value, 4) for value in affect)
+        row["affect"] = {"valence": valence, "arousal": arousal, "scale": list(vocabulary.affect)}
+    return row

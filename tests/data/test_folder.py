@@ -1,6 +1,7 @@
 """Images of one's own, as class folders or with a table."""
 
 import json
+import math
 
 import pytest
 from PIL import Image
@@ -39,6 +40,8 @@ def rows():
             "where": ("beach", "", "street")[number % 3],
             "what": "dog;ball" if number % 2 else "",
             "part": ("training", "dev", "test")[number % 3],
+            "valence": f"{-1 + number / 20}" if number else "",
+            "arousal": "0.25" if number else "",
         }
 
 
@@ -138,6 +141,32 @@ def test_votes(tmp_path, lines):
         module(tmp_path, vote_columns=["joy", "fear"]).check()
     with pytest.raises(UniEmoError, match=r"in place of data\.label_column; .*label_column is Joy"):
         module(tmp_path, vote_columns=["joy", "calm"], label_column="Joy").check()
+
+
+def test_valence_and_arousal_of_tables(table):
+    affect = {"valence_column": "valence", "arousal_column": "arousal", "affect_scale": (-1, 1)}
+    manifest = module(table, image_column="Picture", **COLUMNS, **affect).manifest
+    assert manifest.vocabulary.affect == (-1, 1)
+    for row, name in enumerate(manifest.names()):
+        number = int(name.rpartition("/")[2].removesuffix(".png"))
+        rated = [-1 + number / 20, 0.25] if number else [math.nan] * 2
+        assert manifest.affect(row)[:2].tolist() == pytest.approx(rated, nan_ok=True)
+    with pytest.raises(UniEmoError, match=r"numbers from 0 to 1.* has -0\.95, 0\.25"):
+        _ = module(table, image_column="Picture", **COLUMNS, **{**affect, "affect_scale": (0, 1)}).manifest
+    with pytest.raises(UniEmoError, match=r"data\.arousal_column must be .*got .*energy"):
+        _ = module(table, image_column="Picture", **COLUMNS, **{**affect, "arousal_column": "energy"}).manifest
+
+
+@pytest.mark.parametrize(
+    ("given", "match"),
+    [
+        ({"valence_column": "v", "affect_scale": (1, 9)}, "must be given together.* data.valence_column and data.aff"),
+        ({"valence_column": "v", "arousal_column": "a", "affect_scale": (9, 1)}, "its least and its greatest value"),
+    ],
+)
+def test_columns_of_valence_and_arousal_need_each_other_and_a_scale(tmp_path, given, match):
+    with pytest.raises(UniEmoError, match=match):
+        module(tmp_path, label_column="kind", **given)
 
 
 def test_a_folder_trains(classes, tmp_path):

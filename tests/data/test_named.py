@@ -291,6 +291,10 @@ def test_valence_and_arousal_reach_batches(trees):
     assert batch.affect.tolist() == [pytest.approx([1 + number / 10, 4.5]) for number in numbers]
     assert batch.affect_sd.tolist() == [pytest.approx([1.2, 1.8])] * 4
     assert batch.to("cpu").affect.shape == (4, 2)
+    six = module(trees / "emotion6", "Emotion6").manifest
+    assert six.vocabulary.affect == (1, 9)
+    assert six.affect(3)[:2].tolist() == [4.5, 5.25]
+    assert np.isnan(six.affect(3)[2:]).all()
     assert next(iter(module(trees / "artphoto", "Artphoto").train_dataloader())).affect is None
 
 

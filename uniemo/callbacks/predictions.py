@@ -15,11 +15,13 @@ from uniemo.data.datamodule import EmotionDataModule
 from uniemo.distributed import gather
 from uniemo.errors import UniEmoError
 from uniemo.modules.base import EmotionModule
+from uniemo.vocabulary import Vocabulary, output_row
 
 
 class PredictionWriter(BasePredictionWriter):
     """Write ``predictions.jsonl`` into the run folder: file, emotion, and the probability of each emotion.
 
+    Of a model with a head for them also ``affect``: valence, arousal and their scale.
     Where the data has other classes than the model, ``mapped`` holds emotion and probabilities in the data's; where a
     language model was asked for its ``reason``, that follows. An image that cannot be read has a row with its
     ``error``; unless ``data.on_error`` is ``skip``, the command then fails, when all others are written. What is
@@ -99,19 +101,26 @@ def _output(trainer: L.Trainer) -> Path:
 
 def _lines(module: EmotionModule, part: dict[str, Any]) -> dict[int, str]:
     """Return the lines of a batch's predictions by sample id."""
-    rows = [_row(module.vocabulary.emotions, probabilities) for probabilities in part["probabilities"].tolist()]
+    shares = part["probabilities"].tolist()
+    affect = part["affect"].tolist() if "affect" in part else [None] * len(shares)
+    rows = [output_row(module.vocabulary, *values) for values in zip(shares, affect, strict=True)]
     if "mapped" in part:
-        classes = module.label_map().target
+        classes = Vocabulary(module.label_map().target)
         for row, probabilities in zip(rows, part["mapped"].tolist(), strict=True):
-            row["mapped"] = _row(classes, probabilities)
+            row["mapped"] = output_row(classes, probabilities)
     for row, reason in zip(rows, part.get("reason", ()), strict=False):
         row["reason"] = reason
     found = zip(part["sample_id"].tolist(), part["names"], rows, strict=True)
     return {sample_id: to_json({"file": name, **row}) for sample_id, name, row in found}
 
 
-def _row(emotions: Sequence[str], probabilities: list[float]) -> dict[str, Any]:
-    """Return the most probable emotion and the probability of each."""
-    best = max(range(len(emotions)), key=probabilities.__getitem__)
-    rounded = (round(value, 6) for value in probabilities)
-    return {"emotion": emotions[best], "probabilities": dict(zip(emotions, rounded, strict=True))}
+def _unreadable(data: EmotionDataModule) -> dict[int, dict[str, str]]:
+    """Return the rows of the images that could not be read, by sample id."""
+    reasons = dict(data.skipped.files())
+    records = data.records("test")
+    names = records.names() if reasons else []
+    return {
+        int(records.sample_id[place]): {"file": name, "error": reasons[file]}
+        for place, name in enumerate(names)
+        if (file := str(records.root / name)) in reasons
+    }

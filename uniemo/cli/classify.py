@@ -7,24 +7,43 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from uniemo.cli import collecting_later
 from uniemo.cli.parsing import Parser, check_new_file, number, pick_device
 from uniemo.errors import Batch, UniEmoError
+from uniemo.vocabulary import Vocabulary, output_row
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-Result = list[float] | str  # probabilities, or why a photo cannot be read
+    Classify = Callable[[Tensor], tuple[Tensor, Tensor | None]]
+
+
+
+@dataclass(frozen=True)
+class Emotions:
+    """What a model says of a photo.
+
+    Attributes:
+        probabilities: of each emotion.
+        affect: valence and arousal, on the scale of the model's vocabulary; None of a model without a head for them.
+    """
+
+    probabilities: list[float]
+    affect: list[float] | None = None
+
+
+Result = Emotions | str  # or why a photo cannot be read
 
 _DESCRIPTION = """Classify which emotion each photo evokes.
 
-A table on screen shows the two likeliest emotions of each photo; --output writes the probability of every emotion as
-JSON Lines, which gather in OUTPUT.partial until all are there. Folders are searched with those inside them. A photo
-that cannot be read gets a row with its error. A checkpoint of any stage will do, or of a baseline that classifies
-emotions."""
+A table on screen shows the two likeliest emotions of each photo, and valence and arousal where the model was trained on
+them; --output writes the probability of every emotion as JSON Lines, which gather in OUTPUT.partial until all are
+there. Folders are searched with those inside them. A photo that cannot be read gets a row with its error. A checkpoint
+of any stage will do, or of a baseline that classifies emotions."""
 
 _EXAMPLES = """exit code:
   0  every photo is classified
@@ -49,16 +68,16 @@ def run(args: list[str]) -> int:
         check_new_file(options.output, "--output")
     with collecting_later():
         files = find_photos(options.photos, options.follow_links)
-        classify, size, emotions = _load(options)
-    bad = _report(files, _classify(files, classify, size, options), emotions, options.output)
+        classify, size, vocabulary = _load(options)
+    bad = _report(files, _classify(files, classify, size, options), vocabulary, options.output)
     if bad:
         file, reason = next(iter(bad.items()))
         print(f"{len(bad)} of {len(files)} photos cannot be read, first {file} ({reason})", file=sys.stderr)
     return 1 if bad else 0
 
 
-def _load(options: argparse.Namespace) -> tuple[Callable[[Tensor], Tensor], int, tuple[str, ...]]:
-    """Return the classifier of a checkpoint, the image size that it takes, and its emotions."""
+def _load(options: argparse.Namespace) -> tuple[Classify, int, Vocabulary]:
+    """Return the classifier of a checkpoint, the image size that it takes, and its vocabulary."""
     from uniemo.checkpoint import BASELINE, build_model, read_checkpoint
 
     device = pick_device(options.device)
@@ -67,21 +86,18 @@ def _load(options: argparse.Namespace) -> tuple[Callable[[Tensor], Tensor], int,
         from uniemo.baselines.restore import build_classifier
 
         baseline, size = build_classifier(content, info, options.trust)
-        return baseline.to(device).classify, size, info.vocabulary.emotions
+        return baseline.to(device).outputs, size, replace(info.vocabulary, affect=None)
     model = build_model(content, info, trust=options.trust)
-    return model.to(device).classify, model.encoder.image_size, info.vocabulary.emotions
+    return model.to(device).outputs, model.encoder.image_size, info.vocabulary
 
 
-def _classify(
-    files: list[Path], classify: Callable[[Tensor], Tensor], size: int, options: argparse.Namespace
-) -> Iterator[Result]:
-    """Yield the probabilities of each photo, or why it cannot be read."""
+def _classify(files: list[Path], classify: Classify, size: int, options: argparse.Namespace) -> Iterator[Result]:
+    """Yield what the model says of each photo, or why it cannot be read."""
     import numpy as np
     import torch
 
     from uniemo.data.images import UnreadableImageError, read_image
     from uniemo.data.transforms import PairedTransform
-    from uniemo.models.state import check_scores
 
     device = pick_device(options.device)
     transform, rng = PairedTransform(size), np.random.default_rng()  # evaluation is not random
@@ -93,20 +109,34 @@ def _classify(
             except UnreadableImageError as error:
                 found.append(error.reason)
         images = [one for one in found if not isinstance(one, str)]
-        probabilities = classify(torch.stack(images).to(device)).cpu() if images else torch.empty(0, 1)
-        check_scores(probabilities.isfinite().all(dim=1), "emotion probabilities")
-        rows = iter(probabilities.tolist())
+        rows = iter(_outputs(classify, torch.stack(images).to(device)) if images else ())
         yield from (one if isinstance(one, str) else next(rows) for one in found)
 
 
+def _outputs(classify: Classify, images: Tensor) -> list[Emotions]:
+    """Return what the model says of (B, 3, R, R) CLIP-normalised images."""
+    import torch
+
+    from uniemo.models.state import check_scores
+
+    with torch.no_grad():
+        logits, affect = classify(images)
+    probabilities = logits.softmax(dim=-1)
+    check_scores(probabilities.isfinite().all(dim=1), "emotion probabilities")
+    if affect is None:
+        return [Emotions(row) for row in probabilities.tolist()]
+    check_scores(affect.isfinite().all(dim=1), "valence and arousal")
+    return [Emotions(*row) for row in zip(probabilities.tolist(), affect.tolist(), strict=True)]
+
+
 def _report(
-    files: list[Path], results: Iterable[Result], emotions: tuple[str, ...], output: Path | None
+    files: list[Path], results: Iterable[Result], vocabulary: Vocabulary, output: Path | None
 ) -> dict[Path, str]:
     """Print and write results as they come; return the photos that cannot be read, each with the reason."""
     from uniemo.cache import to_json
 
     bad: dict[Path, str] = {}
-    head, lines = table([str(file) for file in files], results, emotions)
+    head, lines = table([str(file) for file in files], results, vocabulary)
     print(head, flush=True)
     with nullcontext() if output is None else _growing(output) as stream:
         for file, (result, line) in zip(files, lines, strict=True):
@@ -114,7 +144,7 @@ def _report(
             if isinstance(result, str):
                 bad[file] = result
             if stream is not None:
-                stream.write(to_json(_row(file, result, emotions)))
+                stream.write(to_json(_row(file, result, vocabulary)))
     return bad
 
 
@@ -135,12 +165,11 @@ def _growing(path: Path) -> Iterator[TextIO]:
     partial.replace(path)
 
 
-def _row(file: Path, result: Result, emotions: tuple[str, ...]) -> dict[str, Any]:
+def _row(file: Path, result: Result, vocabulary: Vocabulary) -> dict[str, Any]:
     """Return what is written about a photo."""
     if isinstance(result, str):
         return {"file": str(file), "error": result}
-    probabilities = dict(zip(emotions, (round(value, 6) for value in result), strict=True))
-    return {"file": str(file), "emotion": emotions[result.index(max(result))], "probabilities": probabilities}
+    return {"file": str(file), **output_row(vocabulary, result.probabilities, result.affect)}
 
 
 def find_photos(given: list[Path], follow_links: bool = False) -> list[Path]:
@@ -173,13 +202,15 @@ def find_photos(given: list[Path], follow_links: bool = False) -> list[Path]:
 
 
 def table(
-    names: list[str], results: Iterable[Result], emotions: tuple[str, ...]
+    names: list[str], results: Iterable[Result], vocabulary: Vocabulary
 ) -> tuple[str, Iterator[tuple[Result, str]]]:
-    """Lay out the two likeliest emotions of each photo.
+    """Lay out the two likeliest emotions of each photo, its valence and arousal.
 
     Returns:
         The head, and each result with its line as it comes.
     """
+    emotions, scale = vocabulary.emotions, vocabulary.affect
+    axes = [] if scale is None else [f"{axis} [{scale[0]:g}, {scale[1]:g}]" for axis in ("valence", "arousal")]
     width = min(60, max(len("photo"), *(len(name) for name in names)))
     column = max(len("emotion"), *(len(name) for name in emotions))
 
@@ -187,11 +218,15 @@ def table(
         shown = name if len(name) <= width else "…" + name[-(width - 1) :]
         if isinstance(result, str):
             return f"{shown:<{width}}  cannot be read: {result}"
-        first, second = sorted(range(len(result)), key=result.__getitem__, reverse=True)[:2]
+        shares = result.probabilities
+        first, second = sorted(range(len(shares)), key=shares.__getitem__, reverse=True)[:2]
+        affect = zip(axes, result.affect or (), strict=True)
         return (
-            f"{shown:<{width}}  {emotions[first]:<{column}}  {100 * result[first]:5.1f}"
-            f"  {emotions[second]:<{column}}  {100 * result[second]:5.1f}"
+            f"{shown:<{width}}  {emotions[first]:<{column}}  {100 * shares[first]:5.1f}"
+            f"  {emotions[second]:<{column}}  {100 * shares[second]:5.1f}"
+            + "".join(f"  {value:{len(axis)}.2f}" for axis, value in affect)
         )
 
     head = f"{'photo':<{width}}  {'emotion':<{column}}  {'%':>5}  {'then':<{column}}  {'%':>5}"
+    head += "".join(f"  {axis}" for axis in axes)
     return head, ((result, line(name, result)) for name, result in zip(names, results, strict=True))

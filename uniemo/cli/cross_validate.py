@@ -22,6 +22,7 @@ from uniemo.text_files import read_json
 
 _HEADLINES = (  # the metrics on screen, as far as they are there
     *("test/accuracy", "test/balanced_accuracy"),
+    *("test/ccc_valence", "test/ccc_arousal"),
     *("test/chebyshev", "test/clark", "test/canberra", "test/kl", "test/cosine", "test/intersection"),
 )
 _STATE, _RESULTS = "cross_validate.json", "results.json"

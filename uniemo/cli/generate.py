@@ -17,14 +17,14 @@ from uniemo.cli.parsing import (
     processes_to_start,
     run_in_processes,
 )
-from uniemo.errors import Batch, Count, Guidance, Seed, Steps, UniEmoError
+from uniemo.errors import Batch, Count, Guidance, Seed, Steps, Temperature, UniEmoError
 from uniemo.launch import launched_rank, process_group
-from uniemo.vocabulary import Vocabulary
+from uniemo.vocabulary import Vocabulary, check_scale
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-_DESCRIPTION = """Generate images that evoke an emotion or a mixture of emotions.
+_DESCRIPTION = """Generate images that evoke an emotion, a mixture of emotions, or a valence and an arousal.
 
 The output folder gets a folder of PNGs per emotion, index.jsonl (how each image was made, and how far its features lie
 from those of the nearest training image that the checkpoint keeps) and grid.png. It appears when all is done: until
@@ -35,12 +35,14 @@ for bit, resumed or not, with others a pixel may be rounded otherwise, by 1/255.
 _EXAMPLES = """examples:
   uniemo generate --ckpt runs/joint/best.ckpt --emotion awe --num 4 --out awe/
   uniemo generate --ckpt runs/joint/best.ckpt --emotion awe=0.7 --emotion fear=0.3 --prompt "a {} room" --out mixed/
+  uniemo generate --ckpt runs/joint/best.ckpt --valence 6 --arousal 3 --num 4 --out calm/
   uniemo generate --ckpt runs/joint/best.ckpt --emotion all --num 32 --out out/      (then: uniemo filter)
   uniemo generate --ckpt runs/joint/best.ckpt --emotion all --num 5000 --out many/ --devices 2 --resume
   torchrun --nproc_per_node 2 -m -- uniemo generate --ckpt runs/joint/best.ckpt --emotion awe --out awe/
 """
 
 ALL = "all"
+_POINT = ("valence", "arousal", "scale", "places", "spread")  # options of a point in place of --emotion
 
 
 def _parser() -> Parser:
@@ -51,10 +53,34 @@ def _parser() -> Parser:
     )
     parser.add_argument(
         "--emotion",
-        required=True,
         action="append",
         metavar="NAME[=WEIGHT]",
         help='an emotion; several make a mixture, weights are free; "all" generates --num images of each',
+    )
+    parser.add_argument(
+        "--valence",
+        type=float,
+        metavar="V",
+        help="with --arousal, in place of --emotion: a mixture of the emotions whose places are near that point",
+    )
+    parser.add_argument("--arousal", type=float, metavar="A", help="see --valence")
+    parser.add_argument(
+        "--scale",
+        type=float,
+        nargs=2,
+        metavar=("LOW", "HIGH"),
+        help="least and greatest value of --valence and --arousal (that of the places, 1 9)",
+    )
+    parser.add_argument(
+        "--places",
+        type=Path,
+        metavar="FILE",
+        help="the emotions' places as JSON, see docs/datasets.md (people's ratings of the words, from 1 to 9)",
+    )
+    parser.add_argument(
+        "--spread",
+        type=number(Temperature),
+        help="how far --valence and --arousal reach for emotions, as a share of the scale (0.125)",
     )
     parser.add_argument("--out", required=True, type=Path, help="new or empty folder")
     parser.add_argument("--prompt", help='text with {} where the emotion goes, for example "a {} room"')
@@ -129,6 +155,12 @@ def run(args: list[str]) -> int:
 def _check(options: argparse.Namespace) -> None:
     """Find mistakes that need no model."""
     check_new_folder(options.out, "--out")
+    point = [f"--{name}" for name in _POINT if getattr(options, name) is not None]
+    if options.emotion is not None and point:
+        raise UniEmoError(f"--emotion and {point[0]} exclude each other; got both: leave one out")
+    if options.emotion is None and (options.valence is None or options.arousal is None):
+        got = f"{' '.join(point)} alone" if point else "neither"
+        raise UniEmoError(f"--emotion, or --valence with --arousal, must say what to generate; got {got}: add it")
     if options.prompt is not None and "{}" not in options.prompt:
         raise UniEmoError(
             f'--prompt must hold {{}} where the emotion goes; got {options.prompt!r}: write for example "a {{}} room"'
@@ -150,7 +182,11 @@ def _plan(options: argparse.Namespace) -> list[dict[str, Any]]:
         raise UniEmoError(
             f"--ckpt must be of a method that generates images; {options.ckpt} is of {info.method}: take classify"
         )
-    if [text.strip().lower() for text in options.emotion] == [ALL]:
+    point: dict[str, Any] = {}
+    if options.emotion is None:
+        weights, point["affect"] = _mixture_at(options, info.vocabulary)
+        mixtures = [weights]
+    elif [text.strip().lower() for text in options.emotion] == [ALL]:
         mixtures = [{name: 1.0} for name in info.vocabulary.emotions]
     else:
         mixtures = [parse_emotions(options.emotion, info.vocabulary)]
@@ -162,10 +198,30 @@ def _plan(options: argparse.Namespace) -> list[dict[str, Any]]:
         "steps": options.steps or config.steps,
         "guidance": config.guidance if options.guidance is None else options.guidance,
         "scheduler": options.scheduler or config.scheduler,
+        **point,
     }
     if info.method:  # of a baseline
         settings["method"] = info.method
     return [{**row, **settings} for weights in mixtures for row in plan_images(weights, options.num, options.seed)]
+
+
+def _mixture_at(options: argparse.Namespace, vocabulary: Vocabulary) -> tuple[dict[str, float], dict[str, Any]]:
+    """Return the weights for ``--valence`` and ``--arousal``, and what the index says of the point."""
+    from uniemo.generation.places import SPREAD, WORDS, mean_place, read_places, weights_at
+
+    places = WORDS if options.places is None else read_places(options.places)
+    scale = places.scale if options.scale is None else check_scale(options.scale)
+    spread = SPREAD if options.spread is None else options.spread
+    weights = weights_at(options.valence, options.arousal, vocabulary.emotions, places, scale, spread)
+    if not launched_rank():
+        valence, arousal = mean_place(weights, places, scale)
+        mixture = ", ".join(f"{name} {weight:.2f}" for name, weight in weights.items())
+        print(
+            f"valence {options.valence:g} and arousal {options.arousal:g} on a scale of {scale[0]:g} to {scale[1]:g}: "
+            f"{mixture}; their places, by {places.source}, have the mean {valence:.2f} and {arousal:.2f}",
+            flush=True,
+        )
+    return weights, {"valence": options.valence, "arousal": options.arousal, "scale": list(scale)}
 
 
 def _space(options: argparse.Namespace, model: dict[str, Any]) -> str | None:

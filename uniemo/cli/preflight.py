@@ -20,7 +20,9 @@ from uniemo.models.hub import random_name
 from uniemo.modules.base import EmotionModule
 from uniemo.modules.transfer import size_advice
 from uniemo.text_files import DEEPEST, check_yaml
+from uniemo.vocabulary import Vocabulary
 
+_CONCORDANCE = ("val/ccc_valence", "val/ccc_arousal")  # of stages, on data with valence and arousal
 _COUNT, _NATURAL, _SHARE = Range(1, 2**31 - 1), Range(0, 2**31 - 1), Range(0, 1)
 _UNLIMITED = Range(-1, 2**31 - 1)  # -1 is without end
 # Lightning's own numbers, which it checks late or not at all: the range of a whole number, and of one with a point
@@ -148,7 +150,8 @@ def check_weights(config: Namespace) -> None:
 def check_monitor(config: Namespace, kind: type[EmotionModule]) -> None:
     """Raise where nothing of the name ``best_checkpoint.monitor`` is logged; not for classes outside uniemo.
 
-    Metrics of generated images, which carry the network in brackets, and shares of attention depend on the data.
+    Metrics of generated images, which carry the network in brackets, shares of attention, and the concordance of
+    valence and arousal depend on the data.
     """
     monitor = str(config.best_checkpoint.monitor)
     own = not kind.__module__.startswith("uniemo.") or config.trainer.get("callbacks")
@@ -163,6 +166,8 @@ def check_monitor(config: Namespace, kind: type[EmotionModule]) -> None:
                 f"{config.best_checkpoint.mode}: add --best_checkpoint.mode {best}"
             )
         return
+    if monitor in _CONCORDANCE and not kind.method:
+        return
     if monitor.startswith("val/coverage/") or (monitor.startswith("val/") and "[" in monitor):
         return
     first, *others = kind.monitors
@@ -172,6 +177,15 @@ def check_monitor(config: Namespace, kind: type[EmotionModule]) -> None:
         f"best_checkpoint.monitor must be {first}{also} for {kind.method or kind.stage}, which logs no other; "
         f"got {monitor}: add --best_checkpoint.monitor {first} --best_checkpoint.mode {mode}"
     )
+
+
+def check_monitored_data(monitor: str, data: Vocabulary) -> None:
+    """Raise where ``best_checkpoint.monitor`` asks for valence or arousal, and the data has neither."""
+    if monitor in _CONCORDANCE and data.affect is None:
+        raise UniEmoError(
+            f"best_checkpoint.monitor must be a metric of the data; got {monitor}, which has no valence and arousal: "
+            "take val/accuracy, or other data"
+        )
 
 
 def check_choices(model: Namespace) -> None:

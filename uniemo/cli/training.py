@@ -37,6 +37,7 @@ from uniemo.cli.preflight import (
     check_choices,
     check_devices,
     check_monitor,
+    check_monitored_data,
     check_numbers,
     check_precision,
     check_strategy,
@@ -271,13 +272,15 @@ class TrainingCLI(LightningCLI):
         if command in ("validate", "test"):
             self.model.label_map()  # or there is nothing to evaluate
         if command == "fit":
-            if self.datamodule.batch_size * self.trainer.world_size == 1 and getattr(self.model, "attribute_kinds", ()):
+            compares = getattr(self.model, "attribute_kinds", ()) or self.datamodule.vocabulary.affect
+            if self.datamodule.batch_size * self.trainer.world_size == 1 and compares:
                 warnings.warn(
-                    "data.batch_size 1: the contrastive losses L_S and L_O compare the images of a step and vanish; "
-                    "take 2 or more",
+                    "data.batch_size 1: the contrastive losses L_S and L_O and the loss of valence and arousal compare "
+                    "the images of a step and vanish; take 2 or more",
                     stacklevel=2,
                 )
             check_names(self.model.vocabulary, self.datamodule.vocabulary)
+            check_monitored_data(self.config.fit.best_checkpoint.monitor, self.datamodule.vocabulary)
         for callback in self.trainer.callbacks:
             if command == "fit" and isinstance(callback, ExplicitFeedback):
                 callback.check(self.model, self.datamodule)

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import lightning as L
 import numpy as np
@@ -139,7 +139,7 @@ class EmotionDataModule(L.LightningDataModule):
         self.check_images = check
         self.on_error = on_error
         self.follow_links = follow_links
-        self.layout_options: dict[str, str | tuple[str, ...] | None] = {}  # the dataset's own
+        self.layout_options: dict[str, Any] = {}  # the dataset's own
         self._check_arguments(crop_scale, crop)
         self.skipped = SkippedFiles()
         self.left_out: dict[str, str] = {}  # images that cannot be used, each with the reason (on_error skip)

@@ -5,7 +5,8 @@
     images/<emotion>/<n>.jpg  ground_truth.txt     file, valence, arousal, [prob. of anger] … [prob. of neutral]
 
 The label is the most probable of the seven, or, with ``layout="emotion6-folders"``, the keyword of six that the image
-was found with. ``target="distribution"`` trains on all seven probabilities; valence and arousal are no targets yet.
+was found with. ``target="distribution"`` trains on all seven probabilities. Valence and
+arousal are means over fifteen people on a scale of 1 to 9.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from uniemo.errors import UniEmoError
 from uniemo.taxonomy import EMOTION_ROI_6
 
 LABELS = Labels((*EMOTION_ROI_6, "neutral"))
+SCALE = (1.0, 9.0)  # self-assessment manikin
 
 
 def _matches(root: Path) -> bool:
@@ -37,7 +39,9 @@ def _matches(root: Path) -> bool:
 def _read(root: Path) -> Rows:
     images = ImageList(root, LABELS)
     base = image_folder(root)
-    add_votes(images, read_votes(child(root, "ground_truth.txt") or root / "ground_truth.txt", LABELS), base)
+    images.scale = SCALE
+    path = child(root, "ground_truth.txt") or root / "ground_truth.txt"
+    add_votes(images, read_votes(path, LABELS, scale=SCALE), base)
     images.note_unlisted(base)
     return images.rows()
 

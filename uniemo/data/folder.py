@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
+from uniemo.data.affect import read_affect
 from uniemo.data.datamodule import EmotionDataModule
 from uniemo.data.files import has_parquet, is_image, is_saved_dataset, subfolders, visible
 from uniemo.data.lists import SPLIT_WORDS, ImageList, Labels, column_key, label_key, read_cells, read_text
@@ -22,10 +23,12 @@ from uniemo.data.rows import Rows
 from uniemo.data.votes import vote_numbers
 from uniemo.errors import UniEmoError
 from uniemo.text_files import parse_lines
+from uniemo.vocabulary import check_scale
 
 _LINES = (".jsonl", ".ndjson")
 _TABLES = (".csv", ".tsv", *_LINES)
-_COLUMNS = ("image_column", "label_column", "scene_column", "object_column", "split_column")
+_AFFECT = ("valence_column", "arousal_column")
+_COLUMNS = ("image_column", "label_column", "scene_column", "object_column", "split_column", *_AFFECT)
 Row = dict[str, Any]
 
 
@@ -46,6 +49,7 @@ def _read(
     follow_links: bool = False,
     table: str | None = None,
     vote_columns: tuple[str, ...] = (),
+    affect_scale: tuple[float, float] | None = None,
     **columns: str,
 ) -> Rows:
     """Read the tree; ``columns`` are those of ``_COLUMNS`` that were named."""
@@ -56,15 +60,15 @@ def _read(
             "leave one of the two out, or write the votes as such a table"
         )
     if vote_columns:
-        return _checked(_read_table(root, _table(root, table), columns, vote_columns), root)
+        return _checked(_read_table(root, _table(root, table), columns, vote_columns, affect_scale), root)
     if table is None and _is_export(root):
         from uniemo.data.huggingface import Columns, read_export
 
         names = {name.removesuffix("_column"): (value,) for name, value in columns.items()}
-        own = Columns(**names, numbers="label_column" in columns)
+        own = Columns(**names, scale=affect_scale, numbers="label_column" in columns)
         return _checked(read_export(root, follow_links, None, own), root)
     if table is not None or "label_column" in columns:
-        return _checked(_read_table(root, _table(root, table), columns), root)
+        return _checked(_read_table(root, _table(root, table), columns, (), affect_scale), root)
     return _checked(_read_classes(root), root)
 
 
@@ -153,7 +157,13 @@ def _image_column(rows: list[tuple[int, Row]], path: Path) -> str:
     )
 
 
-def _read_table(root: Path, path: Path, named: dict[str, str], voted: tuple[str, ...] = ()) -> Rows:
+def _read_table(
+    root: Path,
+    path: Path,
+    named: dict[str, str],
+    voted: tuple[str, ...],
+    scale: tuple[float, float] | None,
+) -> Rows:
     rows = list(_rows(path))
     if not rows:
         raise UniEmoError(f"data.table must list at least one image; {path} lists none: correct --data.table")
@@ -164,7 +174,7 @@ def _read_table(root: Path, path: Path, named: dict[str, str], voted: tuple[str,
         raise UniEmoError(f"data.label_column must name one of {', '.join(rows[0][1])}, as {path} has; got null")
     classes = list(votes) or sorted({key for _, row in rows if (key := label_key(_text(row.get(label))))})
     images = ImageList(root, Labels(tuple(classes)))
-    bases = ["", *subfolders(root)]
+    images.scale, bases = scale, ["", *subfolders(root)]
     attributes: dict[str, tuple[str | None, list[str]]] = {}
     for number, row in rows:
         where = f"line {number} of {path}"
@@ -176,6 +186,8 @@ def _read_table(root: Path, path: Path, named: dict[str, str], voted: tuple[str,
             scene = _text(row.get(columns["scene_column"])) if "scene_column" in columns else ""
             objects = _texts(row.get(columns["object_column"])) if "object_column" in columns else []
             attributes[found] = scene or None, objects
+            if scale is not None:
+                images.affect[found] = read_affect([row.get(columns[name]) for name in _AFFECT], scale, where)
     return images.rows(attributes=attributes)
 
 
@@ -225,6 +237,9 @@ class Folder(EmotionDataModule):
         scene_column: of the name of the scene, which then trains the scene query.
         object_column: of names of objects: a list, or text with ``;`` between them.
         split_column: of train, val or test; null cuts by seed.
+        valence_column: of how pleasant an image is; empty, as in the next one, for an image that was not rated.
+        arousal_column: of how exciting it is.
+        affect_scale: least and greatest value of the two, as [1, 9].
         options: the further arguments of :class:`EmotionDataModule`.
     """
 
@@ -235,7 +250,7 @@ class Folder(EmotionDataModule):
             "<class>/*.jpg, {train,val,test}/<class>/*.jpg, or a table and --data.label_column",
             _matches,
             _read,
-            ("follow_links", "table", "vote_columns", *_COLUMNS),
+            ("follow_links", "table", "vote_columns", "affect_scale", *_COLUMNS),
             any_classes=True,
         ),
     )
@@ -251,9 +266,21 @@ class Folder(EmotionDataModule):
         scene_column: str | None = None,
         object_column: str | None = None,
         split_column: str | None = None,
+        valence_column: str | None = None,
+        arousal_column: str | None = None,
+        affect_scale: tuple[float, float] | None = None,
         **options: Any,  # noqa: ANN401
     ) -> None:
         super().__init__(root, **options)
+        affect = {"valence_column": valence_column, "arousal_column": arousal_column, "affect_scale": affect_scale}
+        given = [f"data.{name}" for name, value in affect.items() if value is not None]
+        if given and (len(given) < len(affect) or not (label_column or vote_columns)):
+            raise UniEmoError(
+                "data.valence_column, data.arousal_column and data.affect_scale must be given together, beside "
+                f"data.label_column or vote_columns; got {' and '.join(given)} alone: add --data.affect_scale '[1, 9]', say"
+            )
+        if affect_scale is not None:
+            check_scale(affect_scale)
         self.layout_options = {
             "table": table,
             "image_column": image_column,
@@ -262,4 +289,5 @@ class Folder(EmotionDataModule):
             "scene_column": scene_column,
             "object_column": object_column,
             "split_column": split_column,
+            **affect,
         }

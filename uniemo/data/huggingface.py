@@ -24,6 +24,7 @@ from typing import Any
 
 from uniemo.cache import cache_dir, digest
 from uniemo.cache import get as cached
+from uniemo.data.affect import Affect, read_affect
 from uniemo.data.files import is_hidden, is_saved_dataset
 from uniemo.data.inside import Inside, refuse_outside
 from uniemo.data.lists import SPLIT_WORDS
@@ -37,18 +38,26 @@ from uniemo.text_files import parse_json
 
 @dataclass(frozen=True)
 class Columns:
-    """Names that a column may have, the likeliest first; and whether a label may be a number without a name."""
+    """Names that a column may have, the likeliest first.
+
+    Attributes:
+        scale: least and greatest value of valence and arousal, where the two have columns.
+        numbers: whether a label may be a number without a name.
+    """
 
     image: tuple[str, ...] = ("image", "img")
     label: tuple[str, ...] = ("emotion", "label")
     scene: tuple[str, ...] = ("scene",)
     object: tuple[str, ...] = ("object",)
     split: tuple[str, ...] = ()
+    valence: tuple[str, ...] = ()
+    arousal: tuple[str, ...] = ()
+    scale: tuple[float, float] | None = None
     numbers: bool = False
 
     def names(self) -> tuple[str, ...]:
         """Return all columns that a row is read from."""
-        return (*self.image, *self.label, *self.scene, *self.object, *self.split, *_NESTED)
+        return (*self.image, *self.label, *self.scene, *self.object, *self.split, *self.valence, *self.arousal, *_NESTED)
 
 
 _NESTED = ("attributes", "annotation", "annotations")
@@ -111,9 +120,10 @@ def read_export(
     names = {kind: tuple(content[kind]) if content[kind] else None for kind in ("scene", "object")}
     if emotions is None:
         emotions = tuple(sorted({emotion for _, emotion, *_ in content["rows"]}))
-    rows = Rows(folder, emotions, names["scene"], names["object"], notes=[f"images unpacked to {folder}"])
-    for row in content["rows"]:
-        rows.add(*row)
+    notes = [f"images unpacked to {folder}"]
+    rows = Rows(folder, emotions, names["scene"], names["object"], columns.scale, notes=notes)
+    for path, emotion, place, scene, objects, affect in content["rows"]:
+        rows.add(path, emotion, place, scene, objects, affect=affect)
     return rows
 
 
@@ -153,7 +163,7 @@ def _unpack(root: Path, folder: Path, follow_links: bool, columns: Columns) -> N
                     raise UniEmoError(
                         f"image must have bytes or the path of a file; {where} has path {given!r}: restore it"
                     )
-                content["rows"].append([path, emotion, place, scene, objects])
+                content["rows"].append([path, emotion, place, scene, objects, _affect(row, where, columns)])
     except (pa.ArrowException, datasets.exceptions.DatasetsError, OSError) as error:
         raise UniEmoError(f"export must be readable; {root} is not ({first_line(error)}): download it again") from error
     refuse_outside(root, outside, "the image paths of an export")
@@ -205,6 +215,19 @@ def _place(row: dict[str, Any], features: Any, where: str, columns: Columns) -> 
             raise UniEmoError(f"data.split_column must hold {', '.join(SPLIT_WORDS)}; {where} has {word!r}: correct it")
         return SPLIT_WORDS[word]
     return None
+
+
+def _affect(row: dict[str, Any], where: str, columns: Columns) -> Affect:
+    """Return what a row says of valence and arousal, which have a scale; nothing where they have none."""
+    if columns.scale is None:
+        return ()
+    names = (*columns.valence, *columns.arousal)
+    if not set(names) <= set(row):
+        raise UniEmoError(
+            f"data.valence_column and data.arousal_column must be among {', '.join(row)}, as {where} has; got "
+            f"{' and '.join(names)}: correct them"
+        )
+    return read_affect([row[name] for name in names], columns.scale, where)
 
 
 def read_row(

@@ -18,7 +18,7 @@ from dataclasses import asdict
 from difflib import get_close_matches
 from itertools import islice
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pyarrow as pa
 
@@ -134,7 +134,7 @@ def read_manifest(
     layouts: Sequence[Layout],
     forced: str | None = None,
     follow_links: bool = False,
-    **options: str | tuple[str, ...] | None,
+    **options: Any,  # noqa: ANN401 - plain values
 ) -> Manifest:
     """Recognise a tree and return its images, from the cache where it has not changed.
 

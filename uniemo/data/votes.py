@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from uniemo.data.affect import Affect, read_affect
 from uniemo.data.files import is_image, path_parts
 from uniemo.data.lists import ImageList, Labels, read_cells
 from uniemo.data.manifest import Problem
@@ -23,13 +24,16 @@ _WORDS = re.compile(r"[^\W\d_]+")
 
 @dataclass(frozen=True)
 class Votes:
-    """One line: the image as listed, and its votes or probabilities in the emotions' class order."""
+    """One line: the image as listed, its votes or probabilities in the emotions' class order, valence and arousal."""
 
     image: str
     votes: tuple[float, ...]
+    affect: Affect = ()
 
 
-def read_votes(path: Path, labels: Labels, limit: int | None = None) -> list[Votes]:
+def read_votes(
+    path: Path, labels: Labels, limit: int | None = None, scale: tuple[float, float] | None = None
+) -> list[Votes]:
     """Read a table of images and votes; commas, tabs, semicolons or blanks between the cells.
 
     Args:
@@ -37,25 +41,30 @@ def read_votes(path: Path, labels: Labels, limit: int | None = None) -> list[Vot
         labels: a header names them, as in ``Content`` or ``[prob. of anger]``; other columns are passed over. Without
             a header the columns are in class order.
         limit: look at the first lines only, the header included.
+        scale: least and greatest value of valence and arousal, which have columns of these names; None reads neither.
 
     Raises:
-        UniEmoError: no rows, an emotion without a column, a cell that is no number from 0.
+        UniEmoError: no rows, an emotion without a column, a cell that is no number from 0 or none of the scale.
     """
     rows = [(number, row if len(row) > 1 else row[0].split()) for number, row in read_cells(path, limit)]
     head = rows[0][1] if rows else []
     header = not any(is_image(_unquoted(cell)) for cell in head)
     words = [(_WORDS.findall(cell) or [""])[-1] for cell in head]
     names = [labels.find(word) for word in words] if header else [None, *labels.emotions]
-    if not set(labels.emotions) <= set(names):
+    wanted = (*labels.emotions, *(("valence", "arousal") if scale is not None else ()))
+    if not set(wanted) <= {*names, *words}:
         raise UniEmoError(
-            f"{path.name} must have a column for each of {', '.join(labels.emotions)}; {path} begins with "
+            f"{path.name} must have a column for each of {', '.join(wanted)}; {path} begins with "
             f"{', '.join(head)[:80]!r}: restore it"
         )
     columns = [names.index(emotion) for emotion in labels.emotions]
+    rated = [words.index(word) for word in ("valence", "arousal")] if scale is not None else []
     result = []
     for number, row in rows[header:]:
-        cells = [row[column] if column < len(row) else None for column in columns]
-        result.append(Votes(_unquoted(row[0]), vote_numbers(cells, f"line {number} of {path}")))
+        cells = [row[column] if column < len(row) else None for column in (*columns, *rated)]
+        where, votes = f"line {number} of {path}", len(columns)
+        affect = () if scale is None else read_affect(cells[votes:], scale, where)
+        result.append(Votes(_unquoted(row[0]), vote_numbers(cells[:votes], where), affect))
     return result
 
 
@@ -109,6 +118,7 @@ def add_votes(images: ImageList, rows: Iterable[Votes], base: str, keep_ties: bo
                 tied.append(path)
             if keep_ties or len(winners) == 1:
                 images.put(path, winners[0], None)
+                images.affect[path] = row.affect
                 images.distributions[path] = [votes / sum(row.votes) for votes in row.votes]
     if tied:
         what = f"the first of {', '.join(images.labels.emotions)} is taken" if keep_ties else "left out"

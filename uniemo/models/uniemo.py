@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from uniemo.errors import UniEmoError
+from uniemo.models.affect import AffectHead, to_scale
 from uniemo.models.attributes import AttributeBank, AttributeConfig, Kind
 from uniemo.models.clip import load_clip
 from uniemo.models.diffusion import DiffusionBackbone, DiffusionConfig, find_diffusion, load_diffusion
@@ -34,7 +35,8 @@ class GenerationParts:
 class UniEmoModel(nn.Module):
     """Encoder, head and attribute bank; with generation also fusion, condition loss, diffusion model and emotion space.
 
-    Stage 1 has no generation parts: ``fusion``, ``condition_loss``, ``diffusion`` and ``space`` are None then.
+    Stage 1 has no generation parts: ``fusion``, ``condition_loss``, ``diffusion`` and ``space`` are None then. So is
+    ``affect_head`` without a scale of valence and arousal in the vocabulary.
 
     Args:
         vocabulary: names of emotions, scenes and objects.
@@ -60,6 +62,7 @@ class UniEmoModel(nn.Module):
         self.bank = bank
         self.scene_projection = self._projection("scene", vocabulary.scenes)
         self.object_projection = self._projection("object", vocabulary.objects)
+        self.affect_head: AffectHead | None = None
         self.fusion: ConditionFusion | None = None
         self.condition_loss: nn.Module | None = None
         self.diffusion: DiffusionBackbone | None = None
@@ -81,7 +84,7 @@ class UniEmoModel(nn.Module):
         Args:
             vocabulary: names of emotions, scenes and objects.
             encoder: the expert query encoder.
-            head: the emotion head.
+            head: the emotion head; that of valence and arousal has its shape.
             attributes: how α is retrieved.
             generation: what stages 2 and 3 add; None for stage 1.
             encode_names: fill the bank with CLIP's text embeddings of the attributes. Leave it out where a checkpoint
@@ -104,6 +107,8 @@ class UniEmoModel(nn.Module):
             bank,
             attributes or AttributeConfig(),
         )
+        if vocabulary.affect is not None:
+            model.affect_head = AffectHead(clip.width, head.hidden, head.dropout)
         if generation is not None:
             model.add_generation(generation)
         return model
@@ -148,9 +153,19 @@ class UniEmoModel(nn.Module):
         """Return (B, C) emotion logits."""
         return self.head(features.cls)
 
+    def affect(self, features: EmotionFeatures) -> Tensor | None:
+        """Return (B, 2) valence and arousal as shares of their scale, in (0, 1); None for a model without the head."""
+        return None if self.affect_head is None else self.affect_head(features.cls)
+
     def forward(self, images: Tensor) -> Tensor:
         """Return (B, C) emotion logits of (B, 3, R, R) CLIP-normalised images."""
         return self.logits(self.features(images))
+
+    def outputs(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return the emotion logits of images, and (B, 2) valence and arousal on the vocabulary's scale or None."""
+        features = self.features(images)
+        shares, scale = self.affect(features), self.vocabulary.affect
+        return self.logits(features), None if shares is None or scale is None else to_scale(shares, scale)
 
     @torch.no_grad()
     def classify(self, images: Tensor) -> Tensor:

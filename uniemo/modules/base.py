@@ -25,9 +25,11 @@ from uniemo.checkpoint import (
 from uniemo.data.batch import EmotionBatch
 from uniemo.distributed import average
 from uniemo.errors import Seed, UniEmoError, check_ranges
+from uniemo.models.affect import to_scale, to_shares
 from uniemo.models.attributes import Kind
 from uniemo.models.state import LOWER_RATE, TO_WRITE, check_finite, check_scores, check_state
 from uniemo.modules.accuracy import AccuracyMetrics, print_label_map, print_once, sum_classes
+from uniemo.modules.affect import SplitAffect
 from uniemo.modules.divergence import LossCheck
 from uniemo.modules.optim import OptimizerConfig, RateConfig, Schedule
 from uniemo.modules.random import mixed_seed
@@ -75,6 +77,7 @@ class EmotionModule(L.LightningModule, ABC):
         self._vocabulary: Vocabulary | None = None
         self._data_vocabulary: Vocabulary | None = None
         self._accuracy: AccuracyMetrics | None = None
+        self._affect: dict[str, SplitAffect] = {}  # by split, of data with valence and arousal
         self.schedule = Schedule(optimizer)
         self._loss_check = LossCheck()
         trained = {} if optimizer is None else {"optimizer": optimizer}
@@ -134,7 +137,7 @@ class EmotionModule(L.LightningModule, ABC):
         if not hasattr(self, "model"):
             self.prepare(data, initialise=stage == "fit")
         self._data_vocabulary = data.vocabulary
-        self._accuracy = None
+        self._accuracy, self._affect = None, {}
         if stage == "fit":
             check_names(self.vocabulary, data.vocabulary)
 
@@ -236,6 +239,10 @@ class EmotionModule(L.LightningModule, ABC):
         logits: Tensor = self.model(images)
         return logits
 
+    def outputs(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return the emotion logits of images, and (B, 2) valence and arousal on the vocabulary's scale or None."""
+        return self(images), None
+
     @torch.no_grad()
     def classify(self, images: Tensor) -> Tensor:
         """Return (B, C) probabilities of CLIP-normalised images (B, 3, R, R)."""
@@ -267,25 +274,32 @@ class EmotionModule(L.LightningModule, ABC):
 
     def validation_step(self, batch: EmotionBatch, batch_idx: int) -> None:
         """Update the accuracy metrics."""
-        self.accuracy.update("val", self(batch.images), batch)
+        self._evaluate("val", batch)
 
     def on_validation_epoch_end(self) -> None:
-        """Log ``val/accuracy``, ``val/balanced_accuracy`` and, of distributions, the six measures."""
-        self._log_accuracy("val", by_class=self.trainer.state.fn == "validate")
+        """Log ``val/accuracy``, ``val/balanced_accuracy``, measures of distributions, of valence and of arousal."""
+        self._log_metrics("val", by_class=self.trainer.state.fn == "validate")
 
     def test_step(self, batch: EmotionBatch, batch_idx: int) -> None:
         """Update the accuracy metrics."""
-        self.accuracy.update("test", self(batch.images), batch)
+        self._evaluate("test", batch)
 
     def on_test_epoch_end(self) -> None:
         """Log the same of the test split, and the accuracy of each of the data's emotions."""
-        self._log_accuracy("test", by_class=True)
+        self._log_metrics("test", by_class=True)
 
     def predict_step(self, batch: EmotionBatch, batch_idx: int) -> dict[str, Any]:
-        """Return names, sample ids, (B, C) probabilities and, where the data has other classes, ``mapped`` ones."""
-        probabilities = self.classify(batch.images)
+        """Return names, sample ids, (B, C) probabilities and, where the data has other classes, ``mapped`` ones.
+
+        A model with a head for them adds ``affect``: (B, 2) valence and arousal on its vocabulary's scale.
+        """
+        logits, affect = self.outputs(batch.images)
+        probabilities = logits.softmax(dim=-1)
         check_scores(probabilities.isfinite().all(dim=1), "emotion probabilities")
         result = {"names": batch.names, "sample_id": batch.sample_id, "probabilities": probabilities}
+        if affect is not None:
+            check_scores(affect.isfinite().all(dim=1), "valence and arousal")
+            result["affect"] = affect
         try:
             labels = self.label_map()
         except UniEmoError:
@@ -294,8 +308,22 @@ class EmotionModule(L.LightningModule, ABC):
             result["mapped"] = sum_classes(labels, probabilities)  # (B, T)
         return result
 
-    def _log_accuracy(self, split: Literal["val", "test"], by_class: bool) -> None:
-        for name, value in self.accuracy.compute(split, by_class).items():
+    def _evaluate(self, split: Literal["val", "test"], batch: EmotionBatch) -> None:
+        """Update the metrics of a split."""
+        logits, affect = self.outputs(batch.images)
+        self.accuracy.update(split, logits, batch)
+        own, scale = self.vocabulary.affect, self.data_vocabulary.affect
+        if affect is not None and own is not None and scale is not None:
+            if split not in self._affect:
+                self._affect[split] = SplitAffect().to(affect.device)
+            self._affect[split].update(to_scale(to_shares(affect, own), scale), batch)
+
+    def _log_metrics(self, split: Literal["val", "test"], by_class: bool) -> None:
+        values = self.accuracy.compute(split, by_class)
+        if split in self._affect:
+            values |= self._affect[split].compute()
+            self._affect[split].reset()
+        for name, value in values.items():
             self.log(f"{split}/{name}", value, prog_bar=name == "accuracy")
 
     # Checkpoints.

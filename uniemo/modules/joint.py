@@ -65,6 +65,7 @@ class JointModule(EmotionModule):
     input_sizes = stage_model.input_sizes
     parameter_groups = stage_model.parameter_groups
     attention = stage_model.attention
+    outputs = stage_model.outputs
     trained_state = stage_model.trained_state
     load_trained_state = stage_model.load_trained_state
     generate = generator.generate

@@ -22,7 +22,7 @@ class OptimizerConfig:
     Attributes:
         lr_clip: the CLIP tower.
         lr_query: expert queries, interactive blocks and the projections of the contrastive losses.
-        lr_head: emotion head.
+        lr_head: emotion head, and that of valence and arousal.
         lr_fusion: condition fusion and the condition loss's own parameters.
         weight_decay_clip: weight decay of the CLIP tower.
         weight_decay_query: weight decay of queries, interactive blocks and projections.
@@ -143,7 +143,7 @@ def model_parameters(model: UniEmoModel) -> dict[str, list[nn.Parameter]]:
     return {
         "clip": list(model.encoder.clip_parameters()),
         "query": [*model.encoder.query_parameters(), *of(model.scene_projection, model.object_projection)],
-        "head": of(model.head),
+        "head": of(model.head, model.affect_head),
         "fusion": [*of(model.fusion, model.condition_loss), *adapters],
     }
 

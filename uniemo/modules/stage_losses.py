@@ -16,6 +16,7 @@ from torch import Tensor
 from uniemo.data.batch import EmotionBatch
 from uniemo.distributed import batch_mean
 from uniemo.errors import NonNegative, Temperature, UniEmoError, check_ranges
+from uniemo.models.affect import affect_loss, to_shares
 from uniemo.models.attributes import Kind
 from uniemo.models.diffusion import DiffusionBackbone
 from uniemo.models.encoder import EmotionFeatures
@@ -34,6 +35,7 @@ class LossConfig:
         lambda_scene: λ1 of eq. 9, scene contrastive loss.
         lambda_object: λ2 of eq. 9, object contrastive loss.
         lambda_emotion: λ3 of eq. 9, cross entropy of the emotion, or KL where ``data.target`` is distribution.
+        lambda_affect: of valence and arousal, added to eq. 9 on data that has them (:func:`affect_loss`).
         gamma_understanding: γ1 of eq. 10, the whole of eq. 9.
         gamma_condition: γ2 of eq. 10, condition loss.
         gamma_diffusion: γ3 of eq. 10, diffusion loss.
@@ -45,6 +47,7 @@ class LossConfig:
     lambda_scene: NonNegative = 0.25
     lambda_object: NonNegative = 0.25
     lambda_emotion: NonNegative = 0.5
+    lambda_affect: NonNegative = 0.5
     gamma_understanding: NonNegative = 0.3
     gamma_condition: NonNegative = 0.3
     gamma_diffusion: NonNegative = 0.4
@@ -76,6 +79,7 @@ def understanding_terms(
 
     Generated images have no attributes and take no part in the first two. A query set that the encoder lacks has no
     term, nor has a kind of attribute that is not in ``kinds``, those of the data; the other weights stay as configured.
+    A model with a head for valence and arousal has the term "affect", in which images without ratings take no part.
     Seed, optimiser step and sample id decide which of several objects is sampled.
     """
     terms = {}
@@ -90,12 +94,16 @@ def understanding_terms(
         text = getattr(model.bank, f"{kind}_text")
         terms[kind] = contrastive_loss(projected, text, label, config.tau, config.duplicates, config.form)
     terms["emotion"] = batch_mean(emotion_loss(logits, batch.emotion, batch.distribution))
+    affect, scale = model.affect(features), model.vocabulary.affect
+    if affect is not None and scale is not None and batch.affect is not None:
+        terms["affect"] = affect_loss(affect, to_shares(batch.affect, scale))
     return terms
 
 
 def understanding_loss(terms: dict[str, Tensor], config: LossConfig) -> Tensor:
     """Return L_U, the weighted sum of eq. 9."""
     weights = {"scene": config.lambda_scene, "object": config.lambda_object, "emotion": config.lambda_emotion}
+    weights["affect"] = config.lambda_affect
     return torch.stack([weights[name] * terms[name] for name in weights if name in terms]).sum()
 
 

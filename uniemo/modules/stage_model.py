@@ -92,6 +92,11 @@ def parameter_groups(module: StageModule) -> list[dict[str, Any]]:
     return optim.parameter_groups(optim.model_parameters(module.model), module.optimizer)
 
 
+def outputs(module: StageModule, images: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Return the emotion logits of images, and (B, 2) valence and arousal or None."""
+    return module.model.outputs(images)
+
+
 @torch.no_grad()
 def attention(module: StageModule, images: Tensor) -> dict[str, Tensor]:
     """Return maps (B, h, w) of the query sets "scene" and "object", means over queries, each summing to 1."""

@@ -48,7 +48,7 @@ def transfer(state: dict[str, Tensor], own: dict[str, Tensor], source: Vocabular
     The same emotions in another order are reordered. For other emotions the head and the condition loss start anew,
     and so do the emotion space (it is built from training images) and, where no mapping between the two label spaces
     is known, P(emotion | attribute). Attributes of another vocabulary are embedded anew; the projections into CLIP's
-    text space do not depend on names and are kept.
+    text space do not depend on names and are kept, as is the head of valence and arousal where the data has them.
 
     ``state`` is the checkpoint's, without the module's prefix, trained with the names ``source``; ``own`` is the new
     model's, as it is initialised with the names ``target``.
@@ -66,6 +66,9 @@ def transfer(state: dict[str, Tensor], own: dict[str, Tensor], source: Vocabular
         for name in result:
             if name.startswith(_ROWS):
                 result[name] = state[name][rows]
+    if (source.affect is None) != (target.affect is None):
+        does = "is left out: the data has neither" if target.affect is None else "starts anew: the checkpoint has none"
+        notes.append(f"the head of valence and arousal {does}")
     space = source.emotions == target.emotions
     if not space:
         _renew(result, own, ("space.",))
@@ -94,7 +97,7 @@ def kept_attributes(source: Vocabulary, target: Vocabulary) -> Vocabulary | None
         return None
     if _mapping(source.emotions, target.emotions) is None:
         return None
-    return Vocabulary(target.emotions, source.scenes, source.objects)
+    return Vocabulary(target.emotions, source.scenes, source.objects, target.affect)
 
 
 def check_names(names: Vocabulary, data: Vocabulary) -> None:
@@ -103,7 +106,8 @@ def check_names(names: Vocabulary, data: Vocabulary) -> None:
     Data without attributes does for any; a model may know attributes that its data lacks.
     """
     attributes = (names.scenes, names.objects) == (data.scenes, data.objects)
-    if names.emotions != data.emotions or not (attributes or not (data.scenes or data.objects)):
+    same = (names.emotions, names.affect) == (data.emotions, data.affect)
+    if not same or not (attributes or not (data.scenes or data.objects)):
         raise UniEmoError(
             "training must go on with the emotions and attributes it began with, in their order; the checkpoint has "
             f"{_summary(names)}, the data {_summary(data)}: start a new run with --model.init_from instead"
@@ -168,7 +172,8 @@ def same_tower(state: dict[str, Tensor], own: dict[str, Tensor]) -> bool:
 
 
 def _summary(names: Vocabulary) -> str:
-    return f"{', '.join(names.emotions)} with {len(names.scenes)} scenes and {len(names.objects)} objects"
+    affect = "" if names.affect is None else ", valence and arousal from {:g} to {:g}".format(*names.affect)
+    return f"{', '.join(names.emotions)} with {len(names.scenes)} scenes and {len(names.objects)} objects{affect}"
 
 
 def _mapping(source: tuple[str, ...], target: tuple[str, ...]) -> LabelMap | None:

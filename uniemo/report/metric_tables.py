@@ -23,13 +23,19 @@ _FORMS: dict[str, tuple[int, bool, str]] = {
     "Sem-C": (3, False, "↑"),
     "Sem-D": (4, False, "↑"),
     "coverage": (1, True, ""),
+    **dict.fromkeys(("ccc_valence", "ccc_arousal"), (3, False, "↑")),
+    **dict.fromkeys(("rmse_valence", "rmse_arousal"), (3, False, "↓")),
 }
-_LABELS = {"balanced_accuracy": "balanced accuracy", "kl": "KL"}
+_LABELS = {
+    **{"balanced_accuracy": "balanced accuracy", "kl": "KL"},
+    **{f"{name.lower()}_{axis}": f"{name} {axis}" for name in ("CCC", "RMSE") for axis in ("valence", "arousal")},
+}
 _SAME = 1e-6  # shares that differ by less are the same
 SPLITS = {"test": "test", "validate": "val"}  # command: how its metrics begin
 SPLIT_NAMES = {"test": "test", "val": "validation"}
 HEADLINES = (
     *("accuracy", "balanced_accuracy", "chebyshev", "clark", "canberra", "kl", "cosine", "intersection"),
+    *("ccc_valence", "ccc_arousal", "rmse_valence", "rmse_arousal"),
     *("Emo-A", "FID", "LPIPS", "Sem-C", "Sem-D"),
 )
 _NAME = re.compile(r"(?P<metric>[^\[/]+)(?:\[(?P<network>[^\]]*)\])?(?:/(?P<part>.+))?")
