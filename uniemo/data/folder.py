@@ -277,7 +277,7 @@ class Folder(EmotionDataModule):
         if given and (len(given) < len(affect) or not (label_column or vote_columns)):
             raise UniEmoError(
                 "data.valence_column, data.arousal_column and data.affect_scale must be given together, beside "
-                f"data.label_column or vote_columns; got {' and '.join(given)} alone: add --data.affect_scale '[1, 9]', say"
+                f"data.label_column or vote_columns; got {' and '.join(given)} alone: add the others"
             )
         if affect_scale is not None:
             check_scale(affect_scale)
