@@ -63,6 +63,17 @@ def some_are_generated(batch):
     batch.generated = torch.tensor([False, True, False, False, True, True, True])
 
 
+def some_are_rated(batch):
+    """Valence and arousal of four images, on both ranks."""
+    batch.affect = torch.tensor([[2.0, 7.0], [4, 3], [torch.nan] * 2, [8, 4], [torch.nan] * 2, [3, 3], [torch.nan] * 2])
+
+
+def last_rank_is_not_rated(batch):
+    """Valence and arousal of the first four images."""
+    some_are_rated(batch)
+    batch.affect[4:] = torch.nan
+
+
 FORMS = [(form, duplicates) for form in ("image_to_text", "symmetric") for duplicates in ("positive", "negative")]
 CASES = {
     f"understanding, {form}, {duplicates}, {shares}": (
@@ -76,6 +87,9 @@ CASES |= {
     "understanding, all have attributes": ("understanding", HALVES, None, {}),
     "understanding, a rank without": ("understanding", HALVES, last_rank_lacks_attributes, {"form": "symmetric"}),
     "understanding, nobody has": ("understanding", HALVES, nobody_has_attributes, {"form": "symmetric"}),
+    "understanding, valence and arousal": ("rated", HALVES, some_are_rated, {}),
+    "understanding, valence and arousal, uneven": ("rated", UNEVEN, some_are_rated, {}),
+    "understanding, valence and arousal of one rank": ("rated", HALVES, last_rank_is_not_rated, {}),
     "joint, prototype": ("joint", HALVES, None, {}),
     "joint, prototype, uneven": ("joint", UNEVEN, some_lack_attributes, {}),
     "joint, triplet": ("joint", UNEVEN, last_rank_lacks_attributes, {"condition": "triplet"}),
@@ -96,12 +110,15 @@ def build(stage):
         "head": HeadConfig(hidden=16, dropout=0.0),  # dropout is each rank's own
         "optimizer": OptimizerConfig(lr_clip=1e-5),
     }
-    if stage == "understanding":
+    names = data().vocabulary
+    if stage == "rated":
+        names = replace(names, affect=(1.0, 9.0))
+    if stage in ("understanding", "rated"):
         module = UnderstandingModule(**common)
     else:
         kind = JointModule if stage == "joint" else FeedbackModule
         module = kind(**common, diffusion=DiffusionConfig(path=diffusion))
-    module.build(data().vocabulary)
+    module.build(names)
     bank = module.model.bank
     bank.set_tables(*(torch.rand(len(text), 8).softmax(dim=1) for text in (bank.scene_text, bank.object_text)))
     return module.train()
@@ -139,7 +156,7 @@ def found():
     """By case: what one process finds, and what each of two ranks does."""
     whole = next(iter(data().train_dataloader()))
     whole.objects[:] = torch.arange(16) % 3 == torch.arange(IMAGES)[:, None] % 3  # one of five or six is drawn
-    modules = {stage: build(stage) for stage in ("understanding", "joint", "feedback")}
+    modules = {stage: build(stage) for stage in ("understanding", "rated", "joint", "feedback")}
 
     def batch_of(change):
         batch = replace(whole, **{name: whole.__dict__[name].clone() for name in ("scene", "objects", "generated")})

@@ -27,7 +27,7 @@ def test_weights_by_hand():
 
 @pytest.mark.parametrize("emotion", MIKELS_8)
 def test_an_emotions_own_place_is_the_emotion(emotion):
-    weights = weights_at(*WORDS.points[emotion], MIKELS_8, spread=0.02)
+    weights = weights_at(*WORDS.points[emotion], MIKELS_8, spread=0.01)
     assert max(weights, key=weights.get) == emotion
     assert weights[emotion] > 0.98
     assert mean_place(weights, WORDS, (1, 9)) == pytest.approx(WORDS.points[emotion], abs=0.05)

@@ -112,15 +112,3 @@ def _lines(module: EmotionModule, part: dict[str, Any]) -> dict[int, str]:
         row["reason"] = reason
     found = zip(part["sample_id"].tolist(), part["names"], rows, strict=True)
     return {sample_id: to_json({"file": name, **row}) for sample_id, name, row in found}
-
-
-def _unreadable(data: EmotionDataModule) -> dict[int, dict[str, str]]:
-    """Return the rows of the images that could not be read, by sample id."""
-    reasons = dict(data.skipped.files())
-    records = data.records("test")
-    names = records.names() if reasons else []
-    return {
-        int(records.sample_id[place]): {"file": name, "error": reasons[file]}
-        for place, name in enumerate(names)
-        if (file := str(records.root / name)) in reasons
-    }
