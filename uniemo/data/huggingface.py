@@ -57,7 +57,8 @@ class Columns:
 
     def names(self) -> tuple[str, ...]:
         """Return all columns that a row is read from."""
-        return (*self.image, *self.label, *self.scene, *self.object, *self.split, *self.valence, *self.arousal, *_NESTED)
+        places = (*self.image, *self.label, *self.scene, *self.object, *self.split)
+        return (*places, *self.valence, *self.arousal, *_NESTED)
 
 
 _NESTED = ("attributes", "annotation", "annotations")
