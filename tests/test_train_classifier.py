@@ -116,7 +116,7 @@ def test_other_datasets_are_recognised(clip, tmp_path, capsys):
         (["--output={tmp}"], "is a folder: give a file name in it"),
         (["--output={tmp}/missing/a.safetensors"], "must lie in an existing folder"),
         (["--output={tmp}/a.pth"], "must end in .safetensors"),
-        (["--output={tmp}/there.safetensors"], "there.json exists: give another name or add --overwrite"),
+        (["--output={tmp}/there.safetensors"], "there.json exists: choose another name or add --overwrite"),
         (["--features_cache={tmp}/file"], "--features_cache must be a folder"),
         (["--head=linear", "--hidden=8"], "--hidden must be left out with --head linear"),
         (["--dropout=1"], "must be below 1"),

@@ -10,6 +10,7 @@ import shutil
 import socket
 import tempfile
 import textwrap
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from filelock import FileLock
 from uniemo.errors import UniEmoError, cache_root, naming
 
 _LOCK = ".lock"
+_DAY_S = 86_400.0
 _BLOCK = 2**22  # bytes read at a time
 
 
@@ -53,9 +55,15 @@ def get(kind: str, key: str, make: Callable[[Path], Any]) -> Path:
                 shutil.rmtree(path)
             with atomic_write(path) as temporary:
                 make(temporary)
-            with atomic_write(_checksum_file(path)) as temporary:
-                temporary.write_text(json.dumps(_checksum(path)))
+            write_text(_checksum_file(path), json.dumps(_checksum(path)))
     return path
+
+
+def remove_old(kind: str, prefix: str) -> None:
+    """Remove what :func:`get` made under keys with a prefix more than a day ago; a run may still use younger ones."""
+    for path in (cache_dir() / kind).glob(f"{prefix}*"):
+        if time.time() - path.stat().st_mtime > _DAY_S:
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 def _checksum_file(path: Path) -> Path:
@@ -174,10 +182,24 @@ def to_json(value: object, indent: int | None = None) -> str:
         raise UniEmoError(f"numbers in JSON must be finite; {shown} has others: look at what they come from") from error
 
 
+def write_text(path: str | Path, text: str) -> None:
+    """Write a text file, whole or not at all; bytes of file names that are no text as escapes."""
+    with atomic_write(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
+
+
 def write_json(path: str | Path, value: object) -> None:
     """Write JSON, whole or not at all; UniEmoError for NaN and infinity."""
-    with atomic_write(path) as temporary:
-        temporary.write_text(to_json(value, indent=1), encoding="utf-8")
+    write_text(path, to_json(value, indent=1))
+
+
+def size_and_change(path: str | Path) -> tuple[int, int]:
+    """Return a file's size in bytes and time of change in ns, (-1, -1) where nothing is."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return -1, -1
+    return found.st_size, found.st_mtime_ns
 
 
 def digest(*parts: Any, length: int = 16) -> str:  # noqa: ANN401

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from uniemo.archives import check_archive, is_ordinary
 from uniemo.cache import hash_file
-from uniemo.errors import Natural, UniEmoError
+from uniemo.errors import Natural, UniEmoError, range_of
 from uniemo.miniature.paths import resolve
 from uniemo.stored_names import check_names
 from uniemo.vocabulary import Vocabulary
@@ -157,7 +157,6 @@ def _check_types(path: Path, values: dict[str, Any], kinds: dict[str, type], req
 
 def _check_counts(path: Path, counts: dict[str, Any]) -> None:
     """Raise UniEmoError for a count of epochs, steps or batches, in sections however deep, that no run reaches."""
-    (rule,) = Natural.__metadata__  # type: ignore[attr-defined]
     left = [counts]
     seen: set[int] = set()  # of what stands in several places, or in itself
     while left:
@@ -166,7 +165,7 @@ def _check_counts(path: Path, counts: dict[str, Any]) -> None:
         for name, value in values.items():
             if isinstance(value, int):
                 try:
-                    rule.check(str(name), value)
+                    range_of(Natural).check(str(name), value)
                 except UniEmoError as error:
                     raise UniEmoError(
                         f"checkpoint entry {error} in {path}: the file is damaged, take another"

@@ -163,6 +163,12 @@ OpenShare = Annotated[float, Range(0, 1, above=True, below=True)]
 Temperature = Annotated[float, Range(1e-4, 1e4)]  # of a softmax over cosines; outside it is one class or uniform
 
 
+def range_of(kind: Any) -> Range:  # noqa: ANN401
+    """Return the range in a type such as :data:`Count`."""
+    (rule,) = kind.__metadata__
+    return rule
+
+
 def check_ranges(owner: type | Callable[..., Any], values: Mapping[str, Any], section: str = "") -> None:
     """Raise UniEmoError for the first number that lies out of the range in the type of its argument.
 

@@ -14,8 +14,9 @@ import pytest
 from small_study import content
 
 from uniemo.errors import UniEmoError
+from uniemo.launch import cpu_cores
 from uniemo.studies.cells import Setting, cells_of, with_parents
-from uniemo.studies.make import cores, environment, pending, run_cells
+from uniemo.studies.make import environment, pending, run_cells
 from uniemo.studies.work import WorkFolder
 
 SETTING = Setting()
@@ -48,7 +49,7 @@ def test_every_cell_is_run_once_parents_first(study, work, calls):
         assert result["commit"]
     assert "[6/6] done " in said[-1]
     assert said[-1].endswith("nothing left")
-    assert {args[-2] for args in calls()} == {str(max(1, cores() // 2))}
+    assert {args[-2] for args in calls()} == {str(max(1, cpu_cores() // 2))}
 
 
 def test_finished_cells_are_not_run_again(study, work, calls):
@@ -172,6 +173,6 @@ def test_cells_run_at_once_each_on_a_gpu_of_its_own(written, work, calls, tmp_pa
 def test_shares_of_the_machine(monkeypatch):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setenv("MAKEFLAGS", "j")
-    shares = environment(cores(), 2)
+    shares = environment(cpu_cores(), 2)
     assert (shares["OMP_NUM_THREADS"], shares["MKL_NUM_THREADS"], shares["CUDA_VISIBLE_DEVICES"]) == ("1", "1", "0,1")
     assert "MAKEFLAGS" not in shares

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from uniemo.cache import atomic_write, to_json
+from uniemo.cache import atomic_write, to_json, write_text
 from uniemo.callbacks.image_logging import log_picture
 from uniemo.data.batch import EmotionBatch
 from uniemo.data.transforms import denormalise
@@ -171,5 +171,4 @@ class AttentionMaps(L.Callback):
                 with atomic_write(folder / entry[kind]) as path:
                     to_pil(images[number]).save(path, format="PNG")
             lines.append(to_json(entry))
-        with atomic_write(folder / "index.jsonl") as path:
-            path.write_text("".join(lines), encoding="utf-8")
+        write_text(folder / "index.jsonl", "".join(lines))

@@ -130,9 +130,9 @@ def _save(trainer: L.Trainer, module: L.LightningModule, name: str, split: Liter
         if not labels.same_classes:
             values["label_map"] = labels.describe()
         table = {"emotions": labels.target, "rows": "labels", "columns": "answers", "counts": counts.tolist()}
-        _write(folder / f"{name}_confusion.json", {"label_map": labels.describe(), **table})
+        write_json(folder / f"{name}_confusion.json", {"label_map": labels.describe(), **table})
         _save_answers(folder / f"{name}_{ANSWERS}.parquet", trainer, module, split)
-    _write(folder / f"{name}.json", values)
+    write_json(folder / f"{name}.json", values)
 
 
 def _save_answers(path: Path, trainer: L.Trainer, module: EmotionModule, split: Literal["val", "test"]) -> None:
@@ -146,7 +146,3 @@ def _save_answers(path: Path, trainer: L.Trainer, module: EmotionModule, split: 
 def _reason(name: str, split: str) -> str:
     """Return why a metric has no value."""
     return "the split has no image of it" if name.startswith(f"{split}/accuracy/") else "not a finite number"
-
-
-def _write(path: Path, values: dict[str, Any]) -> None:
-    write_json(path, values)

@@ -108,13 +108,11 @@ def _check(options: argparse.Namespace) -> None:
     if options.target == "diffusers":
         if output.is_file():
             raise UniEmoError(f"--output must be a folder; {output} is a file: choose another")
-        taken = output.is_dir() and any(output.iterdir())
+        if output.is_dir() and any(output.iterdir()) and not options.overwrite:
+            raise UniEmoError(f"--output must be new; {output} exists: choose another or add --overwrite")
         check_writable(output.absolute().parent, "--output")
     else:
-        check_new_file(output, "--output")
-        taken = output.exists()
-    if taken and not options.overwrite:
-        raise UniEmoError(f"--output must be new; {output} exists: choose another or add --overwrite")
+        check_new_file(output, "--output", options.overwrite)
 
 
 def _released(options: argparse.Namespace) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from uniemo.cli.parsing import Parser, check_new_file, number
-from uniemo.data import DATASETS
 from uniemo.errors import Processes
 
 _DESCRIPTION = """Read every file of a dataset, once, and report what is wrong with it.
@@ -30,8 +29,6 @@ def run(args: list[str]) -> int:
     """Check a dataset; ``args`` are those after "data check"."""
     parser = Parser("uniemo data check", _DESCRIPTION, _EXAMPLES)
     parser.add_argument("root", metavar="ROOT", help="folder of the dataset")
-    parser.add_argument("--layout", help="take this layout without looking (recognised when left out)")
-    parser.add_argument("--dataset", help=f"{', '.join(DATASETS)} (recognised, but Folder)")
     parser.add_argument("--output", type=Path, metavar="FILE", help="JSON report to write")
     parser.add_argument(
         "--workers", type=number(Processes), help="processes (as many as cores); the report is the same"
@@ -42,7 +39,7 @@ def run(args: list[str]) -> int:
     parser.add_argument(
         "--split-file", "--split_file", type=Path, metavar="FILE", help="look for leaks across the splits of this file"
     )
-    parser.add_shared("follow_links")
+    parser.add_shared("layout", "dataset", "follow_links")
     options = vars(parser.parse_args(args))
     output = options.pop("output")
     if output is not None:

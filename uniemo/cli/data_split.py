@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from uniemo.cli.parsing import Parser, check_new_file, number
-from uniemo.data import DATASETS
 from uniemo.errors import Count, Seed, Share, UniEmoError
 
 if TYPE_CHECKING:
@@ -42,10 +41,8 @@ def run(args: list[str]) -> int:
     parser.add_argument("--folds", type=number(Count), help="cross-validation: a file for each of so many folds")
     parser.add_argument("--seed", type=number(Seed), default=0, help="of the choice (0)")
     parser.add_argument("--fresh", action="store_true", help="cut anew, whatever split or folds the tree gives")
-    parser.add_argument("--layout", help="take this layout without looking (recognised when left out)")
-    parser.add_argument("--dataset", help=f"{', '.join(DATASETS)} (recognised, but Folder)")
     parser.add_argument("--agreement", choices=("three", "four", "five"), help="Twitter I: how many agree (five)")
-    parser.add_shared("follow_links")
+    parser.add_shared("layout", "dataset", "follow_links")
     options = parser.parse_args(args)
     check_new_file(options.out, "--out")
     if options.fractions is not None and options.folds is not None:
@@ -54,11 +51,9 @@ def run(args: list[str]) -> int:
     import uniemo.data
     from uniemo.data.layout import find_layout, layouts_of, read_manifest
     from uniemo.data.splits import assign, write_split
-    from uniemo.miniature.paths import resolve
+    from uniemo.miniature.paths import existing_folder
 
-    root = resolve(options.root)
-    if not root.is_dir():
-        raise UniEmoError(f"ROOT must be an existing folder; got {options.root}: correct the path")
+    root = existing_folder(options.root, "ROOT")
     layout, folder = find_layout(root, layouts_of(options.dataset), options.layout)
     manifest = read_manifest(folder, [layout], layout.name, options.follow_links, agreement=options.agreement)
     if not len(manifest):

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from uniemo.cli.parsing import Parser, check_new_folder, number
 from uniemo.errors import Count, Natural, Seed, Share, UniEmoError, Width
 
-_SPLITS = {"train": 2000, "val": 400, "test": 4000}
-_MISSING = 0.1
-_IMAGES = 200
+_BY_SPLIT = {"train": 2000, "val": 400, "test": 4000, "missing": 0.1}
 
 
 def run(args: list[str]) -> int:
     """Paint; ``args`` are the options."""
-    from uniemo.miniature.layouts import FAULTS, LAYOUT_NAMES
+    from uniemo.miniature.layouts import FAULTS, LAYOUT_NAMES, possible_faults, synthesize
 
     parser = Parser(
         "uniemo data synthesize",
@@ -35,18 +35,10 @@ def run(args: list[str]) -> int:
         help=f"whose files to imitate (emoset): {', '.join(LAYOUT_NAMES)}",
     )
     parser.add_argument("--out", required=True, type=Path, help="new or empty folder")
-    parser.add_argument(
-        "--images", type=number(Count), help=f"images in all ({_IMAGES}), shared out as in the real dataset"
-    )
-    for split, count in _SPLITS.items():
-        parser.add_argument(
-            f"--{split}", type=number(Natural), help=f"emoset without --images: {split} images ({count})"
-        )
-    parser.add_argument(
-        "--missing",
-        type=number(Share),
-        help=f"emoset without --images: share of images without an attribute ({_MISSING})",
-    )
+    parser.add_argument("--images", type=number(Count), help="images in all (200), shared out as in the real dataset")
+    for name, default in _BY_SPLIT.items():
+        kind, what = (Natural, f"{name} images") if name != "missing" else (Share, "share without an attribute")
+        parser.add_argument(f"--{name}", type=number(kind), help=f"emoset without --images: {what} ({default})")
     parser.add_argument("--size", type=number(Width), default=64, help="pixels of an image's side (64)")
     parser.add_argument(
         "--difficulty", type=number(Share), help="0 (one large plain object) to 1 (small, hidden, cluttered)"
@@ -68,51 +60,39 @@ def run(args: list[str]) -> int:
     )
     options = parser.parse_args(args)
     check_new_folder(options.out, "--out")
-    by_split = [name for name in (*_SPLITS, "missing") if getattr(options, name) is not None]
-    by_split += ["index"] if options.index else []
+    common = _given(options, ("seed", "size", "difficulty"))
+    by_split = _given(options, _BY_SPLIT)
     if options.layout == "emoset" and options.images is None and not options.fault:
-        return _paint_splits(options)
-    if by_split:
+        _paint_splits(options.out, {**_BY_SPLIT, **by_split}, common, options.index)
+        return 0
+    if by_split or options.index:
         raise UniEmoError(
-            f"--{by_split[0]} must go with --layout emoset without --images and --fault; got layout {options.layout}: "
-            "take --images for the number of images"
+            f"--{next(iter(by_split), 'index')} must go with --layout emoset without --images and --fault; got layout "
+            f"{options.layout}: take --images for the number of images"
         )
-    return _paint_layout(options)
+    faults = possible_faults(options.layout) if "all" in options.fault else tuple(dict.fromkeys(options.fault))
+    images = options.images or 200
+    struck = synthesize(options.layout, options.out, images, faults=faults, **common)
+    print(f"painted {images} images in {options.out}, layout {options.layout}")
+    for fault, files in struck.items():
+        print(f"  {fault}: {', '.join(files)}")
+    return 0
 
 
-def _paint_splits(options: argparse.Namespace) -> int:
+def _given(options: argparse.Namespace, names: Iterable[str]) -> dict[str, Any]:
+    """Return the options that have a value."""
+    return {name: value for name in names if (value := getattr(options, name)) is not None}
+
+
+def _paint_splits(out: Path, by_split: dict[str, Any], common: dict[str, Any], index: bool) -> None:
     """Paint the miniature's own tree with given sizes of the splits."""
     from uniemo.data.generated import write_index
     from uniemo.miniature.synthesis import synthesize_emoset
     from uniemo.text_files import read_json
 
-    train, val, test = (
-        default if getattr(options, name) is None else int(getattr(options, name)) for name, default in _SPLITS.items()
-    )
-    missing = _MISSING if options.missing is None else options.missing
-    synthesize_emoset(options.out, train, val, test, options.seed, options.size, missing, _difficulty(options))
-    if options.index:
-        files = read_json(options.out / "train.json")
-        write_index(options.out / "index.jsonl", [{"file": file, "emotion": name} for name, file, _ in files])
-    print(f"painted {train} training, {val} validation and {test} test images in {options.out}")
-    return 0
-
-
-def _difficulty(options: argparse.Namespace) -> float:
-    """Return the difficulty asked for, or the miniature's own."""
-    from uniemo.miniature.painter import DIFFICULTY
-
-    return DIFFICULTY if options.difficulty is None else options.difficulty
-
-
-def _paint_layout(options: argparse.Namespace) -> int:
-    """Paint a tree in any layout, with faults."""
-    from uniemo.miniature.layouts import possible_faults, synthesize
-
-    images = _IMAGES if options.images is None else options.images
-    faults = possible_faults(options.layout) if "all" in options.fault else tuple(dict.fromkeys(options.fault))
-    struck = synthesize(options.layout, options.out, images, options.seed, options.size, faults, _difficulty(options))
-    print(f"painted {images} images in {options.out}, layout {options.layout}")
-    for fault, files in struck.items():
-        print(f"  {fault}: {', '.join(files)}")
-    return 0
+    synthesize_emoset(out, **by_split, **common)
+    if index:
+        files = read_json(out / "train.json")
+        write_index(out / "index.jsonl", [{"file": file, "emotion": name} for name, file, _ in files])
+    counts = "{train} training, {val} validation and {test} test images".format(**by_split)
+    print(f"painted {counts} in {out}")

@@ -104,7 +104,7 @@ def _parser() -> Parser:
 def run(args: list[str]) -> int:
     """Evaluate; ``args`` begin with the command."""
     options = _parser().parse_args(args[1:])
-    _check_output(options.output, options.overwrite)
+    check_new_file(options.output, "--output", options.overwrite)
     if options.real is None and options.ckpt is None:
         raise UniEmoError(
             "--real must name the images to compare with; got none: give a folder, or --ckpt for its data"
@@ -157,13 +157,6 @@ def _evaluate(options: argparse.Namespace, args: list[str]) -> None:
     if train is not None:
         result["memorisation"] = _memorisation(options, comparison, train, networks)
     _report(options.output, result, comparison.generated, train)
-
-
-def _check_output(path: Path, overwrite: bool) -> None:
-    """Find out before any work whether the result can be written."""
-    check_new_file(path, "--output")
-    if path.exists() and not overwrite:
-        raise UniEmoError(f"--output must be a new file; {path} exists: choose another name, or give --overwrite")
 
 
 def _networks(

@@ -10,13 +10,14 @@ from typing import Any, NoReturn
 
 from uniemo import cache
 from uniemo.cli.messages import near
-from uniemo.errors import Processes, UniEmoError, first_line
+from uniemo.data import DATASETS
+from uniemo.errors import Processes, UniEmoError, first_line, range_of
 from uniemo.launch import cpu_cores, launch, launched_world_size
 
 
 def number(kind: Any) -> Callable[[str], float]:  # noqa: ANN401 - Annotated[int, Range(…)]
     """Return the argparse type of a number with a range."""
-    (rule,) = kind.__metadata__
+    rule = range_of(kind)
 
     def read(text: str) -> float:
         try:
@@ -44,6 +45,8 @@ _SHARED: dict[str, dict[str, Any]] = {
         "action": "store_true",
         "help": "allow lists and links that lead out of the folder of a dataset or an index",
     },
+    "layout": {"help": "take this layout without looking (recognised when left out)"},
+    "dataset": {"help": f"{', '.join(DATASETS)} (recognised, but Folder)"},
     "trust": {"action": "store_true", "help": "import classes that the checkpoint names and that are not uniemo's"},
 }
 
@@ -61,7 +64,7 @@ class Parser(argparse.ArgumentParser):
         )
 
     def add_shared(self, *names: str) -> None:
-        """Add options that several commands have: ``device``, ``devices``, ``follow_links``, ``trust``."""
+        """Add options that several commands have."""
         for name in names:
             self.add_argument(f"--{name}", **_SHARED[name])
 
@@ -86,10 +89,12 @@ def check_new_folder(path: Path, option: str) -> None:
     check_writable(path.absolute().parent, option)  # where it is made, to be renamed
 
 
-def check_new_file(path: Path, option: str) -> None:
-    """Raise unless a file can be written at ``path``: not a folder."""
+def check_new_file(path: Path, option: str, overwrite: bool = True) -> None:
+    """Raise unless a file can be written at ``path``: not a folder, and no file without ``overwrite``."""
     if path.is_dir():
         raise UniEmoError(f"{option} must be a file; {path} is a folder: give a file name in it")
+    if path.exists() and not overwrite:
+        raise UniEmoError(f"{option} must be new; {path} exists: choose another name or add --overwrite")
     check_writable(path.absolute().parent, option)
 
 

@@ -10,7 +10,7 @@ import yaml
 from jsonargparse import Namespace, get_loader
 
 from uniemo.cli.parsing import check_cores
-from uniemo.errors import Range, UniEmoError, check_ranges
+from uniemo.errors import Count, Natural, Range, Seed, Share, UniEmoError, check_ranges, range_of
 from uniemo.metrics.label_distribution import MEASURES
 from uniemo.miniature.paths import resolve
 from uniemo.models.clip import find_clip
@@ -23,7 +23,7 @@ from uniemo.text_files import DEEPEST, check_yaml
 from uniemo.vocabulary import Vocabulary
 
 _CONCORDANCE = ("val/ccc_valence", "val/ccc_arousal")  # of stages, on data with valence and arousal
-_COUNT, _NATURAL, _SHARE = Range(1, 2**31 - 1), Range(0, 2**31 - 1), Range(0, 1)
+_COUNT, _NATURAL, _SHARE = range_of(Count), range_of(Natural), range_of(Share)
 _UNLIMITED = Range(-1, 2**31 - 1)  # -1 is without end
 # Lightning's own numbers, which it checks late or not at all: the range of a whole number, and of one with a point
 TRAINER: dict[str, tuple[Range, Range]] = {
@@ -63,7 +63,7 @@ def check_numbers(config: Namespace, callbacks: Mapping[str, type]) -> None:
             (fraction if isinstance(value, float) else whole).check(f"trainer.{name}", value)
     seed = config.seed_everything
     if isinstance(seed, int) and not isinstance(seed, bool):
-        Range(0, 2**32 - 1).check("seed_everything", seed)
+        range_of(Seed).check("seed_everything", seed)
     for name in ("model", "data"):
         section = config[name]
         check_ranges(class_of(section), section.init_args.as_dict(), f"{name}.")

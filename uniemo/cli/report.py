@@ -43,10 +43,9 @@ def run(args: list[str]) -> int:
         check_new_file(folder / _REPORT, "--output")
     output, text = _run_report(folder) if folder.is_dir() else _study_report(options)
 
-    from uniemo.cache import atomic_write
+    from uniemo.cache import write_text
 
-    with atomic_write(options.output or output) as path:
-        path.write_text(text, encoding="utf-8")
+    write_text(options.output or output, text)
     print(f"wrote {options.output or output}")
     return 0
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from uniemo.cli.parsing import Parser, check_new_file, check_writable, number
 from uniemo.errors import Processes, Seed, UniEmoError
+from uniemo.launch import cpu_cores
 
 if TYPE_CHECKING:
     from uniemo.studies.cells import Cell, Setting
@@ -107,10 +108,8 @@ def _gpus_and_jobs(jobs: int | None) -> tuple[int, int]:
     """Return the number of GPUs, and of cells at once: one for each GPU, else for each core, unless given."""
     import torch
 
-    from uniemo.studies.make import cores
-
     gpus = torch.cuda.device_count()
-    return gpus, jobs or gpus or min(cores(), _MOST_JOBS)
+    return gpus, jobs or gpus or min(cpu_cores(), _MOST_JOBS)
 
 
 def _dry_run(wanted: list[Cell], studies: list[Study], work: WorkFolder, jobs: int | None) -> None:

@@ -11,7 +11,7 @@ from uniemo.cache import write_json
 from uniemo.cli.parsing import Parser, check_new_file, number, pick_device
 from uniemo.data import DATASETS
 from uniemo.errors import Batch, Count, NonNegative, PartialShare, Seed, UniEmoError, Width, Workers
-from uniemo.miniature.paths import resolve
+from uniemo.miniature.paths import existing_folder
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -134,14 +134,12 @@ def _notes(output: Path) -> Path:
 def _check_files(options: argparse.Namespace) -> None:
     """Raise unless the output and the features can be written."""
     output: Path = options.output
-    check_new_file(output, "--output")
     if output.suffix != ".safetensors":
         raise UniEmoError(f"--output must end in .safetensors; got {output}: name it {output.stem}.safetensors")
     if not output.parent.is_dir():
         raise UniEmoError(f"--output must lie in an existing folder; {output.parent} is none: make it first")
     for path in (output, _notes(output)):
-        if path.exists() and not options.overwrite:
-            raise UniEmoError(f"--output must be new; {path} exists: give another name or add --overwrite")
+        check_new_file(path, "--output", options.overwrite)
     if options.features_cache is not None and options.features_cache.exists() and not options.features_cache.is_dir():
         raise UniEmoError(f"--features_cache must be a folder; {options.features_cache} is a file: give another")
     if options.head == "linear":
@@ -152,11 +150,7 @@ def _check_files(options: argparse.Namespace) -> None:
 
 def _dataset(options: argparse.Namespace) -> type[EmotionDataModule]:
     """Return the data module of the dataset that is there; its images are looked at later."""
-    folder = resolve(options.root)
-    if not folder.is_dir():
-        raise UniEmoError(f"--data.root must be an existing folder; got {options.root}: correct the path")
-    if next(folder.iterdir(), None) is None:
-        raise UniEmoError(f"--data.root must hold a dataset; {options.root} is empty: correct the path")
+    folder = existing_folder(options.root, "--data.root")
     from uniemo.data.layout import find_layout, layouts_of
 
     layout, _ = find_layout(folder, layouts_of(options.dataset), options.layout)

@@ -20,7 +20,7 @@ from uniemo.data.layout import find_layout, layouts_of, read_manifest
 from uniemo.data.manifest import SPLITS, Layout, Manifest
 from uniemo.data.splits import read_split
 from uniemo.errors import UniEmoError
-from uniemo.miniature.paths import resolve
+from uniemo.miniature.paths import existing_folder
 from uniemo.progress_bars import progress_bar
 
 # Two files of one picture are an accident; more are what a host answers in the place of pictures that are gone.
@@ -51,10 +51,7 @@ def check_tree(
     Raises:
         UniEmoError: no folder, no known layout, lists that cannot be read, a split file that does not fit.
     """
-    folder = resolve(str(root))
-    if not folder.is_dir():
-        raise UniEmoError(f"ROOT must be an existing folder; got {root}: correct the path")
-    found, place = find_layout(folder, layouts_of(dataset), layout)
+    found, place = find_layout(existing_folder(str(root), "ROOT"), layouts_of(dataset), layout)
     manifests = _read(found, place, agreement, split_file is not None, follow_links)
     first = next(iter(manifests.values()))
     base = first.root  # of an export the folder that it was unpacked to

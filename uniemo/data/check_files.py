@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -19,6 +18,7 @@ from PIL import Image
 from uniemo.cache import digest
 from uniemo.data.images import exif_orientation, to_rgb
 from uniemo.errors import UniEmoError, first_line
+from uniemo.launch import cpu_cores
 from uniemo.text_files import read_bytes, read_json
 from uniemo.vocabulary import attribute_text
 
@@ -214,8 +214,7 @@ def inspect_all(
     Raises:
         UniEmoError: a process was killed, as the system does when memory runs out.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    count = min(workers or cores, -(-len(items) // _CHUNK))
+    count = min(workers or cpu_cores(), -(-len(items) // _CHUNK))
     one = partial(inspect, root=root, names=names)
     if count <= 1:
         yield from map(one, items)

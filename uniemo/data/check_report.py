@@ -12,7 +12,7 @@ from typing import Any, Literal
 from PIL import __version__ as pillow_version
 
 from uniemo import __version__
-from uniemo.cache import atomic_write
+from uniemo.cache import write_text
 from uniemo.data.manifest import SPLITS
 
 FORMAT = 1  # of the JSON file; a change that readers would notice counts up
@@ -167,9 +167,7 @@ class Report:
 
     def write(self, path: Path) -> None:
         """Write the JSON report; complete or not at all."""
-        with atomic_write(path) as temporary:
-            text = json.dumps(self.to_dict(), indent=1, ensure_ascii=False)
-            temporary.write_text(text + "\n", encoding="utf-8", errors="backslashreplace")  # undecodable file names
+        write_text(path, json.dumps(self.to_dict(), indent=1, ensure_ascii=False) + "\n")
 
     def summary(self) -> str:
         """Return the tables for the screen."""

@@ -180,14 +180,9 @@ class EmotionDataModule(L.LightningDataModule):
     @cached_property
     def path(self) -> Path:
         """The folder of the dataset; the miniature is painted at first use."""
-        from uniemo.miniature.paths import resolve
+        from uniemo.miniature.paths import existing_folder
 
-        path = resolve(self.root)
-        if not path.is_dir():
-            raise UniEmoError(f"data.root must be an existing folder; got {self.root}: correct --data.root")
-        if next(path.iterdir(), None) is None:
-            raise UniEmoError(f"data.root must hold a dataset; {self.root} is empty: correct --data.root")
-        return path
+        return existing_folder(self.root, "data.root")
 
     @cached_property
     def manifest(self) -> Manifest:

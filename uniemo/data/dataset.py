@@ -8,7 +8,6 @@ import tempfile
 import uuid
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
 
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset, DistributedSampler
 
+from uniemo.cache import size_and_change
 from uniemo.data.batch import EmotionSample
 from uniemo.data.images import ImageCache, UnreadableImageError
 from uniemo.data.manifest import Manifest
@@ -99,11 +99,8 @@ class SkippedFiles:
 
 def _look(file: str | Path) -> tuple[int, int]:
     """Return size and time of change of a file, or of the shard that a row is in; (-1, -1) where nothing is."""
-    for place in (str(file), str(file).rpartition("#")[0]):
-        with suppress(OSError):
-            found = os.stat(place)
-            return found.st_size, found.st_mtime_ns
-    return -1, -1
+    found = size_and_change(file)
+    return found if found != (-1, -1) else size_and_change(str(file).rpartition("#")[0])
 
 
 class EmotionDataset(Dataset[EmotionSample]):

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from uniemo.cache import digest, hash_file
 from uniemo.data.manifest import SPLITS, Manifest
+from uniemo.launch import cpu_cores
 from uniemo.progress_bars import progress_bar
 
 _TAIL = 4096  # bytes at a file's end; of two compressed images of one size they are practically never the same
@@ -38,7 +39,7 @@ def map_files(work: Callable[[Item], Result], items: Sequence[Item], label: str,
 
     results: list[Result] = []
     bar = progress_bar(desc=label, unit="file", total=len(items), shown=progress, delay=1)
-    with bar, ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+    with bar, ThreadPoolExecutor(cpu_cores()) as pool:
         for done in pool.map(chunk, range(0, len(items), _CHUNK)):
             results += done
             bar.update(len(done))

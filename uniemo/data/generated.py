@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from uniemo.cache import atomic_write, to_json
+from uniemo.cache import to_json, write_text
 from uniemo.data.batch import EmotionSample
 from uniemo.data.dataset import EmotionDataset
 from uniemo.data.inside import check_inside
@@ -81,8 +81,7 @@ def read_index(path: str | Path, follow_links: bool = False) -> list[dict[str, A
 
 def write_index(path: str | Path, rows: Sequence[dict[str, Any]]) -> None:
     """Write an index as JSON Lines, whole or not at all."""
-    with atomic_write(path) as temporary:
-        temporary.write_text("".join(map(to_json, rows)), encoding="utf-8")
+    write_text(path, "".join(map(to_json, rows)))
 
 
 def intended_emotion(row: dict[str, Any]) -> str:

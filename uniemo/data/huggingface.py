@@ -16,13 +16,12 @@ import json
 import os
 import re
 import shutil
-import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePath, PurePosixPath
 from typing import Any
 
-from uniemo.cache import cache_dir, digest
+from uniemo.cache import cache_dir, digest, remove_old
 from uniemo.cache import get as cached
 from uniemo.data.affect import Affect, read_affect
 from uniemo.data.files import is_hidden, is_saved_dataset
@@ -62,7 +61,6 @@ class Columns:
 
 
 _NESTED = ("attributes", "annotation", "annotations")
-_DAY_S = 86_400.0
 _LIST = "rows.json"  # beside the unpacked images
 _SIGNATURES: dict[bytes, str] = {  # first bytes of an image file
     b"\xff\xd8": ".jpg",
@@ -112,9 +110,7 @@ def read_export(
                 f"{free / 2**30:.1f}: set UNIEMO_CACHE to another disk"
             )
         _unpack(root, folder, follow_links, columns)
-        for old in (cache_dir() / "huggingface").glob(f"{home}-*"):
-            if old.is_dir() and time.time() - old.stat().st_mtime > _DAY_S:  # a run may still train on today's
-                shutil.rmtree(old)
+        remove_old("huggingface", f"{home}-")
 
     folder = cached("huggingface", f"{home}-{state}", write)
     content = json.loads((folder / _LIST).read_text(encoding="utf-8"))

@@ -282,19 +282,10 @@ def content_hashes(paths: Sequence[Path], progress: bool = False) -> NDArray[np.
             bar = progress_bar(hashes, desc="reading files", unit="file", total=len(paths), shown=progress)
             np.save(out, np.array(list(bar), dtype="S32"))
 
-    stamps = np.array([_stamp(path) for path in paths], dtype=np.int64)
+    stamps = np.array([cache.size_and_change(path) for path in paths], dtype=np.int64)
     key = cache.digest("\0".join(map(str, paths)), stamps.tobytes())
     hashes: NDArray[np.bytes_] = np.load(cache.get("latents", f"hashes-{key}.npy", write))
     return hashes
-
-
-def _stamp(path: Path) -> tuple[int, int]:
-    """Return size and time of change, (-1, -1) where nothing is."""
-    try:
-        found = os.stat(path)
-    except OSError:
-        return -1, -1
-    return found.st_size, found.st_mtime_ns
 
 
 def _hash(path: Path) -> str:

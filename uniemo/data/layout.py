@@ -23,7 +23,7 @@ from typing import Any, NoReturn
 import pyarrow as pa
 
 import uniemo.data
-from uniemo.cache import cache_dir, digest
+from uniemo.cache import digest, remove_old
 from uniemo.cache import get as cached
 from uniemo.data.files import DEPTH, is_hidden, subfolders
 from uniemo.data.manifest import Info, Layout, Manifest, Problem, map_table
@@ -31,7 +31,6 @@ from uniemo.errors import UniEmoError
 from uniemo.vocabulary import Vocabulary
 
 _FORMAT = 5  # of the table; one of another format is made again
-_DAY_S = 86_400.0
 # A file may change once more without its time of change moving on: FAT counts in steps of two seconds. A table that was
 # made so soon after a change is made again at the next start.
 _TICK_NS = 2_000_000_000
@@ -174,9 +173,7 @@ def _cached(root: Path, key: str, make: Callable[[], tuple[Info, pa.Table]]) -> 
         metadata = {"uniemo": json.dumps(asdict(info))}
         with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_file(sink, table.schema.with_metadata(metadata)) as writer:
             writer.write_table(table.combine_chunks())
-        for old in (cache_dir() / "manifests").glob(f"{home}-*"):
-            if time.time() - old.stat().st_mtime > _DAY_S:  # a run may still use today's
-                old.unlink(missing_ok=True)
+        remove_old("manifests", f"{home}-")
 
     file = cached("manifests", f"{home}-{tree_state(root)}.arrow", write)
     manifest = _read(file, root)

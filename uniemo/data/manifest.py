@@ -36,6 +36,8 @@ SCHEMA = pa.schema(
         ("hash", pa.binary()),  # of the content; null where no other image of the dataset can be the same
     ]
 )
+
+
 @dataclass(frozen=True)
 class Problem:
     """An image that the dataset's lists name and that cannot be used.

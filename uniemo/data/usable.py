@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
-from uniemo.cache import digest
+from uniemo.cache import digest, size_and_change
 from uniemo.cache import get as cached
 from uniemo.data.duplicates import map_files
 from uniemo.data.images import verify_image
@@ -78,13 +77,7 @@ def check_files(root: Path, names: Sequence[str], what: str) -> list[tuple[int, 
     Returns:
         Bytes and time of change of each.
     """
-    looks = []
-    for name in names:
-        try:
-            status = os.stat(root / name)
-            looks.append((status.st_size, status.st_mtime_ns))
-        except OSError:
-            looks.append((-1, -1))
+    looks = [size_and_change(root / name) for name in names]
     bad = find_unreadable(root, names, digest([str(root.resolve()), list(names), looks]))
     if bad:
         name, reason = next(iter(bad.items()))

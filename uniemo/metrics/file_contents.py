@@ -16,7 +16,7 @@ from filelock import FileLock
 from PIL import Image
 from tqdm.contrib.concurrent import thread_map
 
-from uniemo.cache import atomic_write, cache_dir, digest
+from uniemo.cache import cache_dir, digest, write_text
 from uniemo.data.images import UnreadableImageError, check_whole, image_errors
 from uniemo.errors import UniEmoError
 from uniemo.launch import launched_rank
@@ -93,8 +93,7 @@ def inspect_files(images: ImageSet, remember: bool = False, workers: int | None 
         known.update({name: [stamps[name], *entry] for name, entry in zip(new, found, strict=True)})
         if remember and new:
             kept = {name: entry for name, entry in known.items() if entry[0]}
-            with atomic_write(file) as temporary:
-                temporary.write_text(json.dumps(kept))
+            write_text(file, json.dumps(kept))
     hashes, widths, heights, alpha = zip(*(known[name][1:] for name in images.names), strict=True)
     return Contents(hashes, tuple(zip(widths, heights, strict=True)), alpha)
 

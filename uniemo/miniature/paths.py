@@ -48,6 +48,20 @@ def _paint(options: dict[str, Any], folder: Path) -> None:
     synthesize_emoset(folder, **options)
 
 
+def existing_folder(path: str, option: str) -> Path:
+    """Return :func:`resolve` of a dataset's folder.
+
+    Raises:
+        UniEmoError: there is no such folder, or nothing in it; ``option`` is named.
+    """
+    folder = resolve(path)
+    if not folder.is_dir():
+        raise UniEmoError(f"{option} must be an existing folder; got {path}: correct the path")
+    if next(folder.iterdir(), None) is None:
+        raise UniEmoError(f"{option} must hold a dataset; {path} is empty: correct the path")
+    return folder
+
+
 def resolve(path: str) -> Path:
     """Turn a path from a configuration into a path on disk.
 

@@ -15,7 +15,7 @@ from open_clip.constants import OPENAI_DATASET_STD as CLIP_STD
 from PIL import Image
 from torch import Tensor
 
-from uniemo.cache import atomic_write
+from uniemo.cache import write_text
 from uniemo.miniature.pretraining_set import SIZE, SMALL, paint_set
 from uniemo.miniature.small_networks import spelled
 from uniemo.miniature.table import OBJECTS, SCENES
@@ -129,8 +129,8 @@ def write_report(
     for key, value in metrics.items():
         goal = f"  (wanted: {TARGETS[key]:.2f})" if key in TARGETS else ""
         print(f"{key:20s} {value:8.4f}{goal}")
-    with atomic_write(folder / "quality.json") as temporary:
-        temporary.write_text(json.dumps({key: round(value, 4) for key, value in metrics.items()}, indent=2) + "\n")
+    rounded = {key: round(value, 4) for key, value in metrics.items()}
+    write_text(folder / "quality.json", json.dumps(rounded, indent=2) + "\n")
     grids.mkdir(parents=True, exist_ok=True)
     _grid(pixels[:32], 16, 2).save(grids / "paintings.png")
     _grid(torch.stack([small[:16], decoded[:16]]).flatten(0, 1), 16, 4).save(grids / "reconstructions.png")

@@ -28,7 +28,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import CLIPTokenizer
 
-from uniemo.cache import atomic_write, save_tensors
+from uniemo.cache import atomic_write, save_tensors, write_text
 from uniemo.miniature import small_networks
 from uniemo.miniature.painter import DIFFICULTY
 from uniemo.miniature.pretraining_set import EMPTY, Paintings, clip_views, load_or_paint, small_views
@@ -105,8 +105,7 @@ def train_clip(
     state = {key: value.half().contiguous() for key, value in model.state_dict().items() if key != "attn_mask"}
     with atomic_write(folder / "open_clip_model.safetensors") as temporary:
         save_file(state, temporary)
-    with atomic_write(folder / "open_clip_config.json") as temporary:
-        temporary.write_text(json.dumps(config, indent=2) + "\n")
+    write_text(folder / "open_clip_config.json", json.dumps(config, indent=2) + "\n")
 
 
 def train_vae(

@@ -22,8 +22,9 @@ import sys
 import time
 from collections.abc import Callable, Collection
 
-from uniemo.cache import atomic_write, write_json
+from uniemo.cache import write_json, write_text
 from uniemo.errors import UniEmoError
+from uniemo.launch import cpu_cores
 from uniemo.studies.cells import Cell, with_parents
 from uniemo.studies.costs import seconds
 from uniemo.studies.run_cell import CELL, FAILED
@@ -88,8 +89,7 @@ def run_cells(
         todo = pending(cells, work, files)
         for cell in todo:
             _write_cell(cell, work)
-        with atomic_write(work.root / "Makefile") as path:
-            path.write_text(makefile(todo, work), encoding="utf-8")
+        write_text(work.root / "Makefile", makefile(todo, work))
         if todo:
             _make(todo, work, jobs, gpus, lock, say)
     return todo
@@ -113,16 +113,11 @@ def environment(jobs: int, gpus: int) -> dict[str, str]:
         jobs: how many cells run at once.
         gpus: of the machine.
     """
-    threads = str(max(1, cores() // jobs))
+    threads = str(max(1, cpu_cores() // jobs))
     # without those of an outer make, whose job server is not ours
     kept = {name: value for name, value in os.environ.items() if not name.startswith("MAKE") and name != "MFLAGS"}
     visible = {"CUDA_VISIBLE_DEVICES": ",".join(map(str, range(gpus)))} if gpus else {}
     return {**visible, **kept, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
-
-
-def cores() -> int:
-    """Return the cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _write_cell(cell: Cell, work: WorkFolder) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from uniemo.cache import atomic_write
+from uniemo.cache import atomic_write, write_text
 from uniemo.studies.cells import Setting, cells_of, with_parents
 from uniemo.studies.claims import RULE, Claim, claims_of
 from uniemo.studies.costs import arithmetic, gpu_hours
@@ -75,8 +75,7 @@ def write_results(
         costs=_costs(studies),
         arithmetic=arithmetic(),
     )
-    with atomic_write(output) as path:
-        path.write_text(text + "\n", encoding="utf-8")
+    write_text(output, text + "\n")
 
 
 def _written(
@@ -86,8 +85,7 @@ def _written(
     table = markdown(study, measurements, setting) if study.columns else ""
     if study.columns:
         for ending, text in (("md", table), ("tex", latex(study, measurements, setting))):
-            with atomic_write(folder / f"{study.name}.{ending}") as path:
-                path.write_text(text, encoding="utf-8")
+            write_text(folder / f"{study.name}.{ending}", text)
     if study.plot:
         plot_study(study, measurements, setting, folder / study.name)
     picture = folder / f"{study.name}.png"

@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from uniemo.cache import atomic_write
+from uniemo.cache import write_json, write_text
 from uniemo.errors import one_line
 from uniemo.studies.work import STEPS, add_result, read_steps, result_of
 
@@ -50,8 +50,7 @@ def _run(folder: Path) -> int:
             if number > len(read_steps(folder)):
                 reason = _run_step(step, folder, folder / f"{number}_{step['into']}.log")
                 if reason:
-                    with atomic_write(folder / FAILED) as path:
-                        path.write_text(reason, encoding="utf-8")
+                    write_text(folder / FAILED, reason)
                     print(f"FAILED {cell['title']}: {reason}", flush=True)
                     return 1
     result = result_of(cell["description"], folder)
@@ -88,8 +87,7 @@ def _run_step(step: dict[str, Any], folder: Path, log: Path) -> str:
         "seconds": round(time.monotonic() - start, 1),
         "peak_memory": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * unit,
     }
-    with atomic_write(folder / STEPS) as path:
-        path.write_text(json.dumps([*read_steps(folder), ended], indent=1) + "\n", encoding="utf-8")
+    write_json(folder / STEPS, [*read_steps(folder), ended])
     return ""
 
 
