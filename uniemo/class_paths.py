@@ -11,12 +11,7 @@ T = TypeVar("T")
 
 
 def import_class(class_path: str, base: type[T], name: str) -> type[T]:
-    """Import a class.
-
-    Args:
-        class_path: for example ``my_fusion.GatedFusion``; its module must be on Python's path.
-        base: what the class must derive from.
-        name: of the setting or file that names the class, for the error.
+    """Import a class such as ``my_fusion.GatedFusion``; its module must be on Python's path, ``name`` is for errors.
 
     Raises:
         UniEmoError: it cannot be imported or is of another kind.

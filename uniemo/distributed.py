@@ -78,12 +78,7 @@ def batch_mean(values: Tensor) -> Tensor:
 
 
 def gather_rows(rows: Tensor) -> tuple[Tensor, int]:
-    """Return the rows of all ranks, in the order of ranks, and where this rank's begin.
-
-    Gradients flow back to the rank that a row came from, summed over what all ranks did with it.
-
-    Args:
-        rows: (B, W); B may differ from rank to rank.
+    """Return the rows of all ranks (B, W), in the order of ranks, and where this rank's begin; B may differ.
 
     Returns:
         (ΣB, W), and the first of this rank's rows among them.

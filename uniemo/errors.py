@@ -95,11 +95,9 @@ def system_error(error: BaseException | None) -> OSError | None:
 
 @contextmanager
 def naming(path: Path, temporary: str = "") -> Iterator[None]:
-    """Let an error of the operating system in this block name a file where it names none.
+    """Let an error of the operating system in this block name a file, or its folder, where it names none.
 
-    Args:
-        path: the file, or the folder where it must be.
-        temporary: how names begin that stand for ``path`` and that the user does not know; empty for none.
+    Names that begin with ``temporary`` stand for ``path``: the user does not know them.
     """
     try:
         yield

@@ -46,11 +46,7 @@ def cpu_cores() -> int:
 
 @contextmanager
 def process_group(device: str) -> Iterator[str]:
-    """Yield the device of this process; one of several processes joins the others first.
-
-    Args:
-        device: cpu or cuda, where each process takes the GPU of its local rank.
-    """
+    """Yield the device of this process, of cuda its own GPU; one of several processes joins the others first."""
     import torch
 
     joins = launched_world_size() > 1 and not torch.distributed.is_initialized()
@@ -69,11 +65,6 @@ def launch(work: Callable[..., None], arguments: tuple[Any, ...], processes: int
     """Call a function in several new processes, each with a rank, and wait until all are done.
 
     When one fails or is killed, the others are ended. They end with this process too, however it ends.
-
-    Args:
-        work: a function that can be imported by name.
-        arguments: what it is called with.
-        processes: how many.
 
     Raises:
         UniEmoError: what the first process to fail has said, or how it was ended.
@@ -129,9 +120,7 @@ def _work(rank: int, work: Callable[..., None], arguments: tuple[Any, ...], proc
 def ending_with_parent(period: float = PERIOD, grace: float = GRACE) -> Iterator[None]:
     """End this process when the one that has started it ends before the block does, whatever it is waiting for.
 
-    Args:
-        period: seconds between two looks.
-        grace: seconds that the process then has left, to end by itself.
+    It looks every ``period`` seconds, and then leaves itself ``grace`` seconds to end by itself.
     """
     parent, done = os.getppid(), threading.Event()
 

@@ -22,10 +22,6 @@ def stored_config(info: CheckpointInfo, trust: bool = False) -> dict[str, Any]:
 
     Loggers, strategies, callbacks, profilers and output paths are left out; classes are those of uniemo.
 
-    Args:
-        info: the checkpoint.
-        trust: also take model and data classes that are not uniemo's.
-
     Raises:
         UniEmoError: no YAML with sections, a class that is not uniemo's, or a network that it does not know.
     """
@@ -65,12 +61,6 @@ def _is_plain(section: str, key: str, value: Any) -> bool:  # noqa: ANN401
 
 def import_class(class_path: Any, base: type[T], source: str | Path, trust: bool = False) -> type[T]:  # noqa: ANN401
     """Return a class that a file names, importing nothing that is not uniemo's.
-
-    Args:
-        class_path: for example ``uniemo.data.EmoSet``.
-        base: what the class must derive from.
-        source: the file, for the error.
-        trust: also import a class that is not uniemo's.
 
     Raises:
         UniEmoError: it is not uniemo's, does not exist or is of another kind.

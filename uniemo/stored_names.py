@@ -21,11 +21,6 @@ _TEXT = (str, Path, int, float, bool, type(None))
 def check_names(value: Any, source: str | Path, trust: bool) -> None:  # noqa: ANN401
     """Check every name in a value of a checkpoint, however deep.
 
-    Args:
-        value: plain values as a configuration has them.
-        source: the file, for the error.
-        trust: the user knows where the file comes from.
-
     Raises:
         UniEmoError: a class that is not uniemo's, or a network that would be fetched from a stranger's repository.
     """

@@ -107,10 +107,6 @@ class LabelMap:
 def label_map(source: tuple[str, ...], target: tuple[str, ...]) -> LabelMap:
     """Return how a model that knows ``source`` answers in the classes ``target``.
 
-    Args:
-        source: the model's emotions.
-        target: the data's emotions.
-
     Raises:
         UniEmoError: no mapping between the two label spaces is known.
     """

@@ -11,13 +11,9 @@ from uniemo.errors import UniEmoError
 
 
 def attribute_text(name: str) -> str:
-    """Return the words that CLIP's text encoder sees for an attribute name.
+    """Return the words that CLIP's text encoder sees for a name as a dataset spells it (design: template ``"{}"``).
 
-    Args:
-        name: an attribute as a dataset spells it, for example ``"amusement_park"`` or ``"Alarm clock"``.
-
-    Returns:
-        The name in lower case, underscores as spaces, without surrounding white space (design: template ``"{}"``).
+    Lower case, underscores as blanks, no blanks around it: "amusement_park", "Alarm clock".
     """
     return " ".join(name.replace("_", " ").split()).lower()
 

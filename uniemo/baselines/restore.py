@@ -20,10 +20,6 @@ from uniemo.stored_names import check_names, check_sections
 def find_baseline(info: CheckpointInfo, trust: bool = False) -> type[EmotionModule]:
     """Return the class of a baseline's checkpoint: the one its configuration names, else the package's by ``method``.
 
-    Args:
-        info: the checkpoint.
-        trust: also import a class that is not uniemo's.
-
     Raises:
         UniEmoError: it cannot be imported.
     """
@@ -40,12 +36,9 @@ def find_baseline(info: CheckpointInfo, trust: bool = False) -> type[EmotionModu
 
 
 def build_baseline(content: dict[str, Any], info: CheckpointInfo, trust: bool = False) -> EmotionModule:
-    """Build the module of a baseline's checkpoint, in eval mode on the CPU.
+    """Build the module of a baseline's checkpoint that has been read, in eval mode on the CPU.
 
-    Args:
-        content: of the file, as :func:`uniemo.checkpoint.read_checkpoint` returns it.
-        info: what it says about itself.
-        trust: also import a class that is not uniemo's, and run code that lies beside the weights of its networks.
+    With ``trust`` a class that is not uniemo's is imported too, and code beside the weights of its networks may run.
 
     Raises:
         UniEmoError: a frozen network that cannot be loaded, or a checkpoint that does not fit.

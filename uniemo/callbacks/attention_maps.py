@@ -36,11 +36,7 @@ def coverage(attention: Tensor, masks: Tensor) -> Tensor:
 
 
 def overlay(images: Tensor, attention: Tensor) -> Tensor:
-    """Lay heat maps over images.
-
-    Args:
-        images: (B, 3, R, R) in [0, 1].
-        attention: (B, h, w), from zero; each map is scaled by its largest value.
+    """Lay heat maps (B, h, w), from zero and each scaled by its largest value, over images (B, 3, R, R) in [0, 1].
 
     Returns:
         (B, 3, R, R) in [0, 1], grey where there is no attention and in colour where there is.

@@ -62,10 +62,7 @@ options:
 
 
 def main(args: list[str] | None = None) -> int:
-    """Run a command.
-
-    Args:
-        args: arguments after ``uniemo``; None takes them from the command line.
+    """Run a command; None takes its arguments from the command line.
 
     Returns:
         0 on success, 2 after an error that the user can mend (one line on stderr), 130 after Ctrl-C.

@@ -173,12 +173,7 @@ def _row(file: Path, result: Result, vocabulary: Vocabulary) -> dict[str, Any]:
 
 
 def find_photos(given: list[Path], follow_links: bool = False) -> list[Path]:
-    """Return the image files that paths name, folders searched in order of names.
-
-    Args:
-        given: files and folders.
-        follow_links: allow links in a folder that lead out of it.
-    """
+    """Return the image files that paths name, folders searched in order of names."""
     from uniemo.data.files import images_below, passed_over
     from uniemo.data.inside import check_inside
 

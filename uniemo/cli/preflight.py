@@ -51,12 +51,7 @@ def load_yaml(text: str) -> Any:  # noqa: ANN401
 
 
 def check_numbers(config: Namespace, callbacks: Mapping[str, type]) -> None:
-    """Raise for the first number of a parsed configuration that is out of its range.
-
-    Args:
-        config: of a command.
-        callbacks: the class of each section with one.
-    """
+    """Raise for the first number of a command's configuration that is out of its range; ``callbacks`` by section."""
     for name, (whole, fraction) in TRAINER.items():
         value = config.trainer.get(name)
         if isinstance(value, int | float) and not isinstance(value, bool):

@@ -63,10 +63,6 @@ def export_safetensors(checkpoint: str | Path, output: str | Path) -> int:
     Names are those of :class:`uniemo.models.uniemo.UniEmoModel`; ``load_trained_state_dict`` takes them back. Frozen
     backbones are not among them, as in the checkpoint; the metadata names them.
 
-    Args:
-        checkpoint: of any stage.
-        output: file to write; an old one is replaced when all is done.
-
     Returns:
         How many tensors were written.
     """

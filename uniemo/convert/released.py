@@ -136,10 +136,7 @@ class ReleasedFile:
 
 
 def read_released(path: str | Path) -> ReleasedFile:
-    """Read a released checkpoint, executing nothing in it.
-
-    Args:
-        path: ``best.pth``, or a folder of stage 2 with ``VIT_query.pth``.
+    """Read ``best.pth``, or ``VIT_query.pth`` of a folder of stage 2, executing nothing in it.
 
     Raises:
         UniEmoError: no such file, one that is damaged or asks for anything to be run, or another kind of file.

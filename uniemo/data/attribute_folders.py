@@ -53,9 +53,6 @@ def _folders(names: Sequence[Sequence[str]]) -> dict[str, list[int]]:
     """Return {folder name: rows of images}, the rarest attribute first.
 
     Spellings that differ in case, blanks or underscores are one name; the most frequent of them is taken.
-
-    Args:
-        names: of each image, as spelled.
     """
     rows: dict[str, list[int]] = {}
     spellings: dict[str, Counter[str]] = {}
@@ -140,15 +137,7 @@ def _names(manifest: Manifest) -> tuple[list[tuple[str, ...]], list[tuple[str, .
 
 
 def _fill(folder: Path, final: Path, manifest: Manifest, rows: Sequence[int], copy: bool) -> None:
-    """Link or copy images into a folder.
-
-    Args:
-        folder: where it is written.
-        final: where it will lie, which is what relative links start from.
-        manifest: the tree's images.
-        rows: the images of the folder.
-        copy: copy them.
-    """
+    """Link or copy images into a folder; ``final`` is where it will lie, which is what relative links start from."""
     folder.mkdir()
     root = manifest.root.resolve()
     for row in rows:

@@ -21,12 +21,7 @@ _LIST_DEPTH = 3  # folders down to five_agrees/test1/train.txt
 
 
 def list_findings(manifests: Sequence[Manifest], items: Sequence[Item]) -> Iterator[Finding]:
-    """Yield what can be found without opening an image.
-
-    Args:
-        manifests: of one tree.
-        items: their images.
-    """
+    """Yield what can be found without opening an image."""
     problems = {problem for manifest in manifests for problem in manifest.info.problems}
     unknown = {(problem.image, problem.label) for problem in problems if problem.label is not None}
     absent = {problem.image for problem in problems if problem.label is None and problem.emotion is None}

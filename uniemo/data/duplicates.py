@@ -25,14 +25,7 @@ Result = TypeVar("Result")
 
 
 def map_files(work: Callable[[Item], Result], items: Sequence[Item], label: str, progress: bool = True) -> list[Result]:
-    """Return the result of ``work`` for each item, in order, from as many threads as there are cores.
-
-    Args:
-        work: reads a file.
-        items: what it is called with.
-        label: of the progress bar, which shows after a second.
-        progress: whether it shows at all.
-    """
+    """Return the result of ``work`` for each item, in order, from as many threads as there are cores."""
 
     def chunk(start: int) -> list[Result]:
         return [work(item) for item in items[start : start + _CHUNK]]
@@ -47,15 +40,10 @@ def map_files(work: Callable[[Item], Result], items: Sequence[Item], label: str,
 
 
 def content_hashes(root: Path, names: Sequence[str], size: NDArray[np.int64]) -> list[str | None]:
-    """Return a hash of each file's content, None where no other file has the same.
+    """Return a hash of each file's content, None where no other file has the same; ``size`` (N,) in bytes.
 
     A file whose size no other one has is not opened; of others the end is read, and all of it only where another file
     of that size ends alike. Empty files equal no other.
-
-    Args:
-        root: the tree.
-        names: relative to it.
-        size: (N,) bytes.
     """
     hashes: list[str | None] = [None] * len(names)
     rows = np.flatnonzero(size > 0)
@@ -83,12 +71,7 @@ def _hash_end(path: str) -> int:
 
 
 def find_copies(manifest: Manifest, names: Sequence[str]) -> list[list[int]]:
-    """Return the groups of images with the same content, each sorted by name, and sorted by their first names.
-
-    Args:
-        manifest: N images.
-        names: of each.
-    """
+    """Return the groups of images with the same content, each sorted by name, and sorted by their first names."""
     groups: dict[bytes, list[int]] = {}
     hashes = manifest.column("hash")
     for row in pc.indices_nonzero(hashes.is_valid()).to_pylist():
@@ -101,11 +84,6 @@ def find_placeholders(copies: Sequence[Sequence[int]], names: Sequence[str], emo
     """Return images whose picture occurs three times or more under several emotions, each with the reason.
 
     That is what a site shows in place of a photo that is gone.
-
-    Args:
-        copies: groups of images with the same content.
-        names: of each image.
-        emotions: of each image.
     """
     gone: dict[int, str] = {}
     for group in copies:

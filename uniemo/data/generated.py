@@ -49,10 +49,6 @@ def find_index(path: str | Path) -> Path:
 def read_index(path: str | Path, follow_links: bool = False) -> list[dict[str, Any]]:
     """Read an index of generated images (JSON Lines).
 
-    Args:
-        path: the index, or the folder that holds it.
-        follow_links: allow images that lie outside of the index's folder.
-
     Returns:
         One dict for each image: ``file`` (relative to the index's folder), ``emotion`` (name or None), ``weights``
         ({emotion: weight}), and what else the writer knew: seed, prompt, scores.

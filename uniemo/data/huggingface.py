@@ -79,13 +79,7 @@ def read_export(
     emotions: tuple[str, ...] | None = MIKELS_8,
     columns: Columns = Columns(),
 ) -> Rows:
-    """Return the images of an export, which are written to the cache first.
-
-    Args:
-        root: folder of the export.
-        follow_links: allow paths that lead out of it.
-        emotions: the classes; None takes those that occur, sorted.
-        columns: their names.
+    """Return the images of an export, which are written to the cache first; without ``emotions`` those that occur.
 
     Raises:
         UniEmoError: nothing to read, a file cannot be read or lies elsewhere, a column is missing, or the disk is too

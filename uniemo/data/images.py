@@ -107,10 +107,6 @@ def check_whole(image: Image.Image, file: BinaryIO) -> None:
     Pillow verifies PNG without transparency to the end without decoding it. Of a JPEG that ends as it should the end
     alone is read: nearly all of those that are damaged are cut off. Only what seems to be cut off, or is of another
     kind, is decoded.
-
-    Args:
-        image: as opened, not decoded yet.
-        file: that it was opened from.
     """
     if image.format == "PNG" and not image.has_transparency_data:
         _check_size(image)
@@ -164,9 +160,6 @@ def _flatten(image: Image.Image) -> Image.Image:
 
 def to_rgb(image: Image.Image) -> Image.Image:
     """Return an upright RGB image; transparency is laid over white, of an animation the first frame is taken.
-
-    Args:
-        image: any mode that Pillow opens (grey, 16-bit grey, palette, CMYK, with or without transparency).
 
     Raises:
         ValueError: a single pixel, fully transparent, or numbers whose white is unknown.

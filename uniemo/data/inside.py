@@ -42,25 +42,13 @@ class Inside:
 
 
 def check_inside(root: Path, paths: Sequence[str], what: str) -> None:
-    """Raise UniEmoError where a list leads out of its folder.
-
-    Args:
-        root: folder that the paths are relative to.
-        paths: as listed.
-        what: they are, for the error.
-    """
+    """Raise UniEmoError where a list leads out of its folder; ``what`` its paths are, for the error."""
     inside = Inside(root)
     refuse_outside(root, [path for path in paths if path not in inside], what)
 
 
 def refuse_outside(root: Path, outside: Sequence[str], what: str) -> None:
-    """Raise UniEmoError where paths lead out of a folder.
-
-    Args:
-        root: the folder.
-        outside: paths of a list that lead out of it.
-        what: they are.
-    """
+    """Raise UniEmoError where paths lead out of a folder."""
     if outside:
         raise UniEmoError(
             f"{what} must lie inside {root}; {len(outside):,} lead out of it by a link, by .. or by an absolute path, "

@@ -270,10 +270,6 @@ def content_hashes(paths: Sequence[Path], progress: bool = False) -> NDArray[np.
     """Return (N,) a hash of each file's content, empty where it is missing, empty or unreadable.
 
     The result is kept in the cache until one of the files has another size or time of change.
-
-    Args:
-        paths: the files.
-        progress: show a bar.
     """
 
     def write(file: Path) -> None:

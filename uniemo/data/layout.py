@@ -159,13 +159,7 @@ def read_manifest(
 
 
 def _cached(root: Path, key: str, make: Callable[[], tuple[Info, pa.Table]]) -> Manifest:
-    """Return a tree's manifest from the cache folder; made where it is missing or the tree has changed.
-
-    Args:
-        root: the tree.
-        key: layout and options.
-        make: reads the tree.
-    """
+    """Return a tree's manifest from the cache folder; made where it is missing or the tree has changed."""
     home = digest(os.fsencode(root.resolve()), key, _FORMAT)
 
     def write(file: Path) -> None:

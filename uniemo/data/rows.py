@@ -122,11 +122,6 @@ class Rows:
     def manifest(self, layout: Layout, folder: Path, follow_links: bool = False) -> tuple[Info, pa.Table]:
         """Return what a manifest consists of.
 
-        Args:
-            layout: that was read.
-            folder: of the tree; images elsewhere were unpacked.
-            follow_links: allow images that lie elsewhere.
-
         Raises:
             UniEmoError: images or masks lie elsewhere.
         """

@@ -110,11 +110,6 @@ class _Images:
         """Cut images into training, validation and test so that each emotion has its share in each, copies together.
 
         An emotion with at least three images has one in each split whose fraction is not zero.
-
-        Args:
-            rows: of the images.
-            fractions: of training, validation and test images; they sum to 1.
-            split: (N,) gets the result.
         """
         for units in self.units(rows):
             total = sum(map(len, units))

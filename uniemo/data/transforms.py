@@ -150,23 +150,14 @@ class PairedTransform:
         return self._normalise(view), _to_unit(target), hole
 
     def view(self, image: Image.Image | LargeJpeg, box: Box, flip: bool) -> Tensor:
-        """Return the encoder's view (3, R, R) alone, equal to the one that comes with the VAE's.
-
-        Args:
-            image: as above.
-            box: see :meth:`geometry`.
-            flip: whether to mirror it.
-        """
+        """Return the encoder's view (3, R, R) alone, equal to the one that comes with the VAE's."""
         (view,) = self._crop(image, box, flip, (self.image_size,))
         return self._normalise(view)
 
     def target(self, image: Image.Image | LargeJpeg, box: Box, flip: bool) -> Tensor:
         """Return the VAE's view (3, D, D) in [-1, 1] alone, equal to the one that comes with the encoder's.
 
-        Args:
-            image: as above.
-            box: see :meth:`geometry`.
-            flip: whether to mirror it; mirroring the result is the same.
+        Mirroring the result is the same as to ``flip``.
 
         Raises:
             UniEmoError: there is no such view.

@@ -47,11 +47,6 @@ def check_lists(manifest: Manifest, splits: Sequence[Split], on_error: Literal["
 def check_images(records: Manifest, split: Split, on_error: Literal["raise", "skip"]) -> dict[str, str]:
     """Return the images that cannot be opened, each with the reason.
 
-    Args:
-        records: the images.
-        split: theirs, for errors.
-        on_error: ``raise`` or ``skip``.
-
     Raises:
         UniEmoError: there are such images and ``on_error`` is ``raise``.
     """
@@ -67,12 +62,7 @@ def check_images(records: Manifest, split: Split, on_error: Literal["raise", "sk
 
 
 def check_files(root: Path, names: Sequence[str], what: str) -> list[tuple[int, int]]:
-    """Raise UniEmoError where images are missing or broken, before any work is done on the others.
-
-    Args:
-        root: folder that the names are relative to.
-        names: of the images.
-        what: names them.
+    """Raise UniEmoError where images are missing or broken, before any work is done on the others; ``what`` names them.
 
     Returns:
         Bytes and time of change of each.
@@ -92,11 +82,6 @@ def find_unreadable(root: Path, names: Sequence[str], fingerprint: str) -> dict[
     """Return the images that are missing or broken, each with the reason.
 
     The result is kept in the cache until one of the images changes; those that could not be opened are tried again.
-
-    Args:
-        root: folder that the names are relative to.
-        names: of the images.
-        fingerprint: what changes when one of the files does.
     """
 
     def verify(names: Sequence[str]) -> dict[str, str]:
@@ -113,13 +98,7 @@ def find_unreadable(root: Path, names: Sequence[str], fingerprint: str) -> dict[
 
 
 def remarks(manifest: Manifest, made: Assignment, skipped: Mapping[str, str]) -> list[str]:
-    """Return what was left out or changed, a line for each, for warnings.
-
-    Args:
-        manifest: all images.
-        made: their splits.
-        skipped: images that cannot be used, each with the reason.
-    """
+    """Return what was left out or changed, a line for each, for warnings."""
     dataset = manifest.info.dataset
     found = list(manifest.info.warnings)
     if made.duplicates:

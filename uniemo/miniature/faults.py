@@ -29,13 +29,7 @@ _ORIENTATION, _TURN_RIGHT = 0x0112, 6  # EXIF tag; value: turn by 90° clockwise
 
 
 def encode(image: Image.Image, suffix: str = ".jpg", fault: str | None = None) -> bytes:
-    """Return an image file's bytes.
-
-    Args:
-        image: RGB.
-        suffix: decides the format of files whose fault does not: PNG or else JPEG.
-        fault: one of ``FAULTS``; those of names and labels change nothing here.
-    """
+    """Return the bytes of an RGB image's file, PNG or else JPEG by its suffix, where the fault does not say more."""
     if fault == "zero_byte":
         return b""
     if fault == "placeholder":

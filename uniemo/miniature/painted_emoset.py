@@ -138,13 +138,7 @@ def _json(value: object) -> str:
 
 
 def _export(tree: Tree, samples: Sequence[Sample], names: Sequence[str] | None) -> Dataset:
-    """Return samples as a Hugging Face dataset.
-
-    Args:
-        tree: that is being painted.
-        samples: the rows.
-        names: of the emotion's ClassLabel; None for strings.
-    """
+    """Return samples as a Hugging Face dataset; ``names`` of the emotion's ClassLabel, None for strings."""
     import datasets
 
     datasets.disable_progress_bars()  # the tree has one of its own

@@ -52,15 +52,7 @@ def paint_set(count: int, seed: int) -> Paintings:
 
 
 def load_or_paint(path: Path, count: int, seed: int, difficulty: float, workers: int) -> Paintings:
-    """Read the pre-training set, painting it first when it is not there.
-
-    Args:
-        path: an ``.npz`` file.
-        count: number of paintings.
-        seed: of the random numbers.
-        difficulty: of the paintings.
-        workers: processes that paint.
-    """
+    """Read the pre-training set, painting it first when it is not there."""
     if not path.is_file():
         chunk = 1000
         sizes = [min(chunk, count - start) for start in range(0, count, chunk)]

@@ -70,14 +70,7 @@ def write_report(
 ) -> None:
     """Measure CLIP, autoencoder and generation, print the metrics, write ``quality.json`` and picture grids.
 
-    Args:
-        folder: the weights, with ``clip/`` and ``diffusion/``.
-        grids: folder of the picture grids.
-        seed: held-out paintings use a stream that no training stage uses.
-        count: held-out paintings.
-        rounds: generated pictures per pair of scene and object.
-        steps: of the sampler.
-        guidance: classifier-free guidance scale.
+    Held-out paintings use a stream of ``seed`` that no training stage uses.
     """
     classify = ZeroShot(folder / "clip")
     metrics: dict[str, float] = {}

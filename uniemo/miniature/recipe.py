@@ -111,16 +111,7 @@ def train_clip(
 def train_vae(
     paintings: Paintings, work: Path, steps: int, seed: int, start: Path | None = None, peak: float = 2e-3
 ) -> AutoencoderKL:
-    """Train the autoencoder on squared and absolute error of pixels and of edges, objects weighing double.
-
-    Args:
-        paintings: the pre-training set.
-        work: folder for the resumable state.
-        steps: of 32 images.
-        seed: of weights and random numbers.
-        start: folder of an autoencoder to continue from.
-        peak: learning rate.
-    """
+    """Train the autoencoder on squared and absolute error of pixels and of edges, objects weighing double."""
 
     def edges(images: Tensor) -> tuple[Tensor, Tensor]:
         return images[..., 1:, :] - images[..., :-1, :], images[..., :, 1:] - images[..., :, :-1]

@@ -93,11 +93,7 @@ def assign_faults(
 ) -> dict[str, list[Sample]]:
     """Give each fault images of its own and change their names and labels where the fault is about those.
 
-    Args:
-        samples: of the tree; changed in place.
-        faults: which ones.
-        rng: the only source of randomness.
-        by_split: a duplicate lies in train and in test, not just anywhere.
+    ``by_split``: a duplicate lies in train and in test, not just anywhere.
 
     Returns:
         The samples of each fault.

@@ -162,12 +162,7 @@ def tables_from_images(probabilities: Tensor, scene: Tensor, objects: Tensor, nu
 
 
 def tables_from_text(bank: AttributeBank, classifier: Callable[[Tensor], Tensor]) -> Tables:
-    """Classify the attributes' text embeddings (``source: text``): (S, C) and (O, C), rows sum to one.
-
-    Args:
-        bank: its text embeddings are used.
-        classifier: from (V, E) normalised embeddings to (V, C) logits.
-    """
+    """Classify (V, E) text embeddings of attributes (``source: text``): (S, C) and (O, C), rows sum to one."""
     with torch.no_grad():
         return classifier(bank.scene_text).softmax(dim=-1), classifier(bank.object_text).softmax(dim=-1)
 

@@ -176,9 +176,6 @@ def _tokenizer(source: str) -> Callable[[list[str]], Tensor]:
 def find_clip(name: str) -> int | None:
     """Raise the error about what is missing, unless a CLIP's weights are here or can be downloaded.
 
-    Args:
-        name: see :func:`load_clip`.
-
     Returns:
         Side of the images that it takes; None where its weights alone know.
     """

@@ -31,12 +31,7 @@ def check_layers(config: Mapping[str, Any]) -> None:
 
 
 def check_weights(build: Callable[[], nn.Module], files: list[Path]) -> None:
-    """Raise ValueError where a network has more weights than its files can hold, at a byte each.
-
-    Args:
-        build: makes it; here without memory.
-        files: of its weights; the largest counts.
-    """
+    """Raise ValueError where a network has more weights than its files can hold, at a byte each."""
     with torch.device("meta"):
         numbers = sum(value.numel() for value in build().state_dict().values())
     largest = max(file.stat().st_size for file in files)

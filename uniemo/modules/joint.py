@@ -173,8 +173,7 @@ class JointModule(EmotionModule):
     def build_space(self, images_per_emotion: int | None) -> None:
         """Fit the emotion space to the present weights; every rank encodes its share, all get the same space.
 
-        Args:
-            images_per_emotion: training images per emotion, without augmentation; None takes all.
+        None takes all training images, which are not augmented.
         """
         with generator.evaluating(self.model):
             loader = self.trainer.datamodule.evaluation_loader("train", images_per_emotion)

@@ -112,12 +112,7 @@ def networks(metrics: Iterable[str]) -> list[str]:
 
 
 def tiles(metrics: Mapping[str, float], real: Mapping[str, float]) -> list[Tile]:
-    """Return the headline metrics, those of real images below those of generated ones.
-
-    Args:
-        metrics: over all emotions and of single ones, as in test.json but without "test/".
-        real: the same of real images.
-    """
+    """Return the headline metrics, real images' below generated ones'; names as in test.json without "test/"."""
     notes = {metric: f"real {shown(metric, value, True)}" for metric, value in overall(real).items()}
     own = overall(metrics)
     return [Tile(label(metric), shown(metric, value, True), notes.get(metric, "")) for metric, value in own.items()]
@@ -135,12 +130,7 @@ def attention(metrics: Mapping[str, float]) -> Table | None:
 
 
 def by_emotion(metrics: Mapping[str, float], emotions: Sequence[str] = ()) -> Table | None:
-    """Return the metrics of single emotions, a row each; None where there are none.
-
-    Args:
-        metrics: as for :func:`tiles`.
-        emotions: their order; others follow as they come.
-    """
+    """Return the metrics of single emotions, a row each; None where there are none."""
     cells: dict[str, dict[str, float]] = {}
     for name, value in metrics.items():
         parts = parse(name)
@@ -151,11 +141,7 @@ def by_emotion(metrics: Mapping[str, float], emotions: Sequence[str] = ()) -> Ta
 
 
 def comparison(runs: Sequence[tuple[str, str, Mapping[str, float]]]) -> Table | None:
-    """Return the headline metrics of several runs, a row each; None where fewer than two have any.
-
-    Args:
-        runs: name, where the metrics come from, metrics.
-    """
+    """Return the headline metrics of several runs, a row each; None where fewer than two have any."""
     found = [(name, source, overall(metrics)) for name, source, metrics in runs if overall(metrics)]
     if len(found) < 2:
         return None

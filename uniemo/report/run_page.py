@@ -114,13 +114,7 @@ def read_runs(folder: Path) -> RunsPage:
 
 
 def read_run(folder: Path, name: str, anchor: str) -> RunPage:
-    """Read one run folder: what uniemo fit, validate, test, generate or filter wrote.
-
-    Args:
-        folder: of the run.
-        name: heading.
-        anchor: name for links.
-    """
+    """Read one run folder: what uniemo fit, validate, test, generate or filter wrote."""
     notes = Notes()
     config, curves = read_mapping(folder / "config.yaml", notes), read_curves(folder, notes)
     page = RunPage(name, anchor)

@@ -46,14 +46,7 @@ class StudyPage:
 def read_study_pages(
     studies: Sequence[Study], setting: Setting, work: WorkFolder, with_runs: bool = True
 ) -> list[StudyPage]:
-    """Collect what there is of studies; their claims are corrected for the number of all, as in RESULTS.md.
-
-    Args:
-        studies: rows and columns.
-        setting: scale and extent.
-        work: folder of ``uniemo reproduce``.
-        with_runs: show the runs behind them too.
-    """
+    """Collect what there is of studies; their claims are corrected for the number of all, as in RESULTS.md."""
     results = work.results()
     found = {study.name: (study, measured(study, setting, results)) for study in with_packaged(studies)}
     claims = claims_of(list(found.values()))

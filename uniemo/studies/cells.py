@@ -42,12 +42,7 @@ class Command:
     args: tuple[str, ...]
 
     def on_disk(self, cells: Path, own: str) -> list[str]:
-        """Return the arguments of ``uniemo``.
-
-        Args:
-            cells: folder of all cells.
-            own: hash of the command's cell.
-        """
+        """Return the arguments of ``uniemo`` for the cell of hash ``own`` in a folder of cells."""
         folder = str(cells / own)
         args = [re.sub(r"\{cell:(\w+)\}", lambda found: str(cells / found[1]), arg) for arg in self.args]
         return [*self.run.split(), *(arg.replace(HERE, folder) for arg in args)]
@@ -133,14 +128,7 @@ def with_parents(cells: list[Cell]) -> list[Cell]:
 
 
 def resolve(study: Study, name: str, parameters: dict[str, str], seed: int, setting: Setting) -> Cell:
-    """Return a cell.
-
-    Args:
-        study: whose definitions count.
-        name: of the definition.
-        parameters: that win over its defaults.
-        seed: of the row; a definition may have one of its own.
-        setting: scale and extent.
+    """Return a cell of a definition; ``parameters`` win over its defaults, its own seed over that of the row.
 
     Raises:
         UniEmoError: unknown cell, parameter or configuration, or no ``--data`` where one is needed.

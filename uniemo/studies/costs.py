@@ -71,9 +71,7 @@ def kind(command: Command, cell: Cell) -> str:
 def seconds(cell: Cell, known: dict[str, Result]) -> float:
     """Return how long a cell will take: as long as it took before, else as long as one of its name, else a guess.
 
-    Args:
-        cell: at miniature scale; at paper scale without earlier runs it is the GPU hours.
-        known: earlier results by hash.
+    At paper scale the guess is the GPU hours.
     """
     if cell.hash in known:
         return float(known[cell.hash]["seconds"])

@@ -37,12 +37,7 @@ _GRACE = 20.0  # seconds that commands have to end by themselves when a run is s
 def pending(cells: list[Cell], work: WorkFolder, files: Collection[str] = ()) -> list[Cell]:
     """Return the cells that must be run, parents first: those without a result, and the parents that they need.
 
-    A finished cell whose folder was removed is run again only where its files are needed.
-
-    Args:
-        cells: that are wanted.
-        work: the folder.
-        files: hashes of cells whose files are wanted, for pictures, beside their results.
+    A finished cell whose folder was removed is run again only where its files are needed, as those of ``files``.
     """
     known = work.results()
     ordered = with_parents(cells)
@@ -107,12 +102,7 @@ def makefile(todo: list[Cell], work: WorkFolder) -> str:
 
 
 def environment(jobs: int, gpus: int) -> dict[str, str]:
-    """Return the variables of all commands: their share of the cores, and the GPUs to choose from.
-
-    Args:
-        jobs: how many cells run at once.
-        gpus: of the machine.
-    """
+    """Return the variables of all commands: their share of the cores, and the GPUs to choose from."""
     threads = str(max(1, cpu_cores() // jobs))
     # without those of an outer make, whose job server is not ours
     kept = {name: value for name, value in os.environ.items() if not name.startswith("MAKE") and name != "MFLAGS"}

@@ -44,12 +44,7 @@ Measurements = dict[tuple[str, str], Measured]  # by row name and column name; w
 
 
 def measured(study: Study, setting: Setting, results: Mapping[str, Result]) -> Measurements:
-    """Collect a study's metrics.
-
-    Args:
-        study: whose rows and columns count.
-        setting: scale and extent; at paper scale with the data folder that the cells were run with.
-        results: by hash.
+    """Collect a study's metrics; at paper scale ``setting`` has the data folder that the cells were run with.
 
     Returns:
         What there is, for every seed of the results.

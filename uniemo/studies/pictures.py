@@ -44,12 +44,7 @@ class Panel:
 
 
 def write_picture(study: Study, folders: Mapping[str, Path], output: Path) -> None:
-    """Write a study's figure as PNG.
-
-    Args:
-        study: with ``picture``.
-        folders: of finished cells, by the row's name; rows that were not run are absent.
-        output: file.
+    """Write a study's figure as PNG, of the folders of finished cells by the row's name.
 
     Raises:
         UniEmoError: unknown ``picture``, or no images in the folders.

@@ -18,12 +18,6 @@ _WIDTH = 0.8  # of a group of points
 def plot_study(study: Study, measurements: Measurements, setting: Setting, stem: Path) -> list[Path]:
     """Plot a study: one line or colour for each ``lines``, ``x`` along the axis, spread as error bars.
 
-    Args:
-        study: with ``plot``.
-        measurements: rows without a value are left out.
-        setting: scale and extent.
-        stem: path without its ending.
-
     Returns:
         The files, none where nothing was measured.
     """

@@ -43,15 +43,9 @@ class Cost:
 def write_results(
     studies: list[Study], setting: Setting, results: Mapping[str, Result], folder: Path, output: Path, images: Path
 ) -> None:
-    """Write each study's table and plot, and the page over all.
+    """Write each study's table and plot into a folder, where their pictures lie, and the page over all.
 
-    Args:
-        studies: in their order.
-        setting: of the results to show.
-        results: by hash.
-        folder: where tables and plots go, and where pictures of the studies lie.
-        output: the page.
-        images: folder that the page's plots and pictures are copied to, unless it is ``folder``.
+    The page's plots and pictures are copied to ``images``, unless that is ``folder``.
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
 

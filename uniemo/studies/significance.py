@@ -10,11 +10,7 @@ from numpy.typing import NDArray
 
 
 def over_seeds(differences: Sequence[float]) -> tuple[float, float]:
-    """Return the standard error of the mean and the two-sided p of Student's paired t.
-
-    Args:
-        differences: of S ≥ 2 seeds, or of S seeds each with test pictures of its own.
-    """
+    """Return the standard error of the mean and the two-sided p of Student's paired t, from two differences on."""
     error = float(np.std(differences, ddof=1)) / math.sqrt(len(differences))
     return error, _two_sided(float(np.mean(differences)), error, len(differences) - 1)
 

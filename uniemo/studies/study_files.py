@@ -28,10 +28,7 @@ def known_studies() -> list[str]:
 
 
 def read_study(name: str) -> Study:
-    """Read a study.
-
-    Args:
-        name: of a packaged one, such as ``table4``, or the path of a YAML file.
+    """Read a packaged study, such as ``table4``, or one in a YAML file.
 
     Raises:
         UniEmoError: no such study, or one that is not written as docs/studies.md says.
