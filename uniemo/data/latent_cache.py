@@ -33,6 +33,7 @@ from uniemo.data.transforms import PairedTransform
 from uniemo.errors import UniEmoError
 from uniemo.progress_bars import progress_bar
 
+_KEPT = 256 * 2**20  # bytes of latents that may be kept in memory; loader workers keep none, their number would count
 _BLOCK = 4096  # bytes; files take up whole blocks of a disk
 _BATCH, _PIXELS = 64, 2**21  # most images, and pixels of them, that the VAE gets at once: 8 of 512 x 512, some 4 GB
 _MANY = 2000  # files from which on hashing them takes long enough for a progress bar
@@ -85,16 +86,12 @@ class CachedLatents:
         folder: of one VAE and one kind of view.
         shape: (C, h, w) of the latents.
         hashes: (N,) hash of each image's content, empty for images that cannot be read.
-        budget: bytes that may be kept in memory; loader workers keep nothing, memory would grow with their number.
     """
 
-    def __init__(
-        self, folder: Path, shape: tuple[int, int, int], hashes: NDArray[np.bytes_], budget: int = 256 * 2**20
-    ) -> None:
+    def __init__(self, folder: Path, shape: tuple[int, int, int], hashes: NDArray[np.bytes_]) -> None:
         self.folder = folder
         self.shape = (2, 2, *shape)
         self.hashes = hashes
-        self.budget = budget
         self._kept: dict[Path, Tensor] = {}
 
     def path(self, index: int) -> Path:
@@ -112,7 +109,7 @@ class CachedLatents:
         both = self._kept.get(path)
         if both is None:
             both = self._load(path)
-            if (len(self._kept) + 1) * both.nbytes <= self.budget and get_worker_info() is None:
+            if (len(self._kept) + 1) * both.nbytes <= _KEPT and get_worker_info() is None:
                 self._kept[path] = both
         return both[int(flip)].float()
 

@@ -121,11 +121,11 @@ def _no_such_layout(name: str, layouts: Sequence[Layout]) -> NoReturn:
     raise UniEmoError(f"data.layout must be one of {', '.join(layout.name for layout in layouts)}; got {name!r}")
 
 
-def describe_folder(folder: Path, limit: int = 12) -> str:
+def describe_folder(folder: Path) -> str:
     """Return what a folder holds in a line: its first names, folders with a slash, and how many there are."""
     names = sorted(f"{path.name}/" if path.is_dir() else path.name for path in folder.iterdir())
-    more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + more if names else "nothing"
+    more = f" and {len(names) - 12} more" if len(names) > 12 else ""
+    return ", ".join(names[:12]) + more if names else "nothing"
 
 
 def read_manifest(

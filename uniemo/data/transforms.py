@@ -19,22 +19,15 @@ from uniemo.errors import UniEmoError
 CLIP_MEAN: tuple[float, float, float] = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD: tuple[float, float, float] = (0.26862954, 0.26130258, 0.27577711)
 
+_ASPECTS = (0.9, 1.1)  # least and largest width / height of a training box; mild: the VAE's view is a training target
+_FLIPPED = 0.5  # share of training views that are mirrored
 _VERSION = 2  # goes up with every change that makes other pixels of the same file in training
 
 
-def denormalise(images: Tensor, mean: tuple[float, ...] = CLIP_MEAN, std: tuple[float, ...] = CLIP_STD) -> Tensor:
-    """Turn CLIP-normalised images back into [0, 1].
-
-    Args:
-        images: (B, 3, H, W), CLIP-normalised.
-        mean: per channel, in [0, 1].
-        std: per channel.
-
-    Returns:
-        (B, 3, H, W) in [0, 1].
-    """
-    scale = images.new_tensor(std).view(-1, 1, 1)
-    shift = images.new_tensor(mean).view(-1, 1, 1)
+def denormalise(images: Tensor) -> Tensor:
+    """Turn CLIP-normalised images (B, 3, H, W) back into [0, 1]."""
+    scale = images.new_tensor(CLIP_STD).view(-1, 1, 1)
+    shift = images.new_tensor(CLIP_MEAN).view(-1, 1, 1)
     return (images * scale + shift).clamp(0, 1)
 
 
@@ -62,7 +55,7 @@ def _flipped(pixels: Tensor, flip: bool) -> Tensor:
 class PairedTransform:
     """Crop one box of an image and return it as the view of the encoder, the view of the VAE and the mask.
 
-    Training: a random box (area ``crop_scale`` of the largest square, aspect ``crop_ratio``) or the central square
+    Training: a random box (area ``crop_scale`` of the largest square, aspect 0.9 to 1.1) or the central square
     (``crop``), and a random flip. Evaluation: the central square, which is "resize the shorter edge, then centre crop".
 
     In training a JPEG whose shorter side exceeds 128 pixels is decoded at 1/2, 1/4 or 1/8 of its size as long as the
@@ -75,10 +68,6 @@ class PairedTransform:
         diffusion_size: D, pixels of the VAE's view; None leaves that view out.
         train: random box and flip.
         crop_scale: smallest and largest area of the box, as a share of the largest square in the picture.
-        crop_ratio: smallest and largest width / height of the box; mild, since the VAE's view is a training target.
-        flip: probability of a horizontal flip in training.
-        mean: pixel mean of the encoder's view, in [0, 1].
-        std: pixel standard deviation of the encoder's view.
         crop: ``random`` box in training, or the ``central`` square; evaluation always takes the latter.
     """
 
@@ -88,20 +77,14 @@ class PairedTransform:
         diffusion_size: int | None = None,
         train: bool = False,
         crop_scale: tuple[float, float] = (0.7, 1.0),
-        crop_ratio: tuple[float, float] = (0.9, 1.1),
-        flip: float = 0.5,
-        mean: tuple[float, float, float] = CLIP_MEAN,
-        std: tuple[float, float, float] = CLIP_STD,
         crop: Literal["random", "central"] = "random",
     ) -> None:
         self.image_size = image_size
         self.diffusion_size = diffusion_size
         self.train = train
         self.crop_scale = crop_scale
-        self.crop_ratio = crop_ratio
-        self.flip = flip
         self.crop = crop
-        mean64, std64 = (torch.tensor(values, dtype=torch.float64).view(3, 1, 1) for values in (mean, std))
+        mean64, std64 = (torch.tensor(values, dtype=torch.float64).view(3, 1, 1) for values in (CLIP_MEAN, CLIP_STD))
         self._scale = (1 / (255 * std64)).float()
         self._shift = (mean64 / std64).float()
 
@@ -114,15 +97,15 @@ class PairedTransform:
             return central, False
         area, aspect, x, y, coin = rng.random(5).tolist()  # NumPy's own scalars would slow all that follows
         if self.crop == "central":
-            return central, bool(coin < self.flip)
+            return central, bool(coin < _FLIPPED)
         low, high = self.crop_scale
         side *= math.sqrt(low + (high - low) * area)
-        low, high = math.log(self.crop_ratio[0]), math.log(self.crop_ratio[1])
+        low, high = map(math.log, _ASPECTS)
         stretch = math.exp((low + (high - low) * aspect) / 2)
         box_width, box_height = min(side * stretch, width), min(side / stretch, height)
         left, upper = x * (width - box_width), y * (height - box_height)
         right, lower = min(left + box_width, width), min(upper + box_height, height)
-        return (left, upper, right, lower), bool(coin < self.flip)
+        return (left, upper, right, lower), bool(coin < _FLIPPED)
 
     def __call__(
         self, image: Image.Image | LargeJpeg, rng: np.random.Generator, mask: Image.Image | None = None
