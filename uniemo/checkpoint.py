@@ -17,26 +17,24 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import types
-import typing
 import warnings
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from uniemo.archives import check_archive, is_ordinary
 from uniemo.cache import hash_file
 from uniemo.errors import Natural, UniEmoError, range_of
 from uniemo.miniature.paths import resolve
+from uniemo.plain_configs import make_config
 from uniemo.stored_names import check_names
 from uniemo.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from uniemo.models.uniemo import UniEmoModel
 
-T = TypeVar("T")
 PREFIX = "model."  # of the state dict's keys: the modules keep their UniEmoModel as ``model``
 UNDERSTANDING, JOINT, FEEDBACK = "understanding", "joint", "feedback"
 STAGES = (UNDERSTANDING, JOINT, FEEDBACK)
@@ -229,37 +227,6 @@ def check_backbones(info: CheckpointInfo, names: dict[str, str]) -> None:
             )
 
 
-def make_config(kind: type[T], values: dict[str, Any]) -> T:
-    """Build a configuration dataclass from plain values, lists where the class has tuples.
-
-    Raises:
-        UniEmoError: a value that the class does not know, or one of another type: the checkpoint comes from another
-            version.
-    """
-    hints = typing.get_type_hints(kind)
-    plain = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
-    wrong = [name for name in values if name not in hints or not _fits(plain[name], hints[name])]
-    if wrong:
-        raise UniEmoError(
-            f"checkpoint must fit this version of uniemo; {kind.__name__} has no {wrong[0]} {values[wrong[0]]!r}: "
-            "use the version named in it"
-        )
-    return kind(**plain)
-
-
-def _fits(value: Any, hint: Any) -> bool:  # noqa: ANN401
-    """Whether a plain value is of a type, as far as unions, literals and simple types go."""
-    origin = typing.get_origin(hint)
-    if origin in (typing.Union, types.UnionType):
-        return any(_fits(value, part) for part in typing.get_args(hint))
-    if origin is Literal:
-        return value in typing.get_args(hint)
-    kind = origin or hint
-    if not isinstance(kind, type):
-        return True
-    return isinstance(value, (int, float)) if kind is float else isinstance(value, kind)
-
-
 @contextmanager
 def fitting(path: str | Path) -> Iterator[None]:
     """Say in one line that a checkpoint does not fit, where building a network from its content fails.
@@ -276,13 +243,6 @@ def fitting(path: str | Path) -> Iterator[None]:
         raise UniEmoError(
             f"checkpoint must fit this version of uniemo; {path} does not ({reason}): use the version named in it"
         ) from error
-
-
-def plain_config(config: Any) -> dict[str, Any]:  # noqa: ANN401
-    """Turn a configuration dataclass into plain values that a checkpoint may hold (tuples become lists)."""
-    return {
-        name: list(value) if isinstance(value, tuple) else value for name, value in dataclasses.asdict(config).items()
-    }
 
 
 def load_model(

@@ -4,7 +4,6 @@ import torch
 from tiny import VOCABULARY
 
 from uniemo import __version__
-from uniemo.checkpoint import plain_config
 from uniemo.models.attributes import AttributeConfig
 from uniemo.models.diffusion import DiffusionConfig
 from uniemo.models.emotion_space import EmotionSpaceConfig
@@ -13,6 +12,7 @@ from uniemo.models.fusion import FusionConfig
 from uniemo.models.head import HeadConfig
 from uniemo.models.losses import ConditionLossConfig
 from uniemo.models.uniemo import GenerationParts, UniEmoModel
+from uniemo.plain_configs import plain_config
 
 STEPS, GUIDANCE = 3, 4.0
 

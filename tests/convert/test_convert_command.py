@@ -60,11 +60,12 @@ def test_fit_starts_from_it(converted, best, data, tmp_path, monkeypatch, capsys
 
 def test_released_recipes_fit_the_published_sizes():
     """What paper/released.yaml says of the model is what a converted ViT-L/14 of the authors has."""
-    from uniemo.checkpoint import CheckpointInfo, plain_config
+    from uniemo.checkpoint import CheckpointInfo
     from uniemo.convert.released import ReleasedSizes
     from uniemo.convert.released_model import configs
     from uniemo.models.clip_shapes import PUBLISHED
     from uniemo.modules.transfer import mismatch
+    from uniemo.plain_configs import plain_config
     from uniemo.vocabulary import Vocabulary
 
     sizes = ReleasedSizes(PUBLISHED["ViT-L-14"], 32, 768, 8, 768, 49408)

@@ -173,9 +173,10 @@ def _check(options: argparse.Namespace) -> None:
 
 def _plan(options: argparse.Namespace) -> list[dict[str, Any]]:
     """Return the rows of the index that is going to be written; nothing large is loaded yet."""
-    from uniemo.checkpoint import BASELINE, GENERATING, make_config, read_checkpoint
+    from uniemo.checkpoint import BASELINE, GENERATING, read_checkpoint
     from uniemo.generation.sampling import plan_images
     from uniemo.models.diffusion import DiffusionConfig
+    from uniemo.plain_configs import make_config
 
     _, info = read_checkpoint(options.ckpt, (*GENERATING, BASELINE))
     if "diffusion" not in info.model:
@@ -226,8 +227,8 @@ def _mixture_at(options: argparse.Namespace, vocabulary: Vocabulary) -> tuple[di
 
 def _space(options: argparse.Namespace, model: dict[str, Any]) -> str | None:
     """Return how features are sampled; None for a baseline that samples none."""
-    from uniemo.checkpoint import make_config
     from uniemo.models.emotion_space import EmotionSpaceConfig
+    from uniemo.plain_configs import make_config
 
     if "space" in model:
         given = {} if options.space is None else {"kind": options.space}

@@ -14,7 +14,7 @@ from torch import Tensor
 from uniemo import __version__
 from uniemo.archives import is_ordinary
 from uniemo.cache import save_tensors
-from uniemo.checkpoint import JOINT, PREFIX, UNDERSTANDING, plain_config
+from uniemo.checkpoint import JOINT, PREFIX, UNDERSTANDING
 from uniemo.convert.coefficients import Rows
 from uniemo.convert.pickles import check_file, check_shapes, fill, read_torch, tensors
 from uniemo.convert.released import read_released
@@ -26,6 +26,7 @@ from uniemo.models.emotion_space import EmotionSpace, EmotionSpaceConfig
 from uniemo.models.fusion import ConditionFusion, FusionConfig
 from uniemo.models.losses import ConditionLossConfig, TripletConditionLoss
 from uniemo.models.uniemo import UniEmoModel
+from uniemo.plain_configs import plain_config
 
 _MAPPERS = {"cls": "mapper.pth", "scene": "mapper_scene.pth", "object": "mapper_object.pth"}
 _MAPPER = "mapper of the released stage 2"

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from uniemo.data.oasis import OASIS
     from uniemo.data.streaming import Streaming
     from uniemo.data.transforms import CLIP_MEAN, CLIP_STD, PairedTransform, denormalise
-    from uniemo.data.twitter import TwitterI, TwitterII
+    from uniemo.data.twitter_one import TwitterI
+    from uniemo.data.twitter_two import TwitterII
     from uniemo.data.unbiasedemo import UnbiasedEmo
     from uniemo.data.webemo import WEBEmo
 
@@ -89,7 +90,8 @@ _NAMES = {
     "oasis": ("OASIS",),
     "streaming": ("Streaming",),
     "transforms": ("CLIP_MEAN", "CLIP_STD", "PairedTransform", "denormalise"),
-    "twitter": ("TwitterI", "TwitterII"),
+    "twitter_one": ("TwitterI",),
+    "twitter_two": ("TwitterII",),
     "unbiasedemo": ("UnbiasedEmo",),
     "webemo": ("WEBEmo",),
 }

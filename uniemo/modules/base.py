@@ -14,14 +14,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from uniemo import __version__
-from uniemo.checkpoint import (
-    DIVERGED,
-    PREFIX,
-    CheckpointInfo,
-    fingerprint,
-    plain_config,
-    read_checkpoint,
-)
+from uniemo.checkpoint import DIVERGED, PREFIX, CheckpointInfo, fingerprint, read_checkpoint
 from uniemo.data.batch import EmotionBatch
 from uniemo.distributed import average
 from uniemo.errors import Seed, UniEmoError, check_ranges
@@ -34,6 +27,7 @@ from uniemo.modules.divergence import LossCheck
 from uniemo.modules.optim import OptimizerConfig, RateConfig, Schedule
 from uniemo.modules.random import mixed_seed
 from uniemo.modules.transfer import check_names, check_sizes
+from uniemo.plain_configs import plain_config
 from uniemo.taxonomy import LabelMap, label_map
 from uniemo.vocabulary import Vocabulary
 
