@@ -94,7 +94,7 @@ class Streaming(EmotionDataModule):
             raise UniEmoError(f"data.target must be emotion for streamed images; got {self.target}: leave it out")
         self.places: dict[Split, str | None] = {"train": root, "val": val_shards, "test": test_shards}
         given = {"image": image_column, "label": label_column, "scene": scene_column, "object": object_column}
-        names = {name: (column,) for name, column in given.items() if column is not None}
+        names: dict[str, Any] = {name: (column,) for name, column in given.items() if column is not None}
         self.columns = Columns(**{"label": ("emotion", "label", "cls"), **names}, numbers=True)
         self.emotions = None if emotions is None else tuple(emotions)
         self.shuffle_buffer = shuffle_buffer
