@@ -30,7 +30,7 @@ from torch import Tensor
 from benchmarks.short_run import short_run, uniemo
 from benchmarks.timing import interleave, options, report, write_json
 from uniemo.checkpoint import load_model
-from uniemo.models.diffusion.components import make_scheduler
+from uniemo.models.diffusion.schedulers import make_scheduler
 from uniemo.models.emotion_space import seeded
 from uniemo.models.uniemo import UniEmoModel
 

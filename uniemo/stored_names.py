@@ -103,7 +103,7 @@ def _check_network(name: str, source: str | Path, trust: bool) -> None:
 
     from uniemo.models.diffusion.loading import FAMILIES
 
-    published = {own for family in FAMILIES for own in family.hub_names}
+    published = {own for family in FAMILIES for own in family.published}
     if wanted not in published and wanted.partition("/")[0] not in open_clip.list_models():
         raise UniEmoError(
             f"{source} must name networks that are here or that uniemo knows; {name!r} would be fetched from the hub: "

@@ -4,6 +4,7 @@ import pytest
 import torch
 from tiny import VOCABULARY, tiny_clip, tiny_diffusion
 from tiny_sdxl import tiny_sdxl
+from tiny_transformers import tiny_sana, tiny_sd3
 
 from uniemo.models.diffusion import DiffusionConfig, load_diffusion
 from uniemo.models.encoder import EncoderConfig
@@ -24,6 +25,16 @@ def diffusion_folder(tmp_path_factory):
 @pytest.fixture(scope="session")
 def sdxl_folder(tmp_path_factory):
     return str(tiny_sdxl(tmp_path_factory.mktemp("sdxl")))
+
+
+@pytest.fixture(scope="session")
+def sd3_folder(tmp_path_factory):
+    return str(tiny_sd3(tmp_path_factory.mktemp("sd3")))
+
+
+@pytest.fixture(scope="session")
+def sana_folder(tmp_path_factory):
+    return str(tiny_sana(tmp_path_factory.mktemp("sana")))
 
 
 @pytest.fixture

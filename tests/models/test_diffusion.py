@@ -1,4 +1,4 @@
-"""What every diffusion family does: Stable Diffusion 1 and XL at tiny size."""
+"""What every diffusion family does, at tiny size."""
 
 import copy
 import json
@@ -14,9 +14,9 @@ from uniemo.errors import UniEmoError
 from uniemo.models.diffusion import DiffusionConfig, load_diffusion
 
 
-@pytest.fixture(params=["sd", "xl"])
-def folder(request, diffusion_folder, sdxl_folder):
-    return diffusion_folder if request.param == "sd" else sdxl_folder
+@pytest.fixture(params=["diffusion", "sdxl", "sd3", "sana"])
+def folder(request):
+    return request.getfixturevalue(f"{request.param}_folder")
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def test_condition_is_the_placeholders_embedding(backbone):
 def test_neighbouring_characters_do_not_change_the_placeholder(model):
     first, second = (model.embed(["{}."], condition_of(model, 1, seed)).states for seed in (0, 9))
     assert not torch.equal(first, second)
-    ids, slots = model._tokenize("a{}, b")[0]
+    ids, slots, *_ = model._tokenize("a{}, b")[0]
     assert ids[slots].tolist() == model.tokenizers[0]("*", add_special_tokens=False).input_ids
 
 

@@ -26,7 +26,7 @@ from uniemo.models.diffusion.loading import openai_tokenizer, write_configs
 from uniemo.models.diffusion.sdxl import StableDiffusionXL
 from uniemo.models.diffusion.stable_diffusion import StableDiffusion
 
-SD15, SDXL = StableDiffusion.hub_names[0], StableDiffusionXL.hub_names[0]
+SD15, SDXL = next(iter(StableDiffusion.published)), next(iter(StableDiffusionXL.published))
 VIT_L = "timm/vit_large_patch14_clip_224.openai"
 
 

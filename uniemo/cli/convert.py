@@ -17,7 +17,7 @@ _DESCRIPTION = """Turn published checkpoints into ones that uniemo reads, and un
                             -> checkpoint of the joint stage
   --from coefficients FILE  P(emotion | attribute) as JSON or a pickle of arrays -> JSON for attributes.table
   --to safetensors CKPT     weights of any checkpoint -> one .safetensors file; metadata says what they are
-  --to diffusers CKPT       joint or feedback checkpoint -> a Stable Diffusion (1 or XL) folder for plain diffusers
+  --to diffusers CKPT       joint or feedback checkpoint -> a Stable Diffusion (1, 2 or XL) folder for plain diffusers
                             scripts: adapters merged, float32, each emotion's learned conditions as textual-inversion
                             words, and a README
 

@@ -166,7 +166,7 @@ def _check(options: argparse.Namespace) -> None:
             f'--prompt must hold {{}} where the emotion goes; got {options.prompt!r}: write for example "a {{}} room"'
         )
     if options.scheduler is not None:
-        from uniemo.models.diffusion.components import find_scheduler
+        from uniemo.models.diffusion.schedulers import find_scheduler
 
         find_scheduler(options.scheduler, "--scheduler")
 

@@ -15,7 +15,7 @@ from uniemo.metrics.label_distribution import MEASURES
 from uniemo.miniature.paths import resolve
 from uniemo.models.clip import find_clip
 from uniemo.models.diffusion import find_diffusion
-from uniemo.models.diffusion.components import find_scheduler
+from uniemo.models.diffusion.schedulers import find_scheduler
 from uniemo.models.hub import random_name
 from uniemo.modules.base import EmotionModule
 from uniemo.modules.transfer import size_advice

@@ -91,12 +91,20 @@ def export_diffusers(checkpoint: str | Path, output: str | Path, samples: int = 
         The words.
 
     Raises:
-        UniEmoError: another stage, no emotion space in it, or a backbone that cannot be loaded.
+        UniEmoError: another stage, no emotion space in it, a backbone that cannot be loaded, or one whose pipeline
+            takes no learned words.
     """
+    import diffusers
+
     output = Path(output).expanduser()
     check_replaceable(output)
     model, info = load_model(checkpoint, GENERATING, generation=True, dtype="float32", trust=trust)
     backbone: Any = model.diffusion
+    if not hasattr(getattr(diffusers, backbone.pipeline_class), "load_textual_inversion"):
+        raise UniEmoError(
+            f"--to diffusers must have a Stable Diffusion 1, 2 or XL, whose pipelines take learned words; {checkpoint} "
+            f"has a {backbone.pipeline_class}: take --to safetensors"
+        )
     words = learned_words(model, samples)
     pipeline = _pipeline(backbone)
     with atomic_write(output) as folder, quiet():

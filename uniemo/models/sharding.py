@@ -1,4 +1,4 @@
-"""Share a frozen UNet's weights out over the ranks (FSDP), each of which then holds 1/R of them.
+"""Share a frozen UNet's or transformer's weights out over the ranks (FSDP), each of which then holds 1/R of them.
 
 Its transformer blocks, the bulk of it, are gathered one after the other while they compute, forward and backward. All
 ranks have to run it together and equally often; where they do not (generation), it is gathered as a whole first.
@@ -19,21 +19,20 @@ def shard(network: nn.Module, device: torch.device) -> None:
     """Share out a frozen network's weights, in place.
 
     Args:
-        network: a UNet of diffusers, on any device.
+        network: a UNet or transformer of diffusers, on any device.
         device: where this rank computes.
 
     Raises:
         UniEmoError: a part of it is trained.
     """
-    from diffusers.models.attention import BasicTransformerBlock
-
     if any(parameter.requires_grad for parameter in network.parameters()):
         raise UniEmoError(
             "model.diffusion.lora_rank must be 0 where the UNet's weights are shared out over ranks, it then learns "
             "nothing itself: set it to 0, or take --trainer.strategy ddp"
         )
     mesh = init_device_mesh(device.type, (get_world_size(),))
-    for block in [part for part in network.modules() if isinstance(part, BasicTransformerBlock)]:
+    name = network._no_split_modules[0]  # diffusers' class of its transformer blocks
+    for block in [part for part in network.modules() if type(part).__name__ == name]:
         fully_shard(block, mesh=mesh)
     fully_shard(network, mesh=mesh)
 

@@ -12,57 +12,33 @@ from __future__ import annotations
 import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from uniemo.errors import Guidance, Range, Share, Steps, UniEmoError, check_ranges
-from uniemo.models.diffusion.components import add_lora, assemble, make_scheduler, quiet
+from uniemo.errors import UniEmoError
+from uniemo.models.diffusion.components import add_lora, assemble, quiet
+from uniemo.models.diffusion.config import DiffusionConfig
 from uniemo.models.diffusion.prompts import EncodedPrompts, PromptTokenizer, embedding, encode_prompts
+from uniemo.models.diffusion.schedulers import make_noise, make_scheduler
 from uniemo.models.losses import Condition, diffusion_loss
 
 _DECODED_PIXELS = 2**20  # decoded at once: four images of 512², whose activations take about a gigabyte each
 
 
-@dataclass
-class DiffusionConfig:
-    """The diffusion model and how it is used.
+@dataclass(frozen=True)
+class Published:
+    """A model that others have published.
 
     Attributes:
-        path: ``miniature:diffusion``, a folder in diffusers' layout, a single .safetensors file (Stable Diffusion 1 or
-            XL) or a name on the hub; behind ``random:`` without weights, see
-            :func:`uniemo.models.diffusion.loading.find_diffusion`.
-        placeholder: word whose single token stands where the condition goes; only its embedding is replaced.
-        train_prompt: prompt of training images, ``{}`` marks the placeholder.
-        lora_rank: rank of adapters trained on the UNet's attention; 0 for none.
-        guidance: scale of classifier-free guidance; up to 1 is without.
-        steps: denoising steps.
-        scheduler: class name of a diffusers scheduler.
-        drop_condition: share of training samples whose prompt is empty, for guidance; 0 relies on the pre-trained
-            model's own unconditional branch.
-        dtype: precision of the frozen UNet and text encoders; the VAE stays in float32 unless its configuration says
-            that it need not.
-        checkpointing: recompute the UNet's activations in the backward pass: much less memory, a third more time.
-        family: class path of a :class:`DiffusionBackbone` of your own; None goes by the model's files.
+        size: of its files, for an error that says what is to be downloaded.
+        changes: how its configurations differ from those of the family's first, by component.
     """
 
-    path: str = "miniature:diffusion"
-    placeholder: str = "*"
-    train_prompt: str = "{}"
-    lora_rank: Annotated[int, Range(0, 2**16)] = 0
-    guidance: Guidance = 7.5
-    steps: Steps = 50
-    scheduler: str = "UniPCMultistepScheduler"
-    drop_condition: Share = 0.0
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    checkpointing: bool = False
-    family: str | None = None
-
-    def __post_init__(self) -> None:
-        """Check the ranges."""
-        check_ranges(type(self), vars(self), "model.diffusion.")
+    size: str
+    changes: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 class DiffusionBackbone(nn.Module, ABC):
@@ -88,10 +64,11 @@ class DiffusionBackbone(nn.Module, ABC):
     components: ClassVar[dict[str, str]]  # classes of diffusers or transformers by the pipeline's names, in load order
     pipeline_options: ClassVar[dict[str, Any]] = {}  # further arguments of the pipeline
     denoiser: ClassVar[str] = "unet"  # the pipeline's name of the denoising network
-    hub_names: ClassVar[tuple[str, ...]] = ()  # of the published model, the first is downloaded
-    download_size: ClassVar[str] = ""  # of it, in float32
-    configs: ClassVar[dict[str, dict[str, Any]]] = {}  # its configuration by component, for use without its files
+    published: ClassVar[dict[str, Published]] = {}  # by name on the hub, or a short one for use without files
+    configs: ClassVar[dict[str, dict[str, Any]]] = {}  # of the first by component, for use without files
     single_file_key: ClassVar[str] = ""  # a tensor that only single files of this family have
+    lengths: ClassVar[tuple[int | None, ...] | None] = None  # most tokens for each tokenizer; None is its own length
+    call_options: ClassVar[dict[str, Any]] = {}  # further arguments where the pipeline generates
 
     def __init__(self, config: DiffusionConfig, pipeline: Any) -> None:  # noqa: ANN401 - diffusers is imported late
         super().__init__()
@@ -100,7 +77,7 @@ class DiffusionBackbone(nn.Module, ABC):
         dtype = getattr(torch, config.dtype)
         with quiet():  # the folder may hold another precision
             self.unet = getattr(pipeline, self.denoiser).to(dtype)
-            self.vae = pipeline.vae.to(torch.float32 if pipeline.vae.config.force_upcast else dtype)
+            self.vae = pipeline.vae.to(torch.float32 if pipeline.vae.config.get("force_upcast") else dtype)
         if getattr(self.vae.config, "latents_mean", None) is not None:
             raise UniEmoError(
                 f"diffusion.path must have a VAE without latents_mean; {config.path!r} has one, give another"
@@ -108,24 +85,26 @@ class DiffusionBackbone(nn.Module, ABC):
         names = [name for name in self.components if name.startswith("text_encoder")]
         self.text_encoders = nn.ModuleList(getattr(pipeline, name).to(dtype) for name in names)
         self.tokenizers = [getattr(pipeline, name.replace("text_encoder", "tokenizer")) for name in names]
-        self.scheduler_config = dict(pipeline.scheduler.config)
-        self.schedule = make_scheduler("DDPMScheduler", self.scheduler_config)
+        self.scheduler_config = {**pipeline.scheduler.config, "_class_name": type(pipeline.scheduler).__name__}
+        self.noise = make_noise(self.scheduler_config)
         make_scheduler(config.scheduler, self.scheduler_config)  # an unknown name is an error before any work
         self.requires_grad_(False)
         if config.lora_rank > 0:
             add_lora(self.unet, config.lora_rank)
         if config.checkpointing:
             self.unet.enable_gradient_checkpointing()
+            for encoder in self.text_encoders:
+                encoder.gradient_checkpointing_enable({"use_reentrant": False})
         self.eval()
 
         size = self.unet.config.sample_size
         self.latent_shape = (self.unet.config.in_channels, size, size)
         self.image_size = size * pipeline.vae_scale_factor
-        self.num_timesteps = int(self.schedule.config.num_train_timesteps)
+        self.num_timesteps = self.noise.num_timesteps
         weights = [embedding(encoder).weight.float() for encoder in self.text_encoders]
         self.token_widths = tuple(weight.shape[1] for weight in weights)
         self.token_norms = tuple(float(weight.norm(dim=1).mean()) for weight in weights)
-        self._tokenize = PromptTokenizer(self.tokenizers, config.placeholder)
+        self._tokenize = PromptTokenizer(self.tokenizers, config.placeholder, self.lengths)
 
     # of each family
 
@@ -143,7 +122,7 @@ class DiffusionBackbone(nn.Module, ABC):
 
     @abstractmethod
     def denoise(self, noisy: Tensor, timesteps: Tensor, text: EncodedPrompts) -> Tensor:
-        """Return the network's (B, *latent_shape) prediction for noisy latents at timesteps (B,)."""
+        """Return the network's (B, *latent_shape) prediction for noisy latents at its own timesteps (B,)."""
 
     def unconditional(self, negative_prompt: str = "") -> EncodedPrompts:
         """Embed the prompt of the unconditional branch, for one image."""
@@ -152,9 +131,19 @@ class DiffusionBackbone(nn.Module, ABC):
     # images and latents
 
     def train(self, mode: bool = True) -> DiffusionBackbone:
-        """Stay in eval mode, whatever is asked."""
+        """Stay in eval mode, whatever is asked.
+
+        Where the text encoders' activations are recomputed, their layers alone say that they train, or transformers
+        would not recompute; what is inside the layers (dropout) stays in eval mode.
+        """
+        from transformers.modeling_layers import GradientCheckpointingLayer
+
         del mode
-        return super().train(False)
+        super().train(False)
+        for layer in self.text_encoders.modules() if self.config.checkpointing else ():
+            if isinstance(layer, GradientCheckpointingLayer):
+                layer.training = True
+        return self
 
     @torch.no_grad()
     def encode(self, images: Tensor, noise: Tensor | None = None) -> Tensor:
@@ -177,20 +166,25 @@ class DiffusionBackbone(nn.Module, ABC):
         """Return scaled latents (B, *latent_shape) of a :meth:`posterior`; ``noise`` as in :meth:`encode`."""
         mean, std = posterior.unbind(dim=1)
         latents = mean if noise is None else mean + std * noise.to(mean)
-        return latents * self.vae.config.scaling_factor
+        return (latents - self._vae_shift) * self.vae.config.scaling_factor
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
         """Return (B, 3, H, W) float32 images in [0, 1] of scaled latents (B, *latent_shape)."""
-        scaled = latents.to(self.vae.dtype) / self.vae.config.scaling_factor
+        scaled = latents.to(self.vae.dtype) / self.vae.config.scaling_factor + self._vae_shift
         with self._vae_precision():
             parts = scaled.split(max(1, _DECODED_PIXELS // self.image_size**2))
             decoded = torch.cat([self.vae.decode(part, return_dict=False)[0] for part in parts])
         return (decoded.float() * 0.5 + 0.5).clamp(0, 1)
 
+    @property
+    def _vae_shift(self) -> float:
+        """What lies between the VAE's latents and those of mean 0."""
+        return self.vae.config.get("shift_factor") or 0.0
+
     def _vae_precision(self) -> contextlib.AbstractContextManager[Any]:
         """Keep mixed precision away from a VAE that overflows in it."""
-        if not self.vae.config.force_upcast:
+        if not self.vae.config.get("force_upcast"):
             return contextlib.nullcontext()
         return torch.autocast(self.vae.device.type, enabled=False)
 
@@ -206,22 +200,32 @@ class DiffusionBackbone(nn.Module, ABC):
         return tuple(found)
 
     def text_features(self, prompts: Sequence[str], condition: Condition | None = None) -> tuple[Tensor, ...]:
-        """Return the text encoders' own summaries of prompts, in the space that CLIP's contrastive training made.
+        """Return the text encoders' own summaries of prompts.
 
         Args:
             prompts: as in :meth:`embed`, as is ``condition``.
             condition: one (B, W) per text encoder, or None.
 
         Returns:
-            One (B, P) per text encoder: the projected embedding where it has a projection, else the last hidden state
-            at the end token.
+            One (B, P) per text encoder: of CLIP the projected embedding where it has a projection, else the last hidden
+            state at the end token; of others the mean of the last hidden states over the prompt's tokens.
         """
         outputs = self.encode_text(prompts, condition)
-        return tuple(output.text_embeds if "text_embeds" in output else output.pooler_output for output in outputs)
+        found = []
+        for index, output in enumerate(outputs):
+            if "text_embeds" in output or "pooler_output" in output:
+                found.append(output.text_embeds if "text_embeds" in output else output.pooler_output)
+                continue
+            states = output.last_hidden_state  # (B, T, W)
+            mask = torch.stack([self._tokenize(prompt)[index].mask for prompt in prompts]).to(states)  # (B, T)
+            found.append(torch.einsum("btw,bt->bw", states, mask / mask.sum(dim=1, keepdim=True)))
+        return tuple(found)
 
-    def encode_text(self, prompts: Sequence[str], condition: Condition | None, **options: bool) -> list[Any]:
-        """Return each text encoder's output; arguments as in :meth:`embed`, ``options`` are the encoders' own."""
-        return encode_prompts(self.text_encoders, self._tokenize, prompts, condition, **options)
+    def encode_text(
+        self, prompts: Sequence[str], condition: Condition | None, masked: bool = False, **options: bool
+    ) -> list[Any]:
+        """Return each text encoder's output; arguments as in :func:`uniemo.models.diffusion.prompts.encode_prompts`."""
+        return encode_prompts(self.text_encoders, self._tokenize, prompts, condition, masked, **options)
 
     # loss (eq. 8)
 
@@ -234,13 +238,13 @@ class DiffusionBackbone(nn.Module, ABC):
         prompts: Sequence[str] | None = None,
         drop: Tensor | None = None,
     ) -> Tensor:
-        """Return each sample's denoising error (eq. 8); the target is that of the scheduler's prediction type.
+        """Return each sample's denoising error (eq. 8) in ε, v or the velocity of a flow, by the model's scheduler.
 
         Args:
             latents: (B, *latent_shape) from :meth:`encode`.
             condition: one (B, W) per text encoder, whose gradient is kept; None for plain prompts.
             noise: like ``latents``, standard normal.
-            timesteps: (B,) int64.
+            timesteps: (B,) int64, 0 to ``num_timesteps`` - 1.
             prompts: B prompts with ``{}``; None is ``train_prompt`` for all.
             drop: (B,) bool, samples that get the empty prompt instead; None is none.
 
@@ -250,16 +254,9 @@ class DiffusionBackbone(nn.Module, ABC):
         text = self.embed(prompts or [self.config.train_prompt] * len(latents), condition)
         if drop is not None and bool(drop.any()):
             text = self.unconditional().where(drop, text)
-        noisy = self.schedule.add_noise(latents, noise, timesteps)  # z_t
-        prediction = self.denoise(noisy, timesteps, text)
-        return diffusion_loss(prediction, self.target(latents, noise, timesteps))
-
-    def target(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
-        """Return what the network is to predict, by the scheduler's prediction type."""
-        kind = self.schedule.config.prediction_type
-        if kind == "v_prediction":
-            return self.schedule.get_velocity(latents, noise, timesteps)
-        return noise if kind == "epsilon" else latents  # the third kind is "sample"
+        noisy = self.noise.add(latents, noise, timesteps)  # z_t
+        prediction = self.denoise(noisy, self.noise.seen(timesteps), text)
+        return diffusion_loss(prediction, self.noise.target(latents, noise, timesteps))
 
     # generation
 
@@ -283,7 +280,7 @@ class DiffusionBackbone(nn.Module, ABC):
             seeds: n seeds.
             steps: denoising steps; None is the configuration's.
             guidance: guidance scale; None is the configuration's.
-            scheduler: class name of a diffusers scheduler; None is the configuration's.
+            scheduler: see :func:`uniemo.models.diffusion.schedulers.find_scheduler`; None is the configuration's.
             negative_prompt: prompt of the unconditional branch, which never sees the condition.
             batch_size: images denoised at once.
 
@@ -303,16 +300,16 @@ class DiffusionBackbone(nn.Module, ABC):
         for start in range(0, len(seeds), batch_size):
             part = slice(start, start + batch_size)
             text = self.embed(prompts[part], None if condition is None else tuple(c[part] for c in condition))
-            embeds = {"prompt_embeds": text.states, "negative_prompt_embeds": empty.states.expand_as(text.states)}
-            if text.pooled is not None and empty.pooled is not None:
-                embeds["pooled_prompt_embeds"] = text.pooled
-                embeds["negative_pooled_prompt_embeds"] = empty.pooled.expand_as(text.pooled)
             result = pipeline(
-                **embeds,
+                **text.arguments(),
+                **empty.arguments("negative_", len(text.states)),
                 generator=[torch.Generator().manual_seed(seed) for seed in seeds[part]],
                 num_inference_steps=steps or self.config.steps,
                 guidance_scale=self.config.guidance if guidance is None else guidance,
+                height=self.image_size,
+                width=self.image_size,
                 output_type="latent",  # the pipelines decode in the UNet's precision
+                **self.call_options,
             )
             images.append(self.decode(result.images).cpu())
         return torch.cat(images) if images else torch.zeros(0, 3, self.image_size, self.image_size)

@@ -1,9 +1,8 @@
-"""Components of diffusers pipelines: assembling them, schedulers by name, adapters."""
+"""Components of diffusers pipelines: assembling them, adapters."""
 
 from __future__ import annotations
 
 import contextlib
-import difflib
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -23,29 +22,6 @@ def assemble(name: str, arguments: dict[str, Any]) -> Any:  # noqa: ANN401 - dif
         pipeline = getattr(diffusers, name)(**arguments)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
-
-
-def make_scheduler(name: str, config: dict[str, Any]) -> Any:  # noqa: ANN401
-    """Make a diffusers scheduler by class name, on the noise schedule of ``config``; UniEmoError for no such class."""
-    kind = find_scheduler(name, "diffusion scheduler")
-    with quiet():
-        return kind.from_config(config)
-
-
-def find_scheduler(name: str, option: str) -> Any:  # noqa: ANN401
-    """Return the diffusers scheduler of a class name.
-
-    Raises:
-        UniEmoError: diffusers has none of this name; ``option`` says where it was given.
-    """
-    import diffusers
-
-    kind: Any = getattr(diffusers, name, None)
-    if not (hasattr(kind, "from_config") and hasattr(kind, "set_timesteps")):
-        known = [name for name in dir(diffusers) if name.endswith("Scheduler")]
-        hint = " or ".join(difflib.get_close_matches(name, known, n=2)) or "DDIMScheduler"
-        raise UniEmoError(f"{option} must be a scheduler of diffusers; got {name!r}: try {hint}")
-    return kind
 
 
 def add_lora(network: Any, rank: int) -> None:  # noqa: ANN401

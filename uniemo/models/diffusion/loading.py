@@ -15,15 +15,19 @@ from uniemo.class_paths import import_class
 from uniemo.errors import UniEmoError, first_line
 from uniemo.miniature.paths import MINIATURE, resolve
 from uniemo.models.declared import check_layers
-from uniemo.models.diffusion.base import DiffusionBackbone, DiffusionConfig
-from uniemo.models.diffusion.components import assemble, make_scheduler, quiet
+from uniemo.models.diffusion.base import DiffusionBackbone
+from uniemo.models.diffusion.components import assemble, quiet
+from uniemo.models.diffusion.config import DiffusionConfig
+from uniemo.models.diffusion.sana import Sana
+from uniemo.models.diffusion.schedulers import make_scheduler
+from uniemo.models.diffusion.sd3 import StableDiffusion3
 from uniemo.models.diffusion.sdxl import StableDiffusionXL
 from uniemo.models.diffusion.stable_diffusion import StableDiffusion
 from uniemo.models.hub import RANDOM, hub_folder, is_hub_name
 from uniemo.models.state import check_finite
 from uniemo.text_files import read_json
 
-FAMILIES: tuple[type[DiffusionBackbone], ...] = (StableDiffusionXL, StableDiffusion)
+FAMILIES: tuple[type[DiffusionBackbone], ...] = (StableDiffusionXL, StableDiffusion, StableDiffusion3, Sana)
 _SEED = 23372  # of random weights: a checkpoint finds the same ones again
 _INDEX = "model_index.json"
 
@@ -72,9 +76,9 @@ def find_diffusion(name: str, family: str | None = None) -> Path:
         return place
     if not place.exists() and not wanted.startswith(MINIATURE) and is_hub_name(wanted):
         kinds = _families(family)
-        known = [kind for kind in kinds if wanted in kind.hub_names]
+        known = [kind for kind in kinds if wanted in kind.published]
         patterns = dict.fromkeys(pattern for kind in known or kinds for pattern in _download_patterns(kind))
-        size = known[0].download_size if known else ""
+        size = known[0].published[wanted].size if known else ""
         return hub_folder(wanted, [*patterns], lambda folder: _missing(folder, family), "diffusion.path", size)
     missing = _missing(place, family, weights=not random)
     if missing is not None:
@@ -95,7 +99,7 @@ def _load(name: str, dtype: str, family: str | None) -> tuple[Any, type[Diffusio
         configs = Path(temporary) / "model"
         if random and not place.is_dir():
             kind = _published(name.removeprefix(RANDOM), family)
-            write_configs(kind, configs)
+            write_configs(kind, configs, name.removeprefix(RANDOM))
             return _random_pipeline(kind, configs, getattr(torch, dtype)), kind
         kind = _family_of(place, family)
         if random:
@@ -143,7 +147,7 @@ def _published(name: str, family: str | None) -> type[DiffusionBackbone]:
     Raises:
         UniEmoError: none has it.
     """
-    known = {own: kind for kind in _families(family) for own in kind.hub_names}
+    known = {own: kind for kind in _families(family) for own in kind.published}
     if name not in known:
         raise UniEmoError(f"diffusion.path must be a folder or {', '.join(known)} for random weights; got {name!r}")
     return known[name]
@@ -222,8 +226,12 @@ def _download_patterns(kind: type[DiffusionBackbone]) -> list[str]:
     """Return which files of a repository are downloaded."""
     patterns = [_INDEX, "scheduler/*.json"]
     for part in kind.components:
-        tokenizer = part.startswith("tokenizer")
-        patterns += [f"{part}/*"] if tokenizer else [f"{part}/config.json", f"{part}/{_weights_name(part)}.safetensors"]
+        if part.startswith("tokenizer"):
+            patterns.append(f"{part}/*")
+            continue
+        stem = f"{part}/{_weights_name(part)}"
+        patterns += [f"{part}/config.json", f"{stem}.safetensors", f"{stem}.safetensors.index.json"]
+        patterns.append(f"{stem}-?????-of-?????.safetensors")  # of a large one
     return patterns
 
 
@@ -241,30 +249,48 @@ def _variant(folder: Path) -> str | None:
 # without weights
 
 
-def write_configs(kind: type[DiffusionBackbone], folder: Path) -> None:
-    """Write a published model's configurations and OpenAI's tokenizer as a folder in diffusers' layout."""
+def write_configs(kind: type[DiffusionBackbone], folder: Path, name: str | None = None) -> None:
+    """Write a published model's configurations and OpenAI's tokenizer as a folder in diffusers' layout.
+
+    Args:
+        kind: its family.
+        folder: to write.
+        name: of the published model; None is the family's first.
+    """
+    changes = kind.published[name].changes if name is not None else {}
     index: dict[str, Any] = {"_class_name": kind.pipeline_class}
-    for part, config in kind.configs.items():
-        name = kind.components.get(part) or config["_class_name"]
-        index[part] = ["transformers" if part.startswith(("text_encoder", "tokenizer")) else "diffusers", name]
+    for part, own in kind.configs.items():
+        config = own | changes.get(part, {})
         if part.startswith("tokenizer"):
+            index[part] = ["transformers", "CLIPTokenizer"]
             openai_tokenizer(**config).save_pretrained(folder / part)
             continue
+        class_name = kind.components.get(part) or config["_class_name"]
+        index[part] = ["transformers" if part.startswith("text_encoder") else "diffusers", class_name]
         file = folder / part / ("scheduler_config.json" if part == "scheduler" else "config.json")
         file.parent.mkdir(parents=True)
-        file.write_text(json.dumps({"_class_name": name, **config}))
+        file.write_text(json.dumps({"_class_name": class_name, **config}))
     (folder / _INDEX).write_text(json.dumps(index))
 
 
-def openai_tokenizer(pad_token: str) -> Any:  # noqa: ANN401 - transformers is imported late
-    """Return OpenAI's CLIP tokenizer in transformers' form, made of the vocabulary that comes with open_clip."""
+def openai_tokenizer(pad_token: str, length: int = 77, size: int = 49408) -> Any:  # noqa: ANN401
+    """Return OpenAI's CLIP tokenizer in transformers' form, made of the vocabulary that comes with open_clip.
+
+    Args:
+        pad_token: fills prompts up.
+        length: most tokens of a prompt.
+        size: how many of its tokens it has, the most frequent ones; fewer stand in for another model's vocabulary.
+    """
     from open_clip.tokenizer import SimpleTokenizer
     from transformers import CLIPTokenizer
 
     simple = SimpleTokenizer()
-    names = {simple.sot_token_id: "<|startoftext|>", simple.eot_token_id: "<|endoftext|>"}
-    vocabulary = {names.get(index, token): index for token, index in simple.encoder.items()}
-    return CLIPTokenizer(vocab=vocabulary, merges=list(simple.bpe_ranks), model_max_length=77, pad_token=pad_token)
+    ends = {simple.sot_token_id: "<|startoftext|>", simple.eot_token_id: "<|endoftext|>"}
+    kept = size - len(ends)
+    vocabulary = {token: index for token, index in simple.encoder.items() if index < kept}
+    vocabulary |= {name: kept + number for number, name in enumerate(ends.values())}
+    merges = [pair for pair, rank in simple.bpe_ranks.items() if "".join(pair) in vocabulary]
+    return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=length, pad_token=pad_token)
 
 
 def _random_pipeline(kind: type[DiffusionBackbone], folder: Path, dtype: torch.dtype) -> Any:  # noqa: ANN401
@@ -302,7 +328,7 @@ def _random_component(name: str, folder: str) -> Any:  # noqa: ANN401
     network = getattr(diffusers, name, None)
     if network is not None:
         return network.from_config(network.load_config(folder))
+    if "Tokenizer" in name:
+        return transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     kind = getattr(transformers, name)
-    if name.endswith("Tokenizer"):
-        return kind.from_pretrained(folder)
     return kind(kind.config_class.from_pretrained(folder))

@@ -8,14 +8,24 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from uniemo.models.diffusion.base import DiffusionBackbone, DiffusionConfig
+from uniemo.models.diffusion.base import DiffusionBackbone, Published
+from uniemo.models.diffusion.config import DiffusionConfig
 from uniemo.models.diffusion.prompts import EncodedPrompts
-from uniemo.models.diffusion.stable_diffusion import SCHEDULE, VAE, VIT_L_14
+from uniemo.models.diffusion.stable_diffusion import SCHEDULE, TURBO, VAE, VIT_L_14
 from uniemo.models.losses import Condition
+
+BIG_G_14: dict[str, Any] = VIT_L_14 | {  # OpenCLIP's ViT-bigG-14
+    "hidden_size": 1280,
+    "intermediate_size": 5120,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 20,
+    "hidden_act": "gelu",
+    "projection_dim": 1280,
+}
 
 
 class StableDiffusionXL(DiffusionBackbone):
-    """Stable Diffusion XL, 1024 pixels.
+    """Stable Diffusion XL, 1024 pixels, and its Turbo form, 512.
 
     Each text encoder has a condition of its own. The UNet takes two things more: the second encoder's pooled embedding,
     and original size, crop and target size of the image. Images are taken as what they are: of the model's own size,
@@ -32,8 +42,11 @@ class StableDiffusionXL(DiffusionBackbone):
         "tokenizer_2": "CLIPTokenizer",
     }
     pipeline_options: ClassVar = {"feature_extractor": None, "image_encoder": None, "add_watermarker": False}
-    hub_names = ("stabilityai/stable-diffusion-xl-base-1.0", "sdxl")
-    download_size = "13.9 GB"
+    published: ClassVar = {
+        "stabilityai/stable-diffusion-xl-base-1.0": Published("13.9 GB"),
+        "stabilityai/sdxl-turbo": Published("13.9 GB", {"unet": {"sample_size": 64}, "scheduler": TURBO}),
+    }
+    published["sdxl"] = published["stabilityai/stable-diffusion-xl-base-1.0"]
     configs: ClassVar = {
         "vae": VAE | {"sample_size": 1024, "scaling_factor": 0.13025},
         "unet": {
@@ -50,15 +63,7 @@ class StableDiffusionXL(DiffusionBackbone):
             "projection_class_embeddings_input_dim": 2816,
         },
         "text_encoder": VIT_L_14,
-        "text_encoder_2": VIT_L_14  # OpenCLIP's ViT-bigG-14
-        | {
-            "hidden_size": 1280,
-            "intermediate_size": 5120,
-            "num_hidden_layers": 32,
-            "num_attention_heads": 20,
-            "hidden_act": "gelu",
-            "projection_dim": 1280,
-        },
+        "text_encoder_2": BIG_G_14,
         "tokenizer": {"pad_token": "<|endoftext|>"},
         "tokenizer_2": {"pad_token": "!"},
         "scheduler": SCHEDULE | {"_class_name": "EulerDiscreteScheduler", "timestep_spacing": "leading"},

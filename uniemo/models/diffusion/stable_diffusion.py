@@ -1,4 +1,4 @@
-"""Stable Diffusion 1: one CLIP text encoder, whose last hidden states the UNet attends to."""
+"""Stable Diffusion 1 and 2: one CLIP text encoder, whose last hidden states the UNet attends to."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from uniemo.models.diffusion.base import DiffusionBackbone
+from uniemo.models.diffusion.base import DiffusionBackbone, Published
 from uniemo.models.diffusion.prompts import EncodedPrompts
 from uniemo.models.losses import Condition
 
@@ -43,8 +43,25 @@ SCHEDULE: dict[str, Any] = {
 }
 
 
+TURBO = {"_class_name": "EulerAncestralDiscreteScheduler", "timestep_spacing": "trailing"}
+_VIT_H_14 = {  # OpenCLIP's, without its last layer
+    "hidden_size": 1024,
+    "intermediate_size": 4096,
+    "num_hidden_layers": 23,
+    "num_attention_heads": 16,
+    "hidden_act": "gelu",
+    "projection_dim": 512,
+}
+_UNET_2 = {"cross_attention_dim": 1024, "attention_head_dim": [5, 10, 20, 20], "use_linear_projection": True}
+_BASE_2: dict[str, dict[str, Any]] = {"unet": _UNET_2, "text_encoder": _VIT_H_14, "tokenizer": {"pad_token": "!"}}
+_VERSION_2 = _BASE_2 | {
+    "unet": _UNET_2 | {"sample_size": 96, "upcast_attention": True},
+    "scheduler": {"prediction_type": "v_prediction"},
+}
+
+
 class StableDiffusion(DiffusionBackbone):
-    """Stable Diffusion 1.x, 512 pixels."""
+    """Stable Diffusion 1.x and 2.x, 512 pixels, and 768 of the 2.x that predicts v."""
 
     pipeline_class = "StableDiffusionPipeline"
     components: ClassVar = {
@@ -54,8 +71,15 @@ class StableDiffusion(DiffusionBackbone):
         "tokenizer": "CLIPTokenizer",
     }
     pipeline_options: ClassVar = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
-    hub_names = ("stable-diffusion-v1-5/stable-diffusion-v1-5", "sd15", "runwayml/stable-diffusion-v1-5")
-    download_size = "4.3 GB"
+    published: ClassVar = {
+        "stable-diffusion-v1-5/stable-diffusion-v1-5": Published("4.3 GB"),
+        "runwayml/stable-diffusion-v1-5": Published("4.3 GB"),
+        "stabilityai/stable-diffusion-2-1": Published("5.2 GB", _VERSION_2),
+        "stabilityai/stable-diffusion-2-1-base": Published("5.2 GB", _BASE_2),
+        "stabilityai/sd-turbo": Published("5.2 GB", _BASE_2 | {"scheduler": TURBO}),
+    }
+    published["sd15"] = published["stable-diffusion-v1-5/stable-diffusion-v1-5"]
+    published["sd21"] = published["stabilityai/stable-diffusion-2-1"]
     configs: ClassVar = {
         "vae": VAE | {"sample_size": 512, "scaling_factor": 0.18215},
         "unet": {"sample_size": 64, "cross_attention_dim": 768},
