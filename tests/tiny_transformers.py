@@ -1,9 +1,11 @@
 """Tiny Stable Diffusion 3 and Sana folders with random weights: real classes, tokenizers and schedulers."""
 
+import inspect
 import json
 from pathlib import Path
 
 import torch
+from diffusers import SanaPipeline
 from tiny import CORPUS, VAE, text_config, tiny_tokenizer
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import (
@@ -28,17 +30,19 @@ def t5_tokenizer() -> T5TokenizerFast:
 
 
 def gemma_tokenizer() -> GemmaTokenizerFast:
-    """Train a Gemma tokenizer, whose spaces belong to the word behind them and which sets no end token."""
+    """Train a Gemma tokenizer on the corpus and Sana's instruction; it sets no end token."""
     tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Split(" ", "merged_with_next")
     special = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>"]
     alphabet = [*LETTERS, *LETTERS.upper(), "▁", "\n"]
     trainer = trainers.BpeTrainer(
-        vocab_size=400, special_tokens=special, initial_alphabet=alphabet, show_progress=False
+        vocab_size=900, special_tokens=special, initial_alphabet=alphabet, show_progress=False
     )
-    tokenizer.train_from_iterator([f"▁{word}" for word in CORPUS] * 4, trainer)
+    instruction = inspect.signature(SanaPipeline.__call__).parameters["complex_human_instruction"].default
+    words = [*CORPUS, *(word for line in instruction for word in line.split())]
+    tokenizer.train_from_iterator([f"▁{word}" for word in words] * 4, trainer)
     merges = [tuple(pair) for pair in json.loads(tokenizer.to_str())["model"]["merges"]]
-    return GemmaTokenizerFast(vocab=tokenizer.get_vocab(), merges=merges)
+    return GemmaTokenizerFast(vocab=tokenizer.get_vocab(), merges=merges, add_bos_token=True)
 
 
 def uneven(*networks: torch.nn.Module) -> None:
@@ -107,7 +111,7 @@ def tiny_sd3(folder: str | Path, seed: int = 0) -> Path:
 
 def tiny_sana(folder: str | Path, seed: int = 0) -> Path:
     """Write a Sana folder: 32 px, VAE of 4 px with 4 channels, a Gemma of two layers."""
-    from diffusers import AutoencoderDC, DPMSolverMultistepScheduler, SanaPipeline, SanaTransformer2DModel
+    from diffusers import AutoencoderDC, DPMSolverMultistepScheduler, SanaTransformer2DModel
 
     folder = Path(folder)
     tokenizer = gemma_tokenizer()

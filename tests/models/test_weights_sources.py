@@ -22,7 +22,7 @@ from uniemo.errors import UniEmoError
 from uniemo.models.clip import find_clip, load_clip
 from uniemo.models.clip_shapes import ClipShape, build_shape
 from uniemo.models.diffusion import DiffusionConfig, find_diffusion, load_diffusion, load_pipeline
-from uniemo.models.diffusion.loading import openai_tokenizer, write_configs
+from uniemo.models.diffusion.random_weights import openai_tokenizer, write_configs
 from uniemo.models.diffusion.sdxl import StableDiffusionXL
 from uniemo.models.diffusion.stable_diffusion import StableDiffusion
 

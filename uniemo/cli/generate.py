@@ -99,7 +99,17 @@ def _parser() -> Parser:
     parser.add_argument(
         "--guidance", type=number(Guidance), help="scale of classifier-free guidance (the checkpoint's choice)"
     )
-    parser.add_argument("--scheduler", help="diffusers scheduler, for example DDIMScheduler (the checkpoint's choice)")
+    parser.add_argument(
+        "--scheduler",
+        help='diffusers scheduler such as DDIMScheduler, or "dpm++", "dpm++ karras", "dpm++ sde", lcm, turbo, '
+        "lightning (the checkpoint's choice)",
+    )
+    parser.add_argument(
+        "--offload",
+        choices=("model", "sequential"),
+        help="keep the diffusion model in main memory and bring to the GPU one network at a time, or one layer at a "
+        "time (slow): for small cards, see docs/hardware.md",
+    )
     parser.add_argument("--batch_size", type=number(Batch), default=32, help="images at a time, of each process (32)")
     parser.add_argument(
         "--resume",
@@ -165,6 +175,8 @@ def _check(options: argparse.Namespace) -> None:
         raise UniEmoError(
             f'--prompt must hold {{}} where the emotion goes; got {options.prompt!r}: write for example "a {{}} room"'
         )
+    if options.offload is not None and pick_device(options.device) == "cpu":
+        raise UniEmoError("--offload must come with a GPU; there is none here or --device is cpu: leave it out")
     if options.scheduler is not None:
         from uniemo.models.diffusion.schedulers import find_scheduler
 
@@ -260,7 +272,10 @@ def _generate(options: argparse.Namespace, rows: list[dict[str, Any]]) -> None:
 
     settings, folder, baseline = rows[0], partial_path(options.out), "method" in rows[0]
     with process_group(pick_device(options.device)) as device:
-        model = _load(options.ckpt, baseline, options.trust).to(device)
+        model = _load(options.ckpt, baseline, options.trust)
+        if options.offload is not None:
+            model.diffusion.offload(options.offload, device)
+        model = model.to(device)
 
         # a prompt that is cut off before its place for the emotion is found before any work
         prompt, first = settings["prompt"], _mix(rows[0], model.vocabulary)

@@ -15,6 +15,7 @@ from uniemo.metrics.label_distribution import MEASURES
 from uniemo.miniature.paths import resolve
 from uniemo.models.clip import find_clip
 from uniemo.models.diffusion import find_diffusion
+from uniemo.models.diffusion.components import find_adapter
 from uniemo.models.diffusion.schedulers import find_scheduler
 from uniemo.models.hub import random_name
 from uniemo.modules.base import EmotionModule
@@ -136,6 +137,7 @@ def check_weights(config: Namespace) -> None:
     if diffusion is None:
         return
     find_diffusion(diffusion.path, diffusion.family)
+    find_adapter(diffusion.adapter)
     if metrics.every_n_epochs:
         find_clip(metrics.clip)
     if feedback.num_per_emotion:

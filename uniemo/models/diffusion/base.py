@@ -10,19 +10,20 @@ own is named by ``model.diffusion.family: my_module.MyFamily``.
 from __future__ import annotations
 
 import contextlib
-from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from uniemo.errors import UniEmoError
 from uniemo.models.diffusion.components import add_lora, assemble, quiet
 from uniemo.models.diffusion.config import DiffusionConfig
-from uniemo.models.diffusion.prompts import EncodedPrompts, PromptTokenizer, embedding, encode_prompts
+from uniemo.models.diffusion.prompts import EncodedPrompts
 from uniemo.models.diffusion.schedulers import make_noise, make_scheduler
+from uniemo.models.diffusion.text import TextConditioned
 from uniemo.models.losses import Condition, diffusion_loss
 
 _DECODED_PIXELS = 2**20  # decoded at once: four images of 512², whose activations take about a gigabyte each
@@ -41,7 +42,7 @@ class Published:
     changes: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
-class DiffusionBackbone(nn.Module, ABC):
+class DiffusionBackbone(TextConditioned):
     """A frozen diffusion model, always in eval mode; gradients pass through it to the condition.
 
     Args:
@@ -53,38 +54,31 @@ class DiffusionBackbone(nn.Module, ABC):
         image_size: side of its square images in pixels.
         latent_shape: (channels, height, width) of its latents.
         num_timesteps: of the training schedule; timesteps are 0 to ``num_timesteps`` - 1.
-        token_widths: W, width of the token embeddings, of each text encoder.
-        token_norms: mean length of the token embeddings of each text encoder.
 
     Raises:
-        UniEmoError: a placeholder that is not one token, or an unknown scheduler.
+        UniEmoError: a placeholder that is not one token, an unknown scheduler or one that does not fit the model, or a
+            size of images that the model cannot have.
     """
 
     pipeline_class: ClassVar[str]  # of diffusers; also how model_index.json names the family
-    components: ClassVar[dict[str, str]]  # classes of diffusers or transformers by the pipeline's names, in load order
     pipeline_options: ClassVar[dict[str, Any]] = {}  # further arguments of the pipeline
     denoiser: ClassVar[str] = "unet"  # the pipeline's name of the denoising network
     published: ClassVar[dict[str, Published]] = {}  # by name on the hub, or a short one for use without files
     configs: ClassVar[dict[str, dict[str, Any]]] = {}  # of the first by component, for use without files
     single_file_key: ClassVar[str] = ""  # a tensor that only single files of this family have
-    lengths: ClassVar[tuple[int | None, ...] | None] = None  # most tokens for each tokenizer; None is its own length
     call_options: ClassVar[dict[str, Any]] = {}  # further arguments where the pipeline generates
 
     def __init__(self, config: DiffusionConfig, pipeline: Any) -> None:  # noqa: ANN401 - diffusers is imported late
-        super().__init__()
-        self.config = config
+        super().__init__(config, pipeline)
         self.options = dict(self.pipeline_options)
         dtype = getattr(torch, config.dtype)
         with quiet():  # the folder may hold another precision
             self.unet = getattr(pipeline, self.denoiser).to(dtype)
-            self.vae = pipeline.vae.to(torch.float32 if pipeline.vae.config.get("force_upcast") else dtype)
+            self.vae = pipeline.vae.to(torch.float32 if pipeline.vae.config.get("force_upcast", True) else dtype)
         if getattr(self.vae.config, "latents_mean", None) is not None:
             raise UniEmoError(
                 f"diffusion.path must have a VAE without latents_mean; {config.path!r} has one, give another"
             )
-        names = [name for name in self.components if name.startswith("text_encoder")]
-        self.text_encoders = nn.ModuleList(getattr(pipeline, name).to(dtype) for name in names)
-        self.tokenizers = [getattr(pipeline, name.replace("text_encoder", "tokenizer")) for name in names]
         self.scheduler_config = {**pipeline.scheduler.config, "_class_name": type(pipeline.scheduler).__name__}
         self.noise = make_noise(self.scheduler_config)
         make_scheduler(config.scheduler, self.scheduler_config)  # an unknown name is an error before any work
@@ -93,57 +87,32 @@ class DiffusionBackbone(nn.Module, ABC):
             add_lora(self.unet, config.lora_rank)
         if config.checkpointing:
             self.unet.enable_gradient_checkpointing()
-            for encoder in self.text_encoders:
-                encoder.gradient_checkpointing_enable({"use_reentrant": False})
+        if config.vae_slicing:
+            self.vae.enable_slicing()
+        if config.vae_tiling:
+            self.vae.enable_tiling()
+        if config.compile:
+            self.unet.compile()
         self.eval()
 
-        size = self.unet.config.sample_size
-        self.latent_shape = (self.unet.config.in_channels, size, size)
-        self.image_size = size * pipeline.vae_scale_factor
+        scale = pipeline.vae_scale_factor
+        self.image_size = config.image_size or self.unet.config.sample_size * scale
+        if self.image_size % (2 * scale):
+            raise UniEmoError(
+                f"diffusion.image_size must be a multiple of {2 * scale} for this model; got {self.image_size}: "
+                f"take {self.image_size // (2 * scale) * 2 * scale or 2 * scale}"
+            )
+        self.latent_shape = (self.unet.config.in_channels, self.image_size // scale, self.image_size // scale)
         self.num_timesteps = self.noise.num_timesteps
-        weights = [embedding(encoder).weight.float() for encoder in self.text_encoders]
-        self.token_widths = tuple(weight.shape[1] for weight in weights)
-        self.token_norms = tuple(float(weight.norm(dim=1).mean()) for weight in weights)
-        self._tokenize = PromptTokenizer(self.tokenizers, config.placeholder, self.lengths)
+        self._offloaded: Any = None  # the pipeline that brings its networks to the device
 
     # of each family
-
-    @abstractmethod
-    def embed(self, prompts: Sequence[str], condition: Condition | None = None) -> EncodedPrompts:
-        """Encode prompts as the denoising network takes them, the condition in place of the placeholder's embedding.
-
-        Args:
-            prompts: B texts. Each ``{}`` is a placeholder token.
-            condition: one (B, W) per text encoder, whose gradient is kept; None leaves the placeholder's own embedding.
-
-        Raises:
-            UniEmoError: a condition is given and a prompt has no ``{}``, or the prompt is cut off before it.
-        """
 
     @abstractmethod
     def denoise(self, noisy: Tensor, timesteps: Tensor, text: EncodedPrompts) -> Tensor:
         """Return the network's (B, *latent_shape) prediction for noisy latents at its own timesteps (B,)."""
 
-    def unconditional(self, negative_prompt: str = "") -> EncodedPrompts:
-        """Embed the prompt of the unconditional branch, for one image."""
-        return self.embed([negative_prompt])
-
     # images and latents
-
-    def train(self, mode: bool = True) -> DiffusionBackbone:
-        """Stay in eval mode, whatever is asked.
-
-        Where the text encoders' activations are recomputed, their layers alone say that they train, or transformers
-        would not recompute; what is inside the layers (dropout) stays in eval mode.
-        """
-        from transformers.modeling_layers import GradientCheckpointingLayer
-
-        del mode
-        super().train(False)
-        for layer in self.text_encoders.modules() if self.config.checkpointing else ():
-            if isinstance(layer, GradientCheckpointingLayer):
-                layer.training = True
-        return self
 
     @torch.no_grad()
     def encode(self, images: Tensor, noise: Tensor | None = None) -> Tensor:
@@ -184,48 +153,9 @@ class DiffusionBackbone(nn.Module, ABC):
 
     def _vae_precision(self) -> contextlib.AbstractContextManager[Any]:
         """Keep mixed precision away from a VAE that overflows in it."""
-        if not self.vae.config.get("force_upcast"):
+        if not self.vae.config.get("force_upcast", True):
             return contextlib.nullcontext()
         return torch.autocast(self.vae.device.type, enabled=False)
-
-    # text
-
-    def token_embedding(self, name: str) -> tuple[Tensor, ...]:
-        """Return the mean token embedding of a name's tokens, one (W,) per text encoder."""
-        found = []
-        for tokenizer, encoder in zip(self.tokenizers, self.text_encoders, strict=True):
-            weight = embedding(encoder).weight
-            ids = tokenizer(name, add_special_tokens=False).input_ids
-            found.append(weight[torch.tensor(ids, device=weight.device)].mean(dim=0))
-        return tuple(found)
-
-    def text_features(self, prompts: Sequence[str], condition: Condition | None = None) -> tuple[Tensor, ...]:
-        """Return the text encoders' own summaries of prompts.
-
-        Args:
-            prompts: as in :meth:`embed`, as is ``condition``.
-            condition: one (B, W) per text encoder, or None.
-
-        Returns:
-            One (B, P) per text encoder: of CLIP the projected embedding where it has a projection, else the last hidden
-            state at the end token; of others the mean of the last hidden states over the prompt's tokens.
-        """
-        outputs = self.encode_text(prompts, condition)
-        found = []
-        for index, output in enumerate(outputs):
-            if "text_embeds" in output or "pooler_output" in output:
-                found.append(output.text_embeds if "text_embeds" in output else output.pooler_output)
-                continue
-            states = output.last_hidden_state  # (B, T, W)
-            mask = torch.stack([self._tokenize(prompt)[index].mask for prompt in prompts]).to(states)  # (B, T)
-            found.append(torch.einsum("btw,bt->bw", states, mask / mask.sum(dim=1, keepdim=True)))
-        return tuple(found)
-
-    def encode_text(
-        self, prompts: Sequence[str], condition: Condition | None, masked: bool = False, **options: bool
-    ) -> list[Any]:
-        """Return each text encoder's output; arguments as in :func:`uniemo.models.diffusion.prompts.encode_prompts`."""
-        return encode_prompts(self.text_encoders, self._tokenize, prompts, condition, masked, **options)
 
     # loss (eq. 8)
 
@@ -251,9 +181,9 @@ class DiffusionBackbone(nn.Module, ABC):
         Returns:
             (B,) mean squared errors.
         """
-        text = self.embed(prompts or [self.config.train_prompt] * len(latents), condition)
-        if drop is not None and bool(drop.any()):
-            text = self.unconditional().where(drop, text)
+        text = self._text(prompts or [self.config.train_prompt] * len(latents), condition)
+        if drop is not None:
+            text = self._empty().where(drop, text)
         noisy = self.noise.add(latents, noise, timesteps)  # z_t
         prediction = self.denoise(noisy, self.noise.seen(timesteps), text)
         return diffusion_loss(prediction, self.noise.target(latents, noise, timesteps))
@@ -279,7 +209,7 @@ class DiffusionBackbone(nn.Module, ABC):
             prompts: n prompts, with ``{}`` where the condition goes.
             seeds: n seeds.
             steps: denoising steps; None is the configuration's.
-            guidance: guidance scale; None is the configuration's.
+            guidance: guidance scale, without the unconditional branch up to 1; None is the configuration's.
             scheduler: see :func:`uniemo.models.diffusion.schedulers.find_scheduler`; None is the configuration's.
             negative_prompt: prompt of the unconditional branch, which never sees the condition.
             batch_size: images denoised at once.
@@ -295,17 +225,18 @@ class DiffusionBackbone(nn.Module, ABC):
                 f"prompts and conditions must be as many as seeds; got {len(prompts)} for {len(seeds)} seeds"
             )
         pipeline = self.pipeline(scheduler)
-        empty = self.unconditional(negative_prompt)
+        scale = self.config.guidance if guidance is None else guidance
+        empty = self._empty(negative_prompt) if scale > 1 else None
         images = []
         for start in range(0, len(seeds), batch_size):
             part = slice(start, start + batch_size)
-            text = self.embed(prompts[part], None if condition is None else tuple(c[part] for c in condition))
+            text = self._text(prompts[part], None if condition is None else tuple(c[part] for c in condition))
             result = pipeline(
                 **text.arguments(),
-                **empty.arguments("negative_", len(text.states)),
+                **({} if empty is None else empty.arguments("negative_", len(text.states))),
                 generator=[torch.Generator().manual_seed(seed) for seed in seeds[part]],
                 num_inference_steps=steps or self.config.steps,
-                guidance_scale=self.config.guidance if guidance is None else guidance,
+                guidance_scale=scale,
                 height=self.image_size,
                 width=self.image_size,
                 output_type="latent",  # the pipelines decode in the UNet's precision
@@ -314,14 +245,44 @@ class DiffusionBackbone(nn.Module, ABC):
             images.append(self.decode(result.images).cpu())
         return torch.cat(images) if images else torch.zeros(0, 3, self.image_size, self.image_size)
 
+    # devices
+
+    @property
+    def device(self) -> torch.device:  # type: ignore[override]
+        """Where the denoising network runs."""
+        return self._offloaded._execution_device if self._offloaded else self.unet.device
+
+    def text_device(self) -> torch.device:
+        """Return where the text encoders run."""
+        return self.device if self._offloaded else super().text_device()
+
     def pipeline(self, scheduler: str | None = None) -> Any:  # noqa: ANN401
         """Return the diffusers pipeline of these networks; ``scheduler`` None is the configuration's."""
-        parts = {
-            self.denoiser: self.unet,
-            "vae": self.vae,
-            "scheduler": make_scheduler(scheduler or self.config.scheduler, self.scheduler_config),
-        }
+        chosen = make_scheduler(scheduler or self.config.scheduler, self.scheduler_config)
+        if self._offloaded:
+            self._offloaded.scheduler = chosen
+            return self._offloaded
+        parts = {self.denoiser: self.unet, "vae": self.vae, "scheduler": chosen}
+        apart = self.text_device() != self.device  # a pipeline would run where any of its networks is
         for index, (encoder, tokenizer) in enumerate(zip(self.text_encoders, self.tokenizers, strict=True), start=1):
             end = "" if index == 1 else f"_{index}"
-            parts |= {f"text_encoder{end}": encoder, f"tokenizer{end}": tokenizer}
+            parts |= {f"text_encoder{end}": None if apart else encoder, f"tokenizer{end}": tokenizer}
         return assemble(self.pipeline_class, {**parts, **self.options})
+
+    def offload(self, kind: Literal["model", "sequential"], device: torch.device | str) -> None:
+        """Keep the networks in main memory and bring to a device what runs, from now on; for generation alone.
+
+        Args:
+            kind: ``model`` brings whole networks one after the other, ``sequential`` each layer when it runs, which
+                takes the least memory and many times as long.
+            device: where they run; :meth:`to` no longer moves them.
+        """
+        self._offloaded = self.pipeline()
+        if kind == "model":
+            self._offloaded.enable_model_cpu_offload(device=device)
+        else:
+            self._offloaded.enable_sequential_cpu_offload(device=device)
+
+    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> DiffusionBackbone:
+        """Move or convert the networks (torch's own hook), unless they are offloaded."""
+        return self if self._offloaded else super()._apply(fn, recurse)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -43,6 +44,41 @@ def add_lora(network: Any, rank: int) -> None:  # noqa: ANN401
             parameter.data = torch.randn(parameter.shape) / parameter.shape[1] ** 0.5
         elif ".lora_B." in name:  # (out, rank)
             parameter.data = torch.zeros(parameter.shape)
+
+
+def find_adapter(name: str | None) -> Path | None:
+    """Return the file of a published LoRA, None for none.
+
+    Raises:
+        UniEmoError: no such file, or not a .safetensors one.
+    """
+    if name is None:
+        return None
+    path = Path(name).expanduser()
+    if path.suffix != ".safetensors" or not path.is_file():
+        raise UniEmoError(
+            f"diffusion.adapter must be an existing .safetensors file; got {name}: fetch one, for example with "
+            "`hf download latent-consistency/lcm-lora-sdxl pytorch_lora_weights.safetensors --local-dir models`"
+        )
+    return path
+
+
+def merge_adapter(pipeline: Any, path: Path) -> None:  # noqa: ANN401
+    """Merge a LoRA into a pipeline's denoising network.
+
+    Raises:
+        UniEmoError: the file cannot be read or belongs to another model.
+    """
+    try:
+        with quiet():
+            pipeline.load_lora_weights(str(path.parent), weight_name=path.name, local_files_only=True)
+            pipeline.fuse_lora()
+            pipeline.unload_lora_weights()
+    except Exception as error:  # the file is anyone's
+        raise UniEmoError(
+            f"diffusion.adapter must be a LoRA of this diffusion model; {str(path)!r} is not "
+            f"({' '.join(str(error).split())[:200]}), give another"
+        ) from error
 
 
 @contextlib.contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from uniemo.errors import Guidance, Range, Share, Steps, check_ranges
+from uniemo.errors import Guidance, Range, Share, Steps, Width, check_ranges
 
 
 @dataclass
@@ -27,8 +27,17 @@ class DiffusionConfig:
             model's own unconditional branch.
         dtype: precision of the frozen UNet or transformer and text encoders; the VAE stays in float32 unless its
             configuration says that it need not.
+        image_size: side of the images in pixels, for models that take several sizes; None is the model's own.
+        adapter: .safetensors file of a published LoRA (LCM, Lightning, Hyper …) to be merged into the network when it
+            is loaded.
         checkpointing: recompute the activations of UNet or transformer and of the text encoders in the backward pass:
             much less memory, a third more time.
+        text_on_cpu: keep the text encoders in main memory and run them there: none of their bytes on the GPU. A plain
+            prompt is encoded once and kept, so that methods without a condition (prompted, dreambooth) lose no time;
+            with a condition each step waits for the CPU.
+        vae_slicing: encode and decode one image after the other.
+        vae_tiling: encode and decode an image in overlapping tiles; borders are blended, pixels differ slightly.
+        compile: compile the UNet or transformer (``torch.compile``): minutes at the start, then faster steps.
         family: class path of a :class:`DiffusionBackbone` of your own; None goes by the model's files.
     """
 
@@ -41,7 +50,13 @@ class DiffusionConfig:
     scheduler: str = "UniPCMultistepScheduler"
     drop_condition: Share = 0.0
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    image_size: Width | None = None
+    adapter: str | None = None
     checkpointing: bool = False
+    text_on_cpu: bool = False
+    vae_slicing: bool = False
+    vae_tiling: bool = False
+    compile: bool = False
     family: str | None = None
 
     def __post_init__(self) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -14,12 +13,11 @@ from safetensors import SafetensorError, safe_open
 from uniemo.class_paths import import_class
 from uniemo.errors import UniEmoError, first_line
 from uniemo.miniature.paths import MINIATURE, resolve
-from uniemo.models.declared import check_layers
 from uniemo.models.diffusion.base import DiffusionBackbone
-from uniemo.models.diffusion.components import assemble, quiet
+from uniemo.models.diffusion.components import find_adapter, merge_adapter, quiet
 from uniemo.models.diffusion.config import DiffusionConfig
+from uniemo.models.diffusion.random_weights import INDEX, check_folder, random_pipeline, write_configs
 from uniemo.models.diffusion.sana import Sana
-from uniemo.models.diffusion.schedulers import make_scheduler
 from uniemo.models.diffusion.sd3 import StableDiffusion3
 from uniemo.models.diffusion.sdxl import StableDiffusionXL
 from uniemo.models.diffusion.stable_diffusion import StableDiffusion
@@ -28,8 +26,6 @@ from uniemo.models.state import check_finite
 from uniemo.text_files import read_json
 
 FAMILIES: tuple[type[DiffusionBackbone], ...] = (StableDiffusionXL, StableDiffusion, StableDiffusion3, Sana)
-_SEED = 23372  # of random weights: a checkpoint finds the same ones again
-_INDEX = "model_index.json"
 
 
 def load_diffusion(config: DiffusionConfig) -> DiffusionBackbone:
@@ -38,7 +34,10 @@ def load_diffusion(config: DiffusionConfig) -> DiffusionBackbone:
     Raises:
         UniEmoError: a file is missing or cannot be read, or the configuration does not fit the model.
     """
+    adapter = find_adapter(config.adapter)
     pipeline, family = _load(config.path, config.dtype, config.family)
+    if adapter is not None:
+        merge_adapter(pipeline, adapter)
     return family(config, pipeline)
 
 
@@ -100,10 +99,10 @@ def _load(name: str, dtype: str, family: str | None) -> tuple[Any, type[Diffusio
         if random and not place.is_dir():
             kind = _published(name.removeprefix(RANDOM), family)
             write_configs(kind, configs, name.removeprefix(RANDOM))
-            return _random_pipeline(kind, configs, getattr(torch, dtype)), kind
+            return random_pipeline(kind, configs, getattr(torch, dtype)), kind
         kind = _family_of(place, family)
         if random:
-            return _random_pipeline(kind, place, getattr(torch, dtype)), kind
+            return random_pipeline(kind, place, getattr(torch, dtype)), kind
         pipeline_class = getattr(diffusers, kind.pipeline_class)
         options = {"local_files_only": True, **kind.pipeline_options}
         try:
@@ -111,7 +110,7 @@ def _load(name: str, dtype: str, family: str | None) -> tuple[Any, type[Diffusio
                 write_configs(kind, configs)
                 pipeline = pipeline_class.from_single_file(str(place), config=str(configs), **options)
             else:
-                _check_layers(kind, place)
+                check_folder(kind, place)
                 if dtype != "float32":  # a network is never held twice then
                     options["torch_dtype"] = {"default": getattr(torch, dtype), "vae": torch.float32}
                 pipeline = pipeline_class.from_pretrained(
@@ -174,18 +173,18 @@ def _family_of(place: Path, family: str | None) -> type[DiffusionBackbone]:
                 f"{str(place)!r} is not, give a folder in diffusers' layout"
             )
         return found
-    if not (place / _INDEX).is_file():
+    if not (place / INDEX).is_file():
         raise UniEmoError(
-            f"diffusion.path must be a folder with {_INDEX}, a single .safetensors file or a name on the hub; "
+            f"diffusion.path must be a folder with {INDEX}, a single .safetensors file or a name on the hub; "
             f"{str(place)!r} {'has none' if place.is_dir() else 'is not there'}, give another"
         )
     names = {kind.pipeline_class: kind for kind in kinds}
     try:
-        name = read_json(place / _INDEX)["_class_name"]
+        name = read_json(place / INDEX)["_class_name"]
         return names[name]
     except (ValueError, TypeError, KeyError) as error:
         raise UniEmoError(
-            f"diffusion.path must hold a {' or '.join(names)}; by its {_INDEX} {str(place)!r} does not, "
+            f"diffusion.path must hold a {' or '.join(names)}; by its {INDEX} {str(place)!r} does not, "
             f"give another or name its class in diffusion.family"
         ) from error
 
@@ -215,16 +214,9 @@ def _missing(place: Path, family: str | None, weights: bool = True) -> str | Non
     return next((files[0] for files in required if not any(next(place.glob(f), None) for f in files)), None)
 
 
-def _check_layers(kind: type[DiffusionBackbone], folder: Path) -> None:
-    """Raise ValueError where a network of a folder declares more layers than any has."""
-    for file in (folder / part / "config.json" for part in kind.components):
-        if file.is_file():
-            check_layers(read_json(file))
-
-
 def _download_patterns(kind: type[DiffusionBackbone]) -> list[str]:
     """Return which files of a repository are downloaded."""
-    patterns = [_INDEX, "scheduler/*.json"]
+    patterns = [INDEX, "scheduler/*.json"]
     for part in kind.components:
         if part.startswith("tokenizer"):
             patterns.append(f"{part}/*")
@@ -244,91 +236,3 @@ def _variant(folder: Path) -> str | None:
     """Return ``fp16`` for a network that is there in that variant alone."""
     weights = [file.name for pattern in ("*.safetensors", "*.bin") for file in folder.glob(pattern)]
     return "fp16" if weights and all(".fp16" in name for name in weights) else None
-
-
-# without weights
-
-
-def write_configs(kind: type[DiffusionBackbone], folder: Path, name: str | None = None) -> None:
-    """Write a published model's configurations and OpenAI's tokenizer as a folder in diffusers' layout.
-
-    Args:
-        kind: its family.
-        folder: to write.
-        name: of the published model; None is the family's first.
-    """
-    changes = kind.published[name].changes if name is not None else {}
-    index: dict[str, Any] = {"_class_name": kind.pipeline_class}
-    for part, own in kind.configs.items():
-        config = own | changes.get(part, {})
-        if part.startswith("tokenizer"):
-            index[part] = ["transformers", "CLIPTokenizer"]
-            openai_tokenizer(**config).save_pretrained(folder / part)
-            continue
-        class_name = kind.components.get(part) or config["_class_name"]
-        index[part] = ["transformers" if part.startswith("text_encoder") else "diffusers", class_name]
-        file = folder / part / ("scheduler_config.json" if part == "scheduler" else "config.json")
-        file.parent.mkdir(parents=True)
-        file.write_text(json.dumps({"_class_name": class_name, **config}))
-    (folder / _INDEX).write_text(json.dumps(index))
-
-
-def openai_tokenizer(pad_token: str, length: int = 77, size: int = 49408) -> Any:  # noqa: ANN401
-    """Return OpenAI's CLIP tokenizer in transformers' form, made of the vocabulary that comes with open_clip.
-
-    Args:
-        pad_token: fills prompts up.
-        length: most tokens of a prompt.
-        size: how many of its tokens it has, the most frequent ones; fewer stand in for another model's vocabulary.
-    """
-    from open_clip.tokenizer import SimpleTokenizer
-    from transformers import CLIPTokenizer
-
-    simple = SimpleTokenizer()
-    ends = {simple.sot_token_id: "<|startoftext|>", simple.eot_token_id: "<|endoftext|>"}
-    kept = size - len(ends)
-    vocabulary = {token: index for token, index in simple.encoder.items() if index < kept}
-    vocabulary |= {name: kept + number for number, name in enumerate(ends.values())}
-    merges = [pair for pair, rank in simple.bpe_ranks.items() if "".join(pair) in vocabulary]
-    return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=length, pad_token=pad_token)
-
-
-def _random_pipeline(kind: type[DiffusionBackbone], folder: Path, dtype: torch.dtype) -> Any:  # noqa: ANN401
-    """Build a folder's pipeline with random weights, always the same; only configurations and tokenizers are read.
-
-    Raises:
-        UniEmoError: a configuration that makes no network.
-    """
-    parts: dict[str, Any] = {}
-    before = torch.get_default_dtype()
-    try:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(_SEED)
-            _check_layers(kind, folder)
-            for part, name in kind.components.items():
-                torch.set_default_dtype(torch.float32 if part == "vae" else dtype)  # half precision is never held twice
-                parts[part] = _random_component(name, str(folder / part))
-        scheduler = read_json(folder / "scheduler/scheduler_config.json")
-        parts["scheduler"] = make_scheduler(scheduler["_class_name"], scheduler)
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise UniEmoError(
-            f"diffusion.path must hold readable configurations; {str(folder)!r} does not ({first_line(error)}), "
-            f"copy its files there anew"
-        ) from error
-    finally:
-        torch.set_default_dtype(before)
-    return assemble(kind.pipeline_class, {**parts, **kind.pipeline_options})
-
-
-def _random_component(name: str, folder: str) -> Any:  # noqa: ANN401
-    """Return a network of its configuration, or a tokenizer as it is."""
-    import diffusers
-    import transformers
-
-    network = getattr(diffusers, name, None)
-    if network is not None:
-        return network.from_config(network.load_config(folder))
-    if "Tokenizer" in name:
-        return transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    kind = getattr(transformers, name)
-    return kind(kind.config_class.from_pretrained(folder))

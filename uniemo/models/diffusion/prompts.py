@@ -34,12 +34,21 @@ class EncodedPrompts:
     def where(self, choose: Tensor, other: EncodedPrompts) -> EncodedPrompts:
         """Return these prompts, one for all, where ``choose`` (B,) is true, else the B ``other`` ones."""
         chosen: dict[str, Tensor] = {}
-        for field in fields(self):
-            mine, theirs = getattr(self, field.name), getattr(other, field.name)
-            if theirs is not None:
-                places = choose.to(theirs.device).view(-1, *[1] * (theirs.ndim - 1))  # (B, 1, …)
-                chosen[field.name] = torch.where(places, mine, theirs)
+        for name, mine in self._given().items():
+            theirs = getattr(other, name)
+            places = choose.to(theirs.device).view(-1, *[1] * (theirs.ndim - 1))  # (B, 1, …)
+            chosen[name] = torch.where(places, mine, theirs)
         return EncodedPrompts(**chosen)
+
+    def to(self, device: torch.device) -> EncodedPrompts:
+        """Return them on a device."""
+        return EncodedPrompts(**{name: value.to(device) for name, value in self._given().items()})
+
+    @staticmethod
+    def concatenate(parts: Sequence[EncodedPrompts]) -> EncodedPrompts:
+        """Return prompts one behind the other."""
+        rows = {field.name: [getattr(part, field.name) for part in parts] for field in fields(EncodedPrompts)}
+        return EncodedPrompts(**{name: torch.cat(own) for name, own in rows.items() if own[0] is not None})
 
     def arguments(self, prefix: str = "", count: int | None = None) -> dict[str, Tensor]:
         """Return them as diffusers' pipelines call them.
@@ -49,12 +58,14 @@ class EncodedPrompts:
             count: repeat one prompt so often.
         """
         names = {"states": "prompt_embeds", "pooled": "pooled_prompt_embeds", "mask": "prompt_attention_mask"}
-        given = {f"{prefix}{name}": getattr(self, field) for field, name in names.items()}
         return {
-            name: value if count is None else value.expand(count, *value.shape[1:])
-            for name, value in given.items()
-            if value is not None
+            f"{prefix}{names[name]}": value if count is None else value.expand(count, *value.shape[1:])
+            for name, value in self._given().items()
         }
+
+    def _given(self) -> dict[str, Tensor]:
+        """Return the tensors that are there, by name."""
+        return {name: value for name, value in vars(self).items() if value is not None}
 
 
 class Tokens(NamedTuple):
@@ -155,8 +166,9 @@ def encode_prompts(
     tokenize: PromptTokenizer,
     prompts: Sequence[str],
     condition: Sequence[Tensor] | None,
+    device: torch.device,
     masked: bool = False,
-    **options: bool,
+    **options: Any,  # noqa: ANN401
 ) -> list[Any]:
     """Run text encoders on prompts, with a condition in place of the placeholder token's embedding.
 
@@ -168,6 +180,7 @@ def encode_prompts(
         tokenize: of their tokenizers.
         prompts: B texts.
         condition: one (B, W) per text encoder; None leaves the placeholder's own embedding.
+        device: where the encoders run.
         masked: keep the encoders from looking at padding.
         options: of the encoders' forward.
 
@@ -180,7 +193,6 @@ def encode_prompts(
     outputs = []
     for index, encoder in enumerate(encoders):
         layer = embedding(encoder)
-        device = layer.weight.device
         tokens = [tokenize(prompt)[index] for prompt in prompts]
         ids = torch.stack([own.ids for own in tokens]).to(device)  # (B, T)
         hook: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
@@ -191,7 +203,7 @@ def encode_prompts(
                     f"a prompt must hold {SLOT} where the emotion goes, within {ids.shape[1] - 2} tokens; "
                     f'got {lacking!r}, write for example "a {SLOT} room"'
                 )
-            hook = replaced(layer, torch.stack([own.slots for own in tokens]).to(device), condition[index])
+            hook = replaced(layer, torch.stack([own.slots for own in tokens]), condition[index])
         if masked:
             options["attention_mask"] = torch.stack([own.mask for own in tokens]).to(device)  # (B, T)
         with hook:
@@ -211,11 +223,11 @@ def replaced(layer: nn.Module, slots: Tensor, condition: Tensor) -> Iterator[Non
 
     A condition stands for a row of the layer's table; Gemma's layer multiplies the rows that it looks up.
     """
-    scale = getattr(layer, "embed_scale", 1)
+    scale = torch.tensor(getattr(layer, "scalar_embed_scale", 1.0))
 
     def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        rows = (condition * scale).to(output.dtype).unsqueeze(1)  # (B, 1, W)
-        return torch.where(slots.unsqueeze(-1), rows, output)  # (B, T, W)
+        rows = condition.to(output) * scale.to(output)  # (B, W)
+        return torch.where(slots.to(output.device).unsqueeze(-1), rows.unsqueeze(1), output)  # (B, T, W)
 
     handle = layer.register_forward_hook(hook)
     try:

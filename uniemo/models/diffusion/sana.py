@@ -11,7 +11,7 @@ from torch import Tensor
 
 from uniemo.models.diffusion.base import DiffusionBackbone, Published
 from uniemo.models.diffusion.config import DiffusionConfig
-from uniemo.models.diffusion.prompts import EncodedPrompts, PromptTokenizer, encode_prompts
+from uniemo.models.diffusion.prompts import EncodedPrompts, PromptTokenizer
 from uniemo.models.losses import Condition
 
 _BLOCKS = ["ResBlock"] * 3 + ["EfficientViTBlock"] * 3
@@ -107,7 +107,7 @@ class Sana(DiffusionBackbone):
         return self._embed(self._tokenize, [negative_prompt.lower().strip()], None)
 
     def _embed(self, tokenize: PromptTokenizer, prompts: list[str], condition: Condition | None) -> EncodedPrompts:
-        (output,) = encode_prompts(self.text_encoders, tokenize, prompts, condition, masked=True)
+        (output,) = self.encode_text(prompts, condition, tokenize, masked=True)
         states = output.last_hidden_state  # (B, instruction + T, W)
         mask = torch.stack([tokenize(prompt)[0].mask for prompt in prompts]).to(states.device)
         kept = [0, *range(1 - self.lengths[0], 0)]
@@ -116,7 +116,8 @@ class Sana(DiffusionBackbone):
     @torch.no_grad()
     def posterior(self, images: Tensor) -> Tensor:
         """Return the VAE's latents and deviations of zero, unscaled: (B, 2, *latent_shape) float32."""
-        latents = self.vae.encode(images.to(self.vae.dtype)).latent.float()
+        with self._vae_precision():
+            latents = self.vae.encode(images.to(self.vae.dtype)).latent.float()
         return torch.stack([latents, torch.zeros_like(latents)], dim=1)
 
     def denoise(self, noisy: Tensor, timesteps: Tensor, text: EncodedPrompts) -> Tensor:
