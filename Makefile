@@ -49,7 +49,6 @@ bench: $(INSTALLED) ## Measure speed beside the released procedure and the bare 
 	$(BIN)/python -m benchmarks.stage2 --shapes sd15 --json benchmarks/stage2_sd15.json
 	$(BIN)/python -m benchmarks.generation --json benchmarks/generation.json
 	$(BIN)/python -m benchmarks.start_command --json benchmarks/start_command.json
-	$(BIN)/python -m benchmarks.memory --json benchmarks/memory.json
 	$(BIN)/python -m benchmarks.decoding
 
 reproduce: $(INSTALLED) ## All tables and figures of the paper (SEEDS=1 QUICK=1: a first look; SCALE=paper DATA=folder; JOBS)

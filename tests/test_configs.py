@@ -13,7 +13,8 @@ from uniemo.errors import UniEmoError
 
 RECIPES = ("understanding.yaml", "joint.yaml", "feedback.yaml")
 PAPER = tuple(f"paper/{name}" for name in RECIPES)
-PAPER_2 = {f"paper/{name}.yaml" for name in ("sd15", "sd21", "sdxl", "sd35", "sana", "released_joint")}
+FAMILIES = ("sd15", "sd21", "sdxl", "sdxl_turbo", "sdxl_lightning", "sd35", "sana")
+PAPER_2 = {f"paper/{name}.yaml" for name in (*FAMILIES, "released_joint")}
 STAGE_2 = {"model/sd15.yaml", "released_joint.yaml", "cached_latents.yaml", *PAPER_2}
 BASELINES = [name for name in packaged() if name.startswith(("baselines/", "paper/baselines_"))]  # tests/baselines
 LITERAL = tuple(f"paper/literal/{name}" for name in RECIPES)

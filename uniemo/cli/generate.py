@@ -105,6 +105,12 @@ def _parser() -> Parser:
         "lightning (the checkpoint's choice)",
     )
     parser.add_argument(
+        "--adapter",
+        metavar="FILE",
+        help="published LoRA (.safetensors) that is merged into the diffusion model, for few steps: that of LCM with "
+        "--scheduler lcm --steps 4 --guidance 0, of Lightning with --scheduler lightning",
+    )
+    parser.add_argument(
         "--offload",
         choices=("model", "sequential"),
         help="keep the diffusion model in main memory and bring to the GPU one network at a time, or one layer at a "
@@ -164,6 +170,8 @@ def run(args: list[str]) -> int:
 
 def _check(options: argparse.Namespace) -> None:
     """Find mistakes that need no model."""
+    from uniemo.models.diffusion.components import find_adapter
+
     check_new_folder(options.out, "--out")
     point = [f"--{name}" for name in _POINT if getattr(options, name) is not None]
     if options.emotion is not None and point:
@@ -177,6 +185,7 @@ def _check(options: argparse.Namespace) -> None:
         )
     if options.offload is not None and pick_device(options.device) == "cpu":
         raise UniEmoError("--offload must come with a GPU; there is none here or --device is cpu: leave it out")
+    find_adapter(options.adapter)
     if options.scheduler is not None:
         from uniemo.models.diffusion.schedulers import find_scheduler
 
@@ -213,6 +222,8 @@ def _plan(options: argparse.Namespace) -> list[dict[str, Any]]:
         "scheduler": options.scheduler or config.scheduler,
         **point,
     }
+    if options.adapter is not None:
+        settings["adapter"] = Path(options.adapter).name
     if info.method:  # of a baseline
         settings["method"] = info.method
     return [{**row, **settings} for weights in mixtures for row in plan_images(weights, options.num, options.seed)]
@@ -269,10 +280,14 @@ def _generate(options: argparse.Namespace, rows: list[dict[str, Any]]) -> None:
     from uniemo.generation.grids import image_grid
     from uniemo.generation.partial import partial_path
     from uniemo.generation.sampling import first_images, generate_images
+    from uniemo.models.diffusion.components import find_adapter, merge_adapter
 
     settings, folder, baseline = rows[0], partial_path(options.out), "method" in rows[0]
     with process_group(pick_device(options.device)) as device:
         model = _load(options.ckpt, baseline, options.trust)
+        adapter = find_adapter(options.adapter)
+        if adapter is not None:
+            merge_adapter(model.diffusion.pipeline(), adapter)
         if options.offload is not None:
             model.diffusion.offload(options.offload, device)
         model = model.to(device)

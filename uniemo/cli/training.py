@@ -31,6 +31,7 @@ from uniemo.callbacks.save_config import SaveConfig
 from uniemo.callbacks.summary import Summary
 from uniemo.checkpoint import CheckpointInfo, check_stage, fitting
 from uniemo.cli.arguments import prepare, read_config
+from uniemo.cli.estimating import estimated
 from uniemo.cli.messages import check_keys, check_sections, explain
 from uniemo.cli.parsing import check_writable
 from uniemo.cli.preflight import (
@@ -54,7 +55,7 @@ from uniemo.modules.base import EmotionModule
 from uniemo.modules.transfer import check_names
 
 _RUN_KEYS = (
-    *("run_dir", "resume", "overwrite", "weights", "note", "trust", "ckpt_path", "weights_only", "verbose"),
+    *("run_dir", "resume", "overwrite", "weights", "note", "trust", "estimate", "ckpt_path", "weights_only", "verbose"),
     "return_predictions",
 )
 # checkpoints do not remember the machines that they were made on
@@ -83,6 +84,7 @@ _EXAMPLES = """examples:
   uniemo fit --config joint.yaml --config model/vit_l14.yaml --weights random
   uniemo fit --config joint.yaml --resume
   uniemo fit --config baselines/coop.yaml
+  uniemo fit --config paper/joint.yaml --config paper/sana.yaml --estimate
   uniemo test --ckpt runs/joint/best.ckpt --data.root /data/EmoSet
   uniemo test --ckpt runs/joint/best.ckpt --data FI --data.root /data/FI
 what can be set: --model.help JointModule, --data.help EmoSet, and below
@@ -153,6 +155,11 @@ class TrainingCLI(LightningCLI):
             if path != arg and "\n" not in path:  # a file, not what a checkpoint holds
                 check_keys(read_config(Path(path)), parsed.as_dict())
 
+    @property
+    def estimates(self) -> bool:
+        """Whether the command counts what a fit takes, and does nothing else."""
+        return self.config.subcommand == "fit" and bool(self.config.fit.estimate)
+
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the run folder, the configurable callbacks and one seed for all."""
         flag: dict[str, Any] = {"type": bool, "nargs": "?", "const": True, "default": False}
@@ -166,6 +173,9 @@ class TrainingCLI(LightningCLI):
             help="random: true architectures without their weights, for dry runs; checkpoints remember it",
         )
         parser.add_argument("--trust", **flag, help="run code that the files bring")
+        parser.add_argument(
+            "--estimate", **flag, help="count the memory and work of a fit on cards of 12 to 80 GB, and do nothing else"
+        )
         parser.add_argument("--note", type=str | None, default=None, help="printed when a fit starts; for recipes")
         for name, callback in _CALLBACKS.items():
             parser.add_lightning_class_args(callback, name)
@@ -184,6 +194,10 @@ class TrainingCLI(LightningCLI):
         strategy = config.trainer.strategy
         name = strategy if isinstance(strategy, str) else str(strategy.class_path)
         check_strategy(name, kind.method or kind.stage, generates="diffusion" in config.model.init_args)
+        if self.estimates:
+            config.weights, config.trainer.logger = "random", False
+            check_weights(config)
+            return
         if self.config.subcommand == "fit":
             check_monitor(config, kind)
             given = config.run_dir or config.trainer.default_root_dir
@@ -249,6 +263,10 @@ class TrainingCLI(LightningCLI):
     def after_instantiate_classes(self) -> None:
         """Look for mistakes before any work; hand the module its resolved configuration."""
         command = str(self.subcommand)
+        if self.estimates:
+            self.estimate = estimated(self.model, self.datamodule, self.trainer)
+            print(self.estimate.text())
+            return
         self.datamodule.check(_SPLITS[command])
         if is_first():
             print(self.datamodule.describe())
@@ -294,6 +312,8 @@ class TrainingCLI(LightningCLI):
 
     def _run_subcommand(self, subcommand: str) -> None:
         """Run, and end as the command line does after Ctrl-C and SIGTERM."""
+        if self.estimates:
+            return
         writes = subcommand == "fit" and not self.config.fit.trainer.fast_dev_run and is_first()
         try:
             with ExitStack() as stack:

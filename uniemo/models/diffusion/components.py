@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from uniemo.errors import UniEmoError
+from uniemo.errors import UniEmoError, first_line
 
 ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")  # the linear layers of diffusers' attention, which LoRA adapts
 
@@ -77,7 +77,7 @@ def merge_adapter(pipeline: Any, path: Path) -> None:  # noqa: ANN401
     except Exception as error:  # the file is anyone's
         raise UniEmoError(
             f"diffusion.adapter must be a LoRA of this diffusion model; {str(path)!r} is not "
-            f"({' '.join(str(error).split())[:200]}), give another"
+            f"({first_line(error)}), give another"
         ) from error
 
 
