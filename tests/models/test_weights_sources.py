@@ -23,6 +23,8 @@ from uniemo.models.clip import find_clip, load_clip
 from uniemo.models.clip_shapes import ClipShape, build_shape
 from uniemo.models.diffusion import DiffusionConfig, find_diffusion, load_diffusion, load_pipeline
 from uniemo.models.diffusion.random_weights import openai_tokenizer, write_configs
+from uniemo.models.diffusion.sana import Sana
+from uniemo.models.diffusion.sd3 import StableDiffusion3
 from uniemo.models.diffusion.sdxl import StableDiffusionXL
 from uniemo.models.diffusion.stable_diffusion import StableDiffusion
 
@@ -285,34 +287,40 @@ def test_random_weights_need_no_weight_files(diffusion_folder, tmp_path):
         find_diffusion("random:somebody/else")
 
 
-SMALL = {"vae": 83_653_863, "text_encoder": 123_060_480}
+VAE, CLIP_L, CLIP_G, T5, GEMMA = 83_653_863, 123_060_480, 694_659_840, 4_762_310_656, 2_614_341_888
+SIZES = {  # as published on the models' pages
+    (StableDiffusion, "sd15"): {"unet": 859_520_964, "vae": VAE, "text_encoder": CLIP_L},
+    (StableDiffusion, "sd21"): {"unet": 865_910_724, "vae": VAE, "text_encoder": 340_387_840},
+    (StableDiffusionXL, "sdxl"): {
+        **{"unet": 2_567_463_684, "vae": VAE, "text_encoder": CLIP_L, "text_encoder_2": CLIP_G},
+    },
+    (StableDiffusion3, "sd35"): {
+        **{"transformer": 2_243_171_520, "vae": 83_819_683},
+        **{"text_encoder": CLIP_L + 768**2, "text_encoder_2": CLIP_G, "text_encoder_3": T5},
+    },
+    (Sana, "sana"): {"transformer": 591_747_872, "vae": 312_250_275, "text_encoder": GEMMA},
+}
 
 
-@pytest.mark.parametrize(
-    ("family", "sizes"),
-    [  # as published on the models' pages
-        (StableDiffusion, {"unet": 859_520_964, **SMALL}),
-        (StableDiffusionXL, {"unet": 2_567_463_684, **SMALL, "text_encoder_2": 694_659_840}),
-    ],
-)
-def test_configurations_have_the_published_sizes(tmp_path, family, sizes):
+@pytest.mark.parametrize(("family", "name"), list(SIZES))
+def test_configurations_have_the_published_sizes(tmp_path, family, name):
     import diffusers
     import transformers
 
-    def built(kind, part):
-        return kind.from_config(kind.load_config(str(tmp_path / "model" / part)))
-
-    write_configs(family, tmp_path / "model")
+    write_configs(family, tmp_path / "model", name)
+    found = {}
     with torch.device("meta"):
-        parts = {
-            "unet": built(diffusers.UNet2DConditionModel, "unet"),
-            "vae": built(diffusers.AutoencoderKL, "vae"),
-        }
-        for part, kind in (("text_encoder", "CLIPTextModel"), ("text_encoder_2", "CLIPTextModelWithProjection")):
-            if part in sizes:
-                config = transformers.CLIPTextConfig.from_pretrained(str(tmp_path / "model" / part))
-                parts[part] = getattr(transformers, kind)(config)
-    assert {part: sum(p.numel() for p in network.parameters()) for part, network in parts.items()} == sizes
+        for part, class_name in family.components.items():
+            folder, kind = str(tmp_path / "model" / part), getattr(diffusers, class_name, None)
+            if kind is not None:
+                network = kind.from_config(kind.load_config(folder))
+            elif not part.startswith("tokenizer"):
+                kind = getattr(transformers, class_name)
+                network = kind(kind.config_class.from_pretrained(folder))
+            else:
+                continue
+            found[part] = sum(parameter.numel() for parameter in network.parameters())
+    assert found == SIZES[family, name]
 
 
 def test_the_tokenizer_is_openais():

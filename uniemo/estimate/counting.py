@@ -15,7 +15,7 @@ from unittest.mock import patch
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -77,10 +77,27 @@ def shapes_alone() -> Iterator[None]:
     """Make every tensor in this block one without numbers."""
     with (
         ShapesAlone(),
+        patch("torch.nn.Module._apply", _convert),
         patch("torch.nn.functional.group_norm", _in_float32(F.group_norm)),
         patch("torch.nn.functional.layer_norm", _in_float32(F.layer_norm)),
     ):
         yield
+
+
+@torch.no_grad()
+def _convert(module: nn.Module, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> nn.Module:
+    """Move or convert a module's tensors; torch's own way, which swaps them in place, is not for fake ones."""
+    made: dict[int, nn.Parameter] = {}  # weights that are shared stay shared
+    for part in module.modules() if recurse else [module]:
+        for name, weight in part._parameters.items():
+            if weight is None:
+                continue
+            if id(weight) not in made:
+                new = fn(weight)
+                made[id(weight)] = weight if new is weight else nn.Parameter(new, weight.requires_grad)
+            part._parameters[name] = made[id(weight)]
+        part._buffers.update({name: fn(value) for name, value in part._buffers.items() if value is not None})
+    return module
 
 
 def _in_float32(norm: Callable[..., Tensor]) -> Callable[..., Tensor]:

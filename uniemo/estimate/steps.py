@@ -15,8 +15,11 @@ from uniemo.vocabulary import Vocabulary
 
 GIB = 2**30
 CONTEXT, SHARE = 0.5, 0.15  # GiB of CUDA itself; of the tensors' bytes, what kernels and the allocator add
-_EMOSET = {"emotion": 8, "scene": 254, "object": 409}  # names of each kind, as its publication counts them
-EMOSET = Vocabulary(*(tuple(f"{kind} {number}" for number in range(count)) for kind, count in _EMOSET.items()))
+EMOSET = Vocabulary(  # as many names of each kind as its publication counts
+    emotions=tuple(f"emotion {number}" for number in range(8)),
+    scenes=tuple(f"scene {number}" for number in range(254)),
+    objects=tuple(f"object {number}" for number in range(409)),
+)
 
 
 @dataclass(frozen=True)

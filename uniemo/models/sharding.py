@@ -31,7 +31,7 @@ def shard(network: nn.Module, device: torch.device) -> None:
             "nothing itself: set it to 0, or take --trainer.strategy ddp"
         )
     mesh = init_device_mesh(device.type, (get_world_size(),))
-    name = network._no_split_modules[0]  # diffusers' class of its transformer blocks
+    name: str = network._no_split_modules[0]  # type: ignore[index] # diffusers' class of its transformer blocks
     for block in [part for part in network.modules() if type(part).__name__ == name]:
         fully_shard(block, mesh=mesh)
     fully_shard(network, mesh=mesh)

@@ -75,13 +75,13 @@ class Tokens(NamedTuple):
         ids: (T,) token ids.
         slots: (T,) bool, where the condition goes.
         mask: (T,) bool, what is not padding.
-        count: how many slots there are.
+        placeholders: how many slots there are.
     """
 
     ids: Tensor
     slots: Tensor
     mask: Tensor
-    count: int
+    placeholders: int
 
 
 class PromptTokenizer:
@@ -197,7 +197,7 @@ def encode_prompts(
         ids = torch.stack([own.ids for own in tokens]).to(device)  # (B, T)
         hook: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
         if condition is not None:
-            lacking = next((prompt for prompt, own in zip(prompts, tokens, strict=True) if not own.count), None)
+            lacking = next((prompt for prompt, own in zip(prompts, tokens, strict=True) if not own.placeholders), None)
             if lacking is not None:
                 raise UniEmoError(
                     f"a prompt must hold {SLOT} where the emotion goes, within {ids.shape[1] - 2} tokens; "

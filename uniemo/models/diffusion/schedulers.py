@@ -128,7 +128,7 @@ class DiffusionNoise:
         """Return what the network is to predict, by the scheduler's prediction type."""
         kind = self._schedule.config.prediction_type
         if kind == "v_prediction":
-            return self._schedule.get_velocity(latents, noise, timesteps)  # type: ignore[no-any-return]
+            return self._schedule.get_velocity(latents, noise, timesteps)
         return noise if kind == "epsilon" else latents  # the third kind is "sample"
 
     def seen(self, timesteps: Tensor) -> Tensor:
