@@ -6,6 +6,8 @@ ranks have to run it together and equally often; where they do not (generation),
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
@@ -31,7 +33,7 @@ def shard(network: nn.Module, device: torch.device) -> None:
             "nothing itself: set it to 0, or take --trainer.strategy ddp"
         )
     mesh = init_device_mesh(device.type, (get_world_size(),))
-    name: str = network._no_split_modules[0]  # type: ignore[index] # diffusers' class of its transformer blocks
+    name: Any = network._no_split_modules[0]  # type: ignore[index]  # diffusers' class of its transformer blocks
     for block in [part for part in network.modules() if type(part).__name__ == name]:
         fully_shard(block, mesh=mesh)
     fully_shard(network, mesh=mesh)
