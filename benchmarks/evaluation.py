@@ -30,12 +30,11 @@ from torch import Tensor
 
 from uniemo.data.images import load_images
 from uniemo.metrics.classifier import EmotionClassifier
-from uniemo.metrics.clip_evaluation import clarity_outputs
 from uniemo.metrics.clip_networks import ClipNetwork, MiniatureNetwork
 from uniemo.metrics.feature_network import FeatureNetwork
-from uniemo.metrics.fid import FeatureStatistics
+from uniemo.metrics.fid import FID, FeatureStatistics
 from uniemo.metrics.image_batches import read_batches, to_unit
-from uniemo.metrics.networks import load_network
+from uniemo.metrics.networks import clarity_outputs, load_network
 from uniemo.metrics.outputs import Output, emotion_output, protocol_outputs
 from uniemo.metrics.pairs import plan_evaluation
 from uniemo.metrics.protocols import STRICT
@@ -166,14 +165,13 @@ class TrueSize:
 
 
 def real_side(output: Output, size: int) -> FeatureStatistics:
-    """Return sums of 64 random real images; both ways are given them."""
-    statistics: FeatureStatistics | None = None
+    """Return statistics of 64 random real images; both ways are given them."""
+    metric = FID(8)
     images = torch.rand(64, 3, size, size, generator=torch.Generator().manual_seed(1))
     for number, part in enumerate(images.split(8)):
         features = output.read(output.network(part, output.view))
-        if statistics is None:
-            statistics = FeatureStatistics.zeros(8, features.shape[1], output.identity)
-        statistics.update(features, torch.full((len(part),), number % 8))
+        metric.update_real(features, torch.full((len(part),), number % 8))
+    statistics = metric.real_statistics(output.identity)
     assert statistics is not None
     return statistics
 

@@ -8,7 +8,9 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from tests.tiny_runs import assets, recipe, trained
@@ -17,7 +19,9 @@ from uniemo.cli import COMMANDS, main
 from uniemo.cli.classify import Emotions, table
 from uniemo.data import images
 from uniemo.data.generated import read_index
+from uniemo.data.images import load_images
 from uniemo.metrics import classifier_training, emotion_classifiers
+from uniemo.metrics.clip_networks import FrozenClip
 from uniemo.modules import EmotionModule
 from uniemo.vocabulary import Vocabulary
 
@@ -183,6 +187,32 @@ def test_mixture_in_a_prompt(tmp_path, capsys):
     assert (tmp_path / "mix/awe+fear/00001.png").is_file()
 
 
+def test_prompts_of_a_file_and_their_clip_score(tmp_path):
+    """Images of several prompts in one folder; evaluate measures whether their content is there."""
+    Path("prompts.txt").write_text("\ufeffa {} room\n\n  a {} photo \n", encoding="utf-8")
+    args = ["generate", "--ckpt", joint(), "--emotion", "awe", "--emotion", "fear", "--steps", "1"]
+    assert main([*args, "--prompts", "prompts.txt", "--num", "2", "--out", "asked", "--batch_size", "3"]) == 0
+    rows = read_index("asked")
+    assert [row["prompt"] for row in rows] == ["a {} room"] * 2 + ["a {} photo"] * 2
+    assert [row["seed"] for row in rows] == [0, 1, 2, 3]
+    assert main([*args, "--prompt", "a {} photo", "--num", "1", "--seed", "3", "--out", "one"]) == 0
+    one, several = (
+        np.asarray(Image.open(name)).astype(int) for name in ("one/awe+fear/00000.png", "asked/awe+fear/00003.png")
+    )
+    assert np.abs(one - several).max() <= 1  # by its own prompt
+
+    sets = ["--generated", "asked", "--real", str(assets() / "tree"), "--classifier", "none", "--fid", "none"]
+    more = ["--clip", str(assets() / "clip"), "--networks", "miniature", "--output", "result.json"]
+    assert main(["evaluate", *sets, *more]) == 0
+    score = json.loads(Path("result.json").read_text())["protocols"]["strict"]["figures"]["CLIPScore"]
+    clip = FrozenClip(str(assets() / "clip"))
+    features = clip.features(load_images([f"asked/{row['file']}" for row in rows]))
+    cosines = torch.cosine_similarity(features, clip.text(["a room", "a room", "a photo", "a photo"]))
+    assert score["value"] == pytest.approx(float(100 * cosines.clamp(min=0).mean()), rel=1e-5)
+    assert score["low"] <= score["value"] <= score["high"]
+    assert score["networks"] == [f"clip {clip.hash}"]
+
+
 def test_classify(tmp_path, capsys, generated):
     photo = next((assets() / "tree/image/awe").iterdir())
     args = ["classify", "--ckpt", stage1(), str(photo), str(generated)]
@@ -316,6 +346,22 @@ BAD = {
     "no positive sum": (None, lambda: generate("--emotion", "awe=0"), "positive sum"),
     "weight is no number": (None, lambda: generate("--emotion", "awe=much"), "awe=0.7"),
     "no placeholder": (None, lambda: generate("--emotion", "awe", "--prompt", "a room"), "{}"),
+    "no file of prompts": (None, lambda: generate("--emotion", "awe", "--prompts", "p.txt"), "p.txt"),
+    "a prompt without a place": (
+        lambda: Path("p.txt").write_text("a {} room\na room\n"),
+        lambda: generate("--emotion", "awe", "--prompts", "p.txt"),
+        "--prompts p.txt, line 2, must hold {}",
+    ),
+    "a prompt twice": (
+        lambda: Path("p.txt").write_text("a {} room\n\na {} room"),
+        lambda: generate("--emotion", "awe", "--prompts", "p.txt"),
+        "in lines 1 and 3",
+    ),
+    "no prompts": (
+        lambda: Path("p.txt").write_text("\n"),
+        lambda: generate("--emotion", "awe", "--prompts", "p.txt"),
+        "p.txt holds none",
+    ),
     "placeholder cut off": (None, lambda: generate("--emotion", "awe", "--prompt", "a room " * 9 + "{}"), "{}"),
     "wrong scheduler": (None, lambda: generate("--emotion", "awe", "--scheduler", "DDIMSchedule"), "DDIMScheduler"),
     "no images": (None, lambda: generate("--emotion", "awe", "--num", "0"), "at least 1"),

@@ -10,6 +10,7 @@ from uniemo.cli.arguments import find_config
 from uniemo.configurations import CONFIGURATIONS as PACKAGED
 from uniemo.configurations import packaged_recipes as packaged
 from uniemo.errors import UniEmoError
+from uniemo.studies import costs
 
 RECIPES = ("understanding.yaml", "joint.yaml", "feedback.yaml")
 PAPER = tuple(f"paper/{name}" for name in RECIPES)
@@ -157,3 +158,19 @@ def test_working_directory_comes_first(tmp_path, monkeypatch):
     assert find_config("joint.yaml") == Path("joint.yaml")
     with pytest.raises(UniEmoError, match=r"did you mean feedback\.yaml"):
         find_config("feadback.yaml")
+
+
+@pytest.mark.parametrize("recipe", ["joint", "feedback", "baselines_emogen", "baselines_dreambooth"])
+@pytest.mark.parametrize("model", ["sd15", "sdxl"])
+def test_metrics_while_training_cost_less_than_a_tenth_of_an_epoch(recipe, model):
+    """In arithmetic, in the epoch that also trains Emo-A's classifier (docs/metrics.md); later ones cost a third."""
+    config = yaml.safe_load((PACKAGED / f"paper/{recipe}.yaml").read_text())
+    metrics = config["generation_metrics"]
+    assert metrics["networks"] == "published"
+    train, val, clip = costs.TRAINED["emoset"], 5_905, costs.CLIP["vit_l14"]
+    unet, decoder, inception = costs.UNET[model], {"sd15": 2.5, "sdxl": 10.0}[model], 0.0114
+    images = metrics["val_images"] * costs.EMOTIONS
+    measured = images * (costs.STEPS * costs.GUIDED * unet + decoder + costs.MEASURED) + val * inception
+    trained = train * ((3 if model == "sdxl" else 2) * unet + costs.VAE[model])  # CLIP's passes come on top
+    assert measured / trained < 0.03
+    assert (measured + (train + val) * clip) / trained < 0.1

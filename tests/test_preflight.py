@@ -1,6 +1,7 @@
 """Which processes and strategies a run is refused before it starts."""
 
 import pytest
+from jsonargparse import Namespace
 
 from uniemo.cli import parsing, preflight
 from uniemo.errors import UniEmoError
@@ -40,3 +41,26 @@ def test_the_sharded_unet_needs_a_unet():
     preflight.check_strategy("ddp", "understanding", generates=False)
     with pytest.raises(UniEmoError, match="must be ddp for understanding"):
         preflight.check_strategy(frozen, "understanding", generates=False)
+
+
+@pytest.mark.parametrize(
+    ("networks", "clip", "expected"),
+    [
+        ("published", "ViT-L-14", ("random", "random:ViT-L-14")),
+        ("published", None, ("random", None)),  # the set's own, whose weights are random
+        ("miniature", None, ("miniature", "random:miniature:clip")),
+    ],
+)
+def test_random_weights_are_those_of_metrics_too(networks, clip, expected):
+    metrics = Namespace(networks=networks, clip=clip, every_n_epochs=0, val_images=8, test_images=8)
+    model = Namespace(encoder=Namespace(clip="ViT-B-32"), diffusion=Namespace(path="miniature:diffusion", family=None))
+    config = Namespace(
+        weights="random",
+        model=Namespace(init_args=model),
+        data=Namespace(init_args=Namespace(image_size=224)),
+        generation_metrics=metrics,
+        explicit_feedback=Namespace(clip="miniature:clip", num_per_emotion=0),
+    )
+    preflight.check_weights(config, "fit")
+    assert (metrics.networks, metrics.clip) == expected
+    assert model.encoder.clip == "random:ViT-B-32"

@@ -111,7 +111,7 @@ def test_each_image_samples_its_template(batch):
 
 def test_mixed_token_is_the_weighted_sum():
     module = built(TextualInversion(diffusion()))
-    _, (condition,) = module.model.texts([{0: 0.25, 2: 0.75}, {1: 1.0}], [0, 0], "{}")
+    _, (condition,) = module.model.texts([{0: 0.25, 2: 0.75}, {1: 1.0}], [0, 0], ["{}"] * 2)
     tokens = module.model.tokens[0]
     assert torch.allclose(condition, torch.stack([0.25 * tokens[0] + 0.75 * tokens[2], tokens[1]]))
 
@@ -203,8 +203,8 @@ def test_emotions_are_sampled_by_seed(kind):
     module = emogen(kind)
     space = module.model.space
     space.fit({"cls": torch.randn(30, 8)}, torch.arange(30) % 3)
-    _, (together, *_) = module.model.texts([{0: 1.0}, {1: 1.0}, {0: 0.5, 1: 0.5}], [7, 8, 7], "{}")
-    _, (alone, *_) = module.model.texts([{1: 1.0}], [8], "{}")
+    _, (together, *_) = module.model.texts([{0: 1.0}, {1: 1.0}, {0: 0.5, 1: 0.5}], [7, 8, 7], ["{}"] * 3)
+    _, (alone, *_) = module.model.texts([{1: 1.0}], [8], ["{}"])
     assert torch.allclose(together[1:2], alone, atol=1e-6)
-    _, (parts, *_) = module.model.texts([{0: 1.0}, {1: 1.0}], [7, 7], "{}")
+    _, (parts, *_) = module.model.texts([{0: 1.0}, {1: 1.0}], [7, 7], ["{}"] * 2)
     assert torch.allclose(together[2], parts.mean(dim=0), atol=1e-6)

@@ -80,8 +80,11 @@ def test_prompts_and_mixtures(tmp_path, capsys):
     """Transfer works for all; only methods with a token know what a mixture is."""
     mixed = ["--emotion", "awe=0.7", "--emotion", "fear=0.3", "--num", "1", "--device", "cpu"]
     for method in ("prompted", "textual_inversion", "dreambooth", "emogen"):
-        room = ["--emotion", "awe", "--prompt", "a {} room", "--num", "1", "--out", f"{method}1"]
-        assert main(["generate", "--ckpt", best(method), *room]) == 0
+        (tmp_path / "prompts.txt").write_text("a {} room\na {} photo\n")
+        rooms = ["--emotion", "awe", "--prompts", "prompts.txt", "--num", "1", "--out", f"{method}1"]
+        assert main(["generate", "--ckpt", best(method), *rooms]) == 0
+        rows = [json.loads(line) for line in (tmp_path / f"{method}1/index.jsonl").read_text().splitlines()]
+        assert [row["prompt"] for row in rows] == ["a {} room", "a {} photo"]
         capsys.readouterr()
         done = main(["generate", "--ckpt", best(method), *mixed, "--out", f"{method}2"])
         if method in ("prompted", "dreambooth"):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from cleanfid.fid import frechet_distance as clean_fid
+from cleanfid.fid import kernel_distance
 from small import SmallNetwork, evaluate, names_of, pictures
 
 from uniemo.metrics import EMOGEN, STRICT, MetricSuite, Protocol, plan_evaluation
@@ -22,7 +23,7 @@ def test_every_metric_equals_plain_numpy():
     network = SmallNetwork()
     names, every = names_of(COUNTS)
     images = dict(zip(every, pictures(sum(COUNTS)), strict=True))
-    real = pictures(50, seed=1), torch.arange(50) % 2
+    real = pictures(46, seed=1), torch.arange(46) % 2
     scores = evaluate(network, names, images, real)["strict"]["figures"]
 
     def seen(batch):
@@ -38,6 +39,7 @@ def test_every_metric_equals_plain_numpy():
     probabilities = softmax(features @ network.classes.numpy())
     expected = {
         "FID": clean_fid(*(f(x) for x in (other, features) for f in (lambda x: x.mean(0), lambda x: np.cov(x.T)))),
+        "KID": kernel_distance(other, features, num_subsets=1, max_subset_size=46),
         "Emo-A": (probabilities.argmax(1) == labels).mean(),
         "Emo-A probability": probabilities[np.arange(len(labels)), labels].mean(),
         "Emo-A two-class": (probabilities[:, :4].sum(1) > 0.5).mean(),

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from uniemo.metrics.bootstrap import grouped_means, interval, jackknife_interval, resampled_counts, resampled_means
-from uniemo.metrics.fid import frechet_distance, frechet_distance_of_parts
+from uniemo.metrics.frechet import frechet_distance, frechet_distance_of_parts
 from uniemo.metrics.pairs import ring_pairs
 
 

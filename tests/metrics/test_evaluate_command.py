@@ -8,7 +8,9 @@ from PIL import Image
 from small import paint
 
 from tests.refusals import refused
+from tests.tiny_runs import trained
 from uniemo.cli import main
+from uniemo.metrics.answers import read_answers
 from uniemo.metrics.classifier import ClassifierOrigin, EmotionClassifier
 from uniemo.metrics.networks import load_clip
 from uniemo.taxonomy import MIKELS_8
@@ -39,7 +41,7 @@ def test_the_documented_line(first):
     assert (result["real"]["split"], result["real"]["images"], result["generated"]["images"]) == ("test", 16, 32)
     strict, emogen = (result["protocols"][name]["figures"] for name in ("strict", "emogen"))
     assert set(emogen) < set(strict)
-    for name in ("FID", "LPIPS", "Emo-A", "Sem-C", "Sem-D", "Emo-A (second)"):
+    for name in ("FID", "KID", "LPIPS", "Emo-A", "Sem-C", "Sem-D", "Emo-A (second)"):
         score = strict[name]
         assert score["low"] <= score["value"] <= score["high"], name
         assert ("efficientnet" if "second" in name else "miniature-clip") in score["networks"][0], name
@@ -95,6 +97,20 @@ def test_a_classifier_from_a_file(first, emoset_root, generated_root, tmp_path, 
     files = ["--classifier", str(tmp_path / "other.safetensors"), "--output", str(tmp_path / "s.json")]
     assert "trained on, another" in refused(capsys, "evaluate", *args, *files)
     assert not (tmp_path / "s.json").exists()
+
+
+def test_a_stage_as_classifier(emoset_root, generated_root, tmp_path):
+    """A checkpoint says which emotion it sees; what it says of each image is kept."""
+    judge = trained("understanding") / "best.ckpt"
+    args = ["--real", str(emoset_root), "--generated", str(generated_root), "--classifier", str(judge), "--pairs", "2"]
+    assert main(["evaluate", *args, "--protocol", "strict", "--output", str(tmp_path / "r.json")]) == 0
+    result = strict_json(tmp_path / "r.json")
+    score = result["protocols"]["strict"]["figures"]["Emo-A"]
+    assert score["networks"][0].startswith("judge-")
+    assert result["classifiers"][0]["source"] == str(judge)
+    files, right = read_answers(tmp_path / "r.answers.parquet")
+    assert sorted(files) == sorted(str(path.relative_to(generated_root)) for path in generated_root.rglob("*.png"))
+    assert sum(right) / len(right) == pytest.approx(score["value"])
 
 
 def test_single_networks_by_name(emoset_root, generated_root, tmp_path):

@@ -5,7 +5,8 @@ from cleanfid.fid import frechet_distance as clean_fid
 from torchmetrics.image.fid import FrechetInceptionDistance
 
 from uniemo.metrics import FID, FeatureStatistics
-from uniemo.metrics.fid import frechet_distance, frechet_distance_of_parts, frechet_estimates
+from uniemo.metrics.fid import frechet_estimates
+from uniemo.metrics.frechet import frechet_distance, frechet_distance_of_parts
 
 
 def _features(seed, n=200, size=12):

@@ -78,6 +78,7 @@ def test_protocols_share_what_they_agree_on(network, data):
     assert strict["real_images"] == {"amusement": 20, "awe": 20, "contentment": 20}
     assert list(strict["figures"]) == [
         "FID",
+        "KID",
         "LPIPS",
         "Emo-A",
         "Emo-A probability",

@@ -9,8 +9,10 @@ from small_study import changed, content
 
 from uniemo.callbacks.generation_metrics import GenerationMetrics
 from uniemo.cli import main
+from uniemo.cli.evaluate import published_networks
 from uniemo.configurations import find_configuration
 from uniemo.errors import UniEmoError
+from uniemo.metrics.protocols import PROTOCOLS
 from uniemo.studies import study_files
 from uniemo.studies.cells import Setting, cell_of, cells_of, resolve, with_parents
 from uniemo.studies.costs import OTHER, SECONDS, gpu_hours, kind, seconds
@@ -118,6 +120,31 @@ def test_the_control_of_joint_training_differs_by_generation_alone(setting):
         )
         == joint.split(" --run_dir")[0]
     )
+
+
+@pytest.mark.parametrize("name", ["table4", "table5", "table6", "table7", "table8"])
+def test_paper_scale_generates_and_evaluates_by_both_protocols(name):
+    """Nothing is measured by a test; judge and networks are those that the protocols name, seeds those of tests."""
+    for cell in cells_of(read_study(name), 0, PAPER):
+        if cell.name == "real_images":
+            continue
+        given = {command.into: " ".join(command.on_disk(Path("cells"), cell.hash)) for command in cell.commands}
+        assert "--seed 0 --num 1000" in given["generate"]
+        assert "1000000" not in given["generate"]
+        assert "test" not in given or "--generation_metrics.test_images 0" in given["test"]
+        judge = next(one for one in cell.parents if one.name == "judge").hash
+        head = next(one for one in cell.parents if one.name == "emo_a_head").hash
+        images = f"--generated cells/{cell.hash}/generate --real /data/EmoSet"
+        assert f"{images} --split test --real_size generated --protocol strict --networks published" in given["strict"]
+        assert f"--classifier cells/{judge}/fit/best.ckpt" in given["strict"]
+        assert f"{images} --split all --protocol emogen --networks published" in given["emogen"]
+        assert f"--classifier cells/{head}/train-classifier/head.safetensors" in given["emogen"]
+        for protocol in ("strict", "emogen"):
+            assert given[protocol].endswith(f"--output cells/{cell.hash}/{protocol}/result.json")
+            chosen = published_networks(given[protocol].split())
+            assert {one.role for one in chosen} == {"fid", "lpips", "clip", "imagenet", "places"}
+            assert {one.name for one in chosen if one.role == "fid"} == {PROTOCOLS[protocol].fid_network}
+    assert not any(one.run == "evaluate" for cell in cells_of(read_study(name), 0, MINIATURE) for one in cell.commands)
 
 
 def test_controls_of_queries_and_feedback():
@@ -257,6 +284,7 @@ def test_gpu_hours_are_the_stated_arithmetic():
     assert gpu_hours(cell) == pytest.approx((94_481 * 15 * 3 + 17_716) * 0.162 / 60 / 3600)
     joint = row_cell("table5", "Cls", setting=PAPER)
     expected = 94_481 * 10 * (2 * 0.70 + 1.1 + 3 * 0.162) + 8_000 * 50 * 2 * 0.70 + 17_716 * 0.162
+    expected += 2 * 8_000 * 0.2  # evaluated by both protocols
     assert gpu_hours(joint) == pytest.approx(expected / 60 / 3600)
 
 

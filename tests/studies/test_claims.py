@@ -80,7 +80,9 @@ def answers(tmp_path, right, names=None):
 
     names = names or [f"{number}.jpg" for number in range(len(right))]
     answer = torch.tensor(np.asarray(right)).long()
-    write_answers(tmp_path / "test_answers.parquet", names, ["a", "b"], torch.ones_like(answer), answer, answer / 2)
+    (tmp_path / "test").mkdir(exist_ok=True)
+    path = tmp_path / "test" / "test_answers.parquet"
+    write_answers(path, names, ["a", "b"], torch.ones_like(answer), answer, answer / 2)
     return read_hits(tmp_path)["accuracy"]
 
 

@@ -1,13 +1,15 @@
 """Measurements and tables, against numbers worked out here."""
 
+import copy
 import statistics
+from pathlib import Path
 
 import pytest
 from results import OURS, results
 from small_study import content
 
 from uniemo.errors import UniEmoError
-from uniemo.studies.cells import Setting
+from uniemo.studies.cells import Setting, resolve
 from uniemo.studies.measured import find_metric, measured, networks
 from uniemo.studies.tables import latex, markdown
 
@@ -119,3 +121,20 @@ def test_a_column_that_ranks_nothing_has_no_best(written):
     values["checks"][0]["in"] = ["FID"]
     with pytest.raises(UniEmoError, match="in of a check must be one of Accuracy; got 'FID'"):
         written(values)
+
+
+def test_columns_and_steps_of_one_scale(written):
+    values = content()
+    values["metrics"]["FID (emogen)"] = {"key": "emogen/FID", "best": "low", "scale": "paper"}
+    values["cells"]["plain"]["steps"].append({"run": "evaluate", "into": "emogen", "scale": "paper"})
+    study, paper = written(values), Setting("paper", data=Path("/data"))
+    assert "FID (emogen) ↓, here" not in markdown(study, {}, SETTING)
+    assert "FID (emogen) ↓, here" in markdown(study, {}, paper)
+    steps = [[one.run for one in resolve(study, "plain", {"accuracy": "1"}, 0, at).commands] for at in (SETTING, paper)]
+    assert steps == [["fit", "test"], ["fit", "test", "evaluate"]]
+    for place, value in (("metrics", "FID (emogen)"), ("cells", "plain")):
+        wrong = copy.deepcopy(values)
+        part = wrong[place][value]
+        (part if place == "metrics" else part["steps"][-1])["scale"] = "poster"
+        with pytest.raises(UniEmoError, match=r"scale of .* must be one of miniature, paper; got 'poster'"):
+            written(wrong)

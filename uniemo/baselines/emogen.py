@@ -109,12 +109,12 @@ class MappedEmotions(EmotionDiffusion):
         return self.mapping(cls=features)
 
     def texts(
-        self, mixes: Mixes, seeds: Sequence[int], template: str, kind: Sampler | None = None
+        self, mixes: Mixes, seeds: Sequence[int], templates: Sequence[str], kind: Sampler | None = None
     ) -> tuple[list[str], Condition | None]:
-        """Return the template for all, and tokens of sampled features; of a mix their weighted sum."""
+        """Return the templates, and tokens of sampled features; of a mix their weighted sum."""
         kind = kind or self.space_config.kind
         tokens = [self._token(mix, seed, kind) for mix, seed in zip(mixes, seeds, strict=True)]
-        return [template] * len(mixes), tuple(torch.cat(rows) for rows in zip(*tokens, strict=True))
+        return list(templates), tuple(torch.cat(rows) for rows in zip(*tokens, strict=True))
 
     def _token(self, mix: dict[int, float], seed: int, kind: Sampler) -> Condition:
         """Return the token of one image, one (1, W) per text encoder."""

@@ -41,14 +41,14 @@ class EmotionDiffusion(nn.Module):
 
     @abstractmethod
     def texts(
-        self, mixes: Mixes, seeds: Sequence[int], template: str, kind: Sampler | None = None
+        self, mixes: Mixes, seeds: Sequence[int], templates: Sequence[str], kind: Sampler | None = None
     ) -> tuple[list[str], Condition | None]:
         """Return prompts and condition of images, each from its own mix and seed alone.
 
         Args:
             mixes: n weights by emotion, each summing to one.
             seeds: n seeds.
-            template: prompt with ``{}`` where the emotion goes.
+            templates: n prompts with ``{}`` where the emotion goes.
             kind: how features are sampled, where a method has any; None is the configuration's.
 
         Returns:
@@ -63,7 +63,7 @@ class EmotionDiffusion(nn.Module):
         self,
         weights: Sequence[Weights],
         seeds: Sequence[int],
-        prompts: str | None = None,
+        prompts: Sequence[str] | None = None,
         steps: int | None = None,
         guidance: float | None = None,
         kind: Sampler | None = None,
@@ -76,7 +76,8 @@ class EmotionDiffusion(nn.Module):
             (n, 3, H, W) in [0, 1] on the CPU.
         """
         mixes = [emotion_weights(one, self.vocabulary) for one in weights]
-        texts, condition = self.texts(mixes, seeds, prompts or self.diffusion.config.train_prompt, kind)
+        templates = prompts or [self.diffusion.config.train_prompt] * len(seeds)
+        texts, condition = self.texts(mixes, seeds, templates, kind)
         return self.diffusion.generate(condition, texts, seeds, steps, guidance, scheduler, batch_size=batch_size)
 
 

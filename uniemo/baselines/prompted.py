@@ -26,20 +26,21 @@ class WordDiffusion(EmotionDiffusion):
         self.words = tuple(words)
 
     def texts(
-        self, mixes: Mixes, seeds: Sequence[int], template: str, kind: Sampler | None = None
+        self, mixes: Mixes, seeds: Sequence[int], templates: Sequence[str], kind: Sampler | None = None
     ) -> tuple[list[str], Condition | None]:
         """Return the prompts with the emotion's word at ``{}``; no mixtures."""
         if any(len(mix) != 1 for mix in mixes):
             raise UniEmoError("this method generates one emotion at a time; got a mixture: give one --emotion")
-        return self.prompts([next(iter(mix)) for mix in mixes], template), None
+        return self.prompts([next(iter(mix)) for mix in mixes], templates), None
 
-    def prompts(self, emotions: Sequence[int], template: str) -> list[str]:
-        """Return the template with each emotion's word."""
-        return [template.replace(SLOT, self.words[emotion]) for emotion in emotions]
+    def prompts(self, emotions: Sequence[int], templates: Sequence[str]) -> list[str]:
+        """Return each template with its emotion's word."""
+        pairs = zip(emotions, templates, strict=True)
+        return [template.replace(SLOT, self.words[emotion]) for emotion, template in pairs]
 
     def errors(self, batch: EmotionBatch, seed: int, step: int) -> Tensor:
         """Return the denoising errors (B,) under the prompts of the images' emotions."""
-        prompts = self.prompts(batch.emotion.tolist(), self.diffusion.config.train_prompt)
+        prompts = self.prompts(batch.emotion.tolist(), [self.diffusion.config.train_prompt] * len(batch.emotion))
         return denoising_errors(self.diffusion, None, batch, seed, step, prompts)
 
 

@@ -41,14 +41,14 @@ class EmotionTokens(EmotionDiffusion):
         return tuple(tokens[emotion] for tokens in self.tokens)
 
     def texts(
-        self, mixes: Mixes, seeds: Sequence[int], template: str, kind: Sampler | None = None
+        self, mixes: Mixes, seeds: Sequence[int], templates: Sequence[str], kind: Sampler | None = None
     ) -> tuple[list[str], Condition | None]:
-        """Return the template for all, and the emotions' tokens; of a mix their weighted sum."""
+        """Return the templates, and the emotions' tokens; of a mix their weighted sum."""
         weights = torch.zeros(len(mixes), len(self.vocabulary.emotions))
         for row, mix in enumerate(mixes):
             for emotion, weight in mix.items():
                 weights[row, emotion] = weight
-        return [template] * len(mixes), tuple(weights.to(tokens) @ tokens for tokens in self.tokens)
+        return list(templates), tuple(weights.to(tokens) @ tokens for tokens in self.tokens)
 
 
 class TextualInversion(GeneratorBaseline):

@@ -14,7 +14,6 @@ import lightning as L
 from torch import Tensor
 
 from uniemo.cache import atomic_write
-from uniemo.callbacks.generation_metrics import VIEWS
 from uniemo.callbacks.image_logging import log_picture
 from uniemo.callbacks.protocol import Generates, names_for_clarity
 from uniemo.data.datamodule import EmotionDataModule
@@ -25,6 +24,7 @@ from uniemo.generation.grids import image_grid
 from uniemo.generation.sampling import first_images, generate_images, plan_images
 from uniemo.metrics.classifier_training import emotion_classifier
 from uniemo.metrics.clip_networks import FrozenClip
+from uniemo.metrics.feature_cache import views_of
 from uniemo.models.emotion_space import Sampler
 from uniemo.modules.generator import sampler_of
 
@@ -144,7 +144,7 @@ class ExplicitFeedback(L.Callback):
         assert isinstance(module, Generates)  # a module with feedback is one
         self._generate(folder, module, progress=trainer.progress_bar_callback is not None)
         clip = FrozenClip(self.clip).to(device)
-        classifier, _ = emotion_classifier(clip, data, VIEWS)
+        classifier, _ = emotion_classifier(clip, data, views_of(data))
         names = names_for_clarity(data.vocabulary, module.vocabulary)
         rows = score_index(folder, clip, classifier, names, self.batch_size)
         if trainer.is_global_zero:

@@ -1,10 +1,10 @@
-"""FID, LPIPS, Emo-A, Sem-C and Sem-D of generated images, and a grid of them, in validation and test."""
+"""FID, KID, LPIPS, Emo-A, Sem-C and Sem-D of generated images, and a grid of them, in validation and test."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import lightning as L
 import torch
@@ -20,17 +20,20 @@ from uniemo.errors import Batch, Guidance, Natural, Range, Seed, Steps, check_ra
 from uniemo.generation.grids import image_grid
 from uniemo.metrics.answers import GENERATED, write_answers
 from uniemo.metrics.base import SuiteMetric
-from uniemo.metrics.classifier import EmotionClassifier
 from uniemo.metrics.classifier_training import emotion_classifier
-from uniemo.metrics.clip_evaluation import ClipEvaluation
-from uniemo.metrics.clip_networks import FrozenClip
+from uniemo.metrics.feature_cache import views_of
 from uniemo.metrics.fid import FeatureStatistics
 from uniemo.metrics.image_batches import to_unit
-from uniemo.metrics.judge import Judge
+from uniemo.metrics.image_evaluation import ImageEvaluation
+from uniemo.metrics.outputs import Output, emotion_output
+from uniemo.metrics.protocols import STRICT
 from uniemo.models.emotion_space import Sampler
+from uniemo.vocabulary import Vocabulary
 
-VIEWS: tuple[Literal["image", "target"], ...] = ("image", "target")  # Emo-A also sees the generator's resolution
+if TYPE_CHECKING:
+    from uniemo.metrics.networks import NetworkSet
 
+ROLES = ("clip", "fid", "lpips", "imagenet", "places")  # arguments that name single networks
 _Images = Annotated[int, Range(2, 2**31 - 1, zero=True)]  # FID needs two
 
 
@@ -42,15 +45,27 @@ class GenerationMetrics(L.Callback):
     ``test/Train distance`` is how far sampled features lie from the nearest training image, where training images lie 1
     from each other: near 0 the images are variations of training images. ``test_generation.json`` names the sampler.
 
-    Metrics are named after the network that saw the images, for example ``val/FID[miniature-clip]``. Real images of the
-    same split are what FID compares with; in test, the metrics of some real images stand beside as ``test/real/…``.
-    On data with other emotions than the module's nothing is computed, since no classifier could say whether an image
-    evokes what it should; where the data has no scene and object names, Sem-C takes those that the module knows.
+    Metrics are named after the networks that saw the images, for example ``val/FID[inception]``. They are those of
+    protocol ``strict`` without intervals: on the same images ``uniemo evaluate`` gives the same values. With other
+    networks than the miniature's, images are first rounded to the 256 levels of a file. Real images of the same split,
+    their central squares at the generator's size, are what FID compares with; in test, the metrics of some real images
+    stand beside as ``test/real/…``. On data with other emotions than the module's nothing is computed, since no
+    classifier could say whether an image evokes what it should; where the data has no scene and object names, Sem-C
+    takes those that the module knows.
 
     A test leaves the judged emotion of each generated image in ``test_generated.parquet``.
 
+    Networks are loaded for each measurement and hold no memory in between.
+
     Args:
-        clip: the frozen CLIP that looks at the images.
+        networks: ``miniature`` (one small CLIP for all metrics), ``published`` (clean-fid's Inception, LPIPS on
+            AlexNet, CLIP ViT-L/14, ResNet-50s of ImageNet and Places365) or ``random`` (those without their weights).
+        clip: CLIP of Sem-D and Emo-A; of the miniature's networks the one that stands for all. null takes
+            ``miniature:clip`` or ``ViT-L-14``.
+        fid: another network for FID and KID: a name or path as ``uniemo evaluate --fid`` takes it, or ``none``.
+        lpips: the same for LPIPS, ``alex@256`` for example.
+        imagenet: the same for the objects of Sem-C.
+        places: the same for its scenes.
         every_n_epochs: during fit, in every n-th epoch's validation; 0 for none.
         val_images: images per emotion in validation, at least 2.
         test_images: images per emotion in test, at least 2; 0 for none.
@@ -61,14 +76,16 @@ class GenerationMetrics(L.Callback):
         batch_size: images denoised at once.
         seed: of the first image of each emotion.
         metrics: more metrics; subclasses of :class:`uniemo.metrics.ImageMetric`, for example.
-        judge: checkpoint of a stage that says which emotion an image evokes (Emo-A), trained apart from what it judges.
-            null trains a classifier on the frozen CLIP's features, as explicit feedback and ``uniemo filter`` do: what
-            was filtered by it wants another judge.
+        judge: what says which emotion an image evokes (Emo-A), trained apart from what it judges: a checkpoint of a
+            stage, a file of ``uniemo train-classifier`` or EmoGen's published head. null trains a classifier on the
+            CLIP's features at first need, as explicit feedback and ``uniemo filter`` do: what was filtered by it wants
+            another judge.
     """
 
     def __init__(
         self,
-        clip: str = "miniature:clip",
+        networks: Literal["miniature", "published", "random"] = "miniature",
+        clip: str | None = None,
         every_n_epochs: Natural = 2,
         val_images: _Images = 8,
         test_images: _Images = 32,
@@ -80,9 +97,15 @@ class GenerationMetrics(L.Callback):
         seed: Seed = 0,
         metrics: list[SuiteMetric] | None = None,
         judge: str | None = None,
+        fid: str | None = None,
+        lpips: str | None = None,
+        imagenet: str | None = None,
+        places: str | None = None,
     ) -> None:
         check_ranges(GenerationMetrics, locals(), "generation_metrics.")
-        self.clip = clip
+        self.networks = networks
+        given = locals()
+        self.overrides = {role: given[role] for role in ROLES if given[role] is not None}
         self.every_n_epochs = every_n_epochs
         self.images = {"val": val_images, "test": test_images}
         self.grid_images = grid_images
@@ -92,15 +115,15 @@ class GenerationMetrics(L.Callback):
         self.batch_size = batch_size
         self.seed = seed
         self.metrics = metrics or []
-        self._frozen: FrozenClip | None = None
         self.judge = judge
-        self._classifier: EmotionClassifier | Judge | None = None
-        self._real: dict[str, FeatureStatistics] = {}
+        self._real: dict[str, FeatureStatistics | None] = {}
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Open the judge before any work."""
+        """Open the judge, with the CLIP that it may need, before any work."""
         if self.judge is not None and hasattr(pl_module, "generate"):
-            self._classifier = Judge(self.judge, trainer.datamodule.vocabulary.emotions)
+            data, cpu = trainer.datamodule, torch.device("cpu")
+            others = dict.fromkeys(ROLES[1:], "none")
+            self._emotion(self._load(data.vocabulary, self.overrides | others, cpu), data, cpu)
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Measure when the epoch is due."""
@@ -130,13 +153,11 @@ class GenerationMetrics(L.Callback):
                 )
             return
         data = trainer.datamodule
-        clip, classifier = self._evaluators(data, device)
-        names = names_for_clarity(present, known)
-        evaluation = ClipEvaluation(clip, classifier, names, extra=self.metrics)
+        evaluation = self._evaluation(data, names_for_clarity(present, known), device)
         if split not in self._real:
             self._real[split] = evaluation.real_statistics(data.evaluation_loader(split))
         generated, shown = self._generate(module, split, evaluation)
-        if split == "test" and trainer.is_global_zero:
+        if split == "test" and trainer.is_global_zero and evaluation.answers:
             ids, answers = evaluation.answers
             path = Path(trainer.default_root_dir) / f"test_{GENERATED}.parquet"
             write_answers(path, ids, evaluation.vocabulary.emotions, *answers)
@@ -157,10 +178,11 @@ class GenerationMetrics(L.Callback):
             if about.get("between_training_images"):  # not where they are all alike
                 log("test/Train distance", about["nearest_training_image"] / about["between_training_images"])
             if trainer.is_global_zero:
-                self._save(Path(trainer.default_root_dir), about, {"generated": generated, "real": real})
+                values = {"networks": evaluation.networks, "generated": generated, "real": real}
+                self._save(Path(trainer.default_root_dir), about, values)
 
     def _generate(
-        self, module: Generates, split: Split, evaluation: ClipEvaluation
+        self, module: Generates, split: Split, evaluation: ImageEvaluation
     ) -> tuple[dict[str, float], dict[str, Tensor]]:
         """Generate this rank's share of the images, a batch at a time.
 
@@ -179,8 +201,8 @@ class GenerationMetrics(L.Callback):
                 images = module.generate(emotions, seeds, self.steps, self.guidance, self.space, self.batch_size)
                 for name, (_, row), image in zip(batch, parts, images, strict=True):
                     if int(row) < self.grid_images:
-                        shown[name] = (image * 255).round().to(torch.uint8)
-                yield images
+                        shown[name] = _bytes(image)
+                yield images if self.networks == "miniature" else _bytes(images)
 
         emotions = evaluation.vocabulary.emotions
         ids = {name: [f"{name}/{row:06d}" for row in range(self.images[split])] for name in emotions}
@@ -198,20 +220,31 @@ class GenerationMetrics(L.Callback):
         found: dict[str, Any] = module.sampling(labels, [self.seed + row for row in rows] * emotions, self.space)
         return found
 
-    def _evaluators(
-        self, data: EmotionDataModule, device: torch.device
-    ) -> tuple[FrozenClip, EmotionClassifier | Judge]:
-        """Return CLIP and classifier, built at first need; they never enter a checkpoint."""
-        if self._frozen is None:
-            self._frozen = FrozenClip(self.clip).to(device)
-        if self._classifier is None:
-            self._classifier, _ = emotion_classifier(self._frozen, data, VIEWS)
-        return self._frozen, self._classifier.to(device)
+    def _evaluation(self, data: EmotionDataModule, names: Vocabulary, device: torch.device) -> ImageEvaluation:
+        """Load networks and classifier; they never enter a checkpoint."""
+        networks = self._load(names, self.overrides, device)
+        return ImageEvaluation(networks, self._emotion(networks, data, device), names, self.metrics)
 
-    def _save(self, folder: Path, sampling: dict[str, Any], values: dict[str, dict[str, float]]) -> None:
+    def _load(self, names: Vocabulary, overrides: dict[str, str], device: torch.device) -> NetworkSet:
+        """Load the networks."""
+        from uniemo.metrics.networks import load_set
+
+        return load_set(self.networks, (STRICT,), names, overrides, device, "--generation_metrics.networks")
+
+    def _emotion(self, networks: NetworkSet, data: EmotionDataModule, device: torch.device) -> Output | None:
+        """Return the classifier of Emo-A, trained where none is given; None without a CLIP to train it on."""
+        from uniemo.metrics.emotion_classifiers import open_classifier
+
+        if self.judge is not None:
+            return open_classifier(self.judge, networks.clip, data.vocabulary.emotions, device).output
+        if networks.clip is None:
+            return None
+        classifier, _ = emotion_classifier(networks.clip.clip, data, views_of(data))
+        return emotion_output(networks.clip, classifier.probabilities)
+
+    def _save(self, folder: Path, sampling: dict[str, Any], values: dict[str, Any]) -> None:
         """Write every metric, those of single emotions included, with the settings."""
         settings = {
-            "network": self.clip,
             "judge": self.judge,
             "images_per_emotion": self.images["test"],
             "seed": self.seed,
@@ -220,3 +253,8 @@ class GenerationMetrics(L.Callback):
             **sampling,
         }
         write_json(folder / "test_generation.json", {**settings, **values})
+
+
+def _bytes(images: Tensor) -> Tensor:
+    """Return images in [0, 1] in the 256 levels of a file."""
+    return images.mul(255).round().to(torch.uint8)

@@ -1,4 +1,4 @@
-"""``uniemo evaluate``: the five metrics of generated images, by both protocols."""
+"""``uniemo evaluate``: the metrics of generated images, by both protocols."""
 
 from __future__ import annotations
 
@@ -18,15 +18,17 @@ if TYPE_CHECKING:
     from uniemo.metrics.comparison import Comparison
     from uniemo.metrics.emotion_classifiers import Classifier
     from uniemo.metrics.image_sets import ImageSet
-    from uniemo.metrics.networks import NetworkSet
+    from uniemo.metrics.networks import Choice, NetworkSet
+    from uniemo.metrics.protocols import Protocol
 
-_DESCRIPTION = """Measure generated images: FID, LPIPS, Emo-A, Sem-C and Sem-D, per emotion and in all.
+_DESCRIPTION = """Measure generated images: FID, KID, LPIPS, Emo-A, Sem-C and Sem-D, per emotion and in all.
 
-Two protocols stand side by side: "emogen" repeats the published scripts with their habits, "strict" is the one to rely
-on, with 95 % intervals; only strict has the second classifier. --real and --generated are folders with a folder for
-each emotion, datasets that uniemo knows (of --real the test split), or indexes (.jsonl) of uniemo generate and uniemo
-filter. The JSON result says everything that it takes to repeat it; pictures of the confusion matrices and of the
-memorisation check lie beside it. Each image is decoded once and goes through each network once."""
+CLIPScore stands beside them where an index says what prompts asked for beside the emotion. Two protocols stand side by
+side: "emogen" repeats the published scripts with their habits, "strict" is the one to rely on, with 95 % intervals;
+only strict has the second classifier. --real and --generated are folders with a folder for each emotion, datasets that
+uniemo knows (of --real the test split), or indexes (.jsonl) of uniemo generate and uniemo filter. The JSON result says
+everything that it takes to repeat it; beside it lie pictures of the confusion matrices and of the memorisation check,
+and the judged emotion of each image (Parquet). Each image is decoded once and goes through each network once."""
 
 _EXAMPLES = """networks:
   auto takes the miniature's small CLIP for what the miniature painted or generated, else the published networks, whose
@@ -45,10 +47,13 @@ _OVERRIDES = {  # option: (role, help)
     "--fid": ("fid", "network for FID, of both protocols"),
     "--fid_emogen": ("fid.emogen", "another one for protocol emogen"),
     "--lpips": ("lpips", "alex, vgg or squeeze; alex@256 for images of 256 pixels"),
-    "--clip": ("clip", "CLIP for Sem-D, Emo-A and the memorisation check"),
+    "--clip": ("clip", "CLIP for Sem-D, Emo-A, CLIPScore and the memorisation check; the miniature's is for all"),
     "--imagenet": ("imagenet", "ResNet-50 of Sem-C's objects"),
     "--places": ("places", "Places365 ResNet-50 of Sem-C's scenes"),
 }
+
+
+_GENERATED = "generated"  # of --real_size
 
 
 def _parser() -> Parser:
@@ -69,9 +74,9 @@ def _parser() -> Parser:
     )
     add(
         "--real_size",
-        type=number(Count),
+        type=_real_size,
         metavar="PIXELS",
-        help="cut and resize real images to a square first (as they are)",
+        help="cut and resize real images to a square first; generated takes the generated images' size (as they are)",
     )
     add(
         "--pairs",
@@ -81,7 +86,11 @@ def _parser() -> Parser:
     )
     add("--seed", type=number(Seed), default=0, help="of pairs, intervals and samples (0)")
     add("--ckpt", type=Path, help="checkpoint: its data trains the classifiers, its names are Sem-C's")
-    add("--classifier", metavar="FILE", help="Emo-A's, of train-classifier or EmoGen's; none leaves Emo-A out")
+    add(
+        "--classifier",
+        metavar="FILE",
+        help="Emo-A's: of train-classifier, EmoGen's, or a stage's checkpoint (.ckpt); none leaves Emo-A out",
+    )
     add("--second_classifier", metavar="FILE", help="another one beside it in strict, trained independently")
     add("--second_clip", metavar="NAME", help="CLIP of the second classifier (the first one's)")
     add("--networks", default="auto", help="auto, published, miniature or random (auto)")
@@ -101,6 +110,11 @@ def _parser() -> Parser:
     return parser
 
 
+def _real_size(text: str) -> int | str:
+    """Return a number of pixels, or ``generated``."""
+    return text if text == _GENERATED else int(number(Count)(text))
+
+
 def run(args: list[str]) -> int:
     """Evaluate; ``args`` begin with the command."""
     options = _parser().parse_args(args[1:])
@@ -115,12 +129,12 @@ def run(args: list[str]) -> int:
 
 def _evaluate(options: argparse.Namespace, args: list[str]) -> None:
     """Measure this rank's share of the images; the first rank writes the result."""
-    from uniemo.cli.evaluation_inputs import read_facts
+    from uniemo.cli.evaluation_inputs import read_facts, side_of
     from uniemo.data.usable import check_files
     from uniemo.metrics.comparison import Settings, prepare
     from uniemo.metrics.evaluation import measure
     from uniemo.metrics.image_sets import label_space, read_images
-    from uniemo.metrics.protocols import PROTOCOLS, STRICT
+    from uniemo.metrics.protocols import STRICT
 
     facts = None
     if options.ckpt is not None:
@@ -135,19 +149,19 @@ def _evaluate(options: argparse.Namespace, args: list[str]) -> None:
     if options.train is not None:
         train = read_images(options.train, None, "--train", training=True, follow_links=links)
         check_files(train.root, train.names, "--train")
-    chosen = [PROTOCOLS[name] for name in PROTOCOLS if name in (options.protocol or PROTOCOLS)]
     settings = Settings(
-        tuple(dataclasses.replace(one, pairs=options.pairs) if one is STRICT else one for one in chosen),
+        tuple(dataclasses.replace(one, pairs=options.pairs) if one is STRICT else one for one in _protocols(options)),
         options.seed,
         options.batch_size,
         options.workers,
-        options.real_size,
+        side_of(generated) if options.real_size == _GENERATED else options.real_size,
         not options.no_cache,
     )
     with process_group(pick_device(options.device)) as device:
         comparison = prepare(real, generated, label_space(real, generated, preferred=real.classes), settings)
         networks, classifiers, notes = _networks(options, comparison, facts, device)
-        result = measure(comparison, networks, classifiers, settings)
+        answers = options.output.with_name(f"{options.output.stem}.answers.parquet")
+        result = measure(comparison, networks, classifiers, settings, answers)
     if launched_rank():
         return
     result |= {"command": ["uniemo", *args], "network_set": networks.name, "device": device}
@@ -159,6 +173,35 @@ def _evaluate(options: argparse.Namespace, args: list[str]) -> None:
     _report(options.output, result, comparison.generated, train)
 
 
+def _protocols(options: argparse.Namespace) -> list[Protocol]:
+    """Return the protocols that are asked for."""
+    from uniemo.metrics.protocols import PROTOCOLS
+
+    return [one for name, one in PROTOCOLS.items() if name in (options.protocol or PROTOCOLS)]
+
+
+def _overrides(options: argparse.Namespace) -> dict[str, str]:
+    """Return the networks that are named, by role."""
+    values = {role: getattr(options, option[2:]) for option, (role, _) in _OVERRIDES.items()}
+    protocols = [f".{one.name}" for one in _protocols(options)]
+    return {
+        role: name
+        for role, name in values.items()
+        if name is not None and ("." not in role or role.endswith(tuple(protocols)))
+    }
+
+
+def published_networks(args: list[str]) -> list[Choice]:
+    """Return the published networks that an evaluation will need; ``args`` begin with the command."""
+    from uniemo.metrics.networks import PUBLISHED, choose_networks
+
+    options = _parser().parse_args(args[1:])
+    if options.networks != PUBLISHED:
+        return []
+    chosen = choose_networks(PUBLISHED, _protocols(options), _overrides(options))
+    return [one for one in chosen.values() if one is not None]
+
+
 def _networks(
     options: argparse.Namespace, comparison: Comparison, facts: CheckpointFacts | None, device: str
 ) -> tuple[NetworkSet, list[Classifier], list[str]]:
@@ -166,15 +209,10 @@ def _networks(
     from uniemo.cli.evaluation_inputs import choose_set, names_for_clarity, training_data
     from uniemo.metrics.emotion_classifiers import choose_classifiers
     from uniemo.metrics.networks import MINIATURE, NONE, RANDOM, load_clip, load_set
-    from uniemo.metrics.protocols import PROTOCOLS
 
     real, emotions = comparison.real, comparison.emotions
-    protocols = [PROTOCOLS[name] for name in comparison.plan.pairs]
+    protocols, overrides = _protocols(options), _overrides(options)
     wanted = choose_set(options.networks, real, facts)
-    values = {role: getattr(options, option[2:]) for option, (role, _) in _OVERRIDES.items()}
-    overrides = {role: name for role, name in values.items() if name is not None}
-    if "emogen" not in [one.name for one in protocols]:
-        overrides.pop("fid.emogen", None)
     if launched_rank() == 0:
         extra = "".join(f", {role} {name}" for role, name in overrides.items())
         print(f"networks: {wanted}{extra}", flush=True)

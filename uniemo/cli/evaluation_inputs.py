@@ -112,11 +112,15 @@ def training_data(
     if not miniature:
         return None
     dataset, root = (real.dataset, str(real.root)) if real.dataset else ("EmoSet", "miniature:emoset")
-    size = min(read_image(generated.files()[0]).size)
     data = getattr(uniemo.data, dataset)(
-        root, image_size=image_size, diffusion_size=size, follow_links=real.follow_links
+        root, image_size=image_size, diffusion_size=side_of(generated), follow_links=real.follow_links
     )
     return checked(data), real.source if real.dataset else root
+
+
+def side_of(images: ImageSet) -> int:
+    """Return the shorter side of the first image."""
+    return min(read_image(images.files()[0]).size)
 
 
 def checked(data: EmotionDataModule) -> EmotionDataModule:

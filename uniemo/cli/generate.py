@@ -37,6 +37,7 @@ _EXAMPLES = """examples:
   uniemo generate --ckpt runs/joint/best.ckpt --emotion awe=0.7 --emotion fear=0.3 --prompt "a {} room" --out mixed/
   uniemo generate --ckpt runs/joint/best.ckpt --valence 6 --arousal 3 --num 4 --out calm/
   uniemo generate --ckpt runs/joint/best.ckpt --emotion all --num 32 --out out/      (then: uniemo filter)
+  uniemo generate --ckpt runs/joint/best.ckpt --emotion all --prompts prompts.txt --num 4 --out asked/
   uniemo generate --ckpt runs/joint/best.ckpt --emotion all --num 5000 --out many/ --devices 2 --resume
   torchrun --nproc_per_node 2 -m -- uniemo generate --ckpt runs/joint/best.ckpt --emotion awe --out awe/
 """
@@ -83,7 +84,9 @@ def _parser() -> Parser:
         help="how far --valence and --arousal reach for emotions, as a share of the scale (0.125)",
     )
     parser.add_argument("--out", required=True, type=Path, help="new or empty folder")
-    parser.add_argument("--prompt", help='text with {} where the emotion goes, for example "a {} room"')
+    prompt = parser.add_mutually_exclusive_group()
+    prompt.add_argument("--prompt", help='text with {} where the emotion goes, for example "a {} room"')
+    prompt.add_argument("--prompts", type=Path, metavar="FILE", help="such texts, one a line; --num images with each")
     parser.add_argument("--num", type=number(Count), default=16, help="images (16)")
     parser.add_argument(
         "--seed", type=number(Seed), default=0, help="of the first image; the next has the next seed (0)"
@@ -170,6 +173,7 @@ def run(args: list[str]) -> int:
 
 def _check(options: argparse.Namespace) -> None:
     """Find mistakes that need no model."""
+    from uniemo.generation.prompts import check_prompt
     from uniemo.models.diffusion.components import find_adapter
 
     check_new_folder(options.out, "--out")
@@ -179,10 +183,8 @@ def _check(options: argparse.Namespace) -> None:
     if options.emotion is None and (options.valence is None or options.arousal is None):
         got = f"{' '.join(point)} alone" if point else "neither"
         raise UniEmoError(f"--emotion, or --valence with --arousal, must say what to generate; got {got}: add it")
-    if options.prompt is not None and "{}" not in options.prompt:
-        raise UniEmoError(
-            f'--prompt must hold {{}} where the emotion goes; got {options.prompt!r}: write for example "a {{}} room"'
-        )
+    if options.prompt is not None:
+        check_prompt(options.prompt, "--prompt")
     if options.offload is not None and pick_device(options.device) == "cpu":
         raise UniEmoError("--offload must come with a GPU; there is none here or --device is cpu: leave it out")
     find_adapter(options.adapter)
@@ -195,6 +197,7 @@ def _check(options: argparse.Namespace) -> None:
 def _plan(options: argparse.Namespace) -> list[dict[str, Any]]:
     """Return the rows of the index that is going to be written; nothing large is loaded yet."""
     from uniemo.checkpoint import BASELINE, GENERATING, read_checkpoint
+    from uniemo.generation.prompts import read_prompts
     from uniemo.generation.sampling import plan_images
     from uniemo.models.diffusion import DiffusionConfig
     from uniemo.plain_configs import make_config
@@ -213,8 +216,8 @@ def _plan(options: argparse.Namespace) -> list[dict[str, Any]]:
     else:
         mixtures = [parse_emotions(options.emotion, info.vocabulary)]
     config = make_config(DiffusionConfig, info.model["diffusion"])
+    prompts = [options.prompt or config.train_prompt] if options.prompts is None else read_prompts(options.prompts)
     settings = {
-        "prompt": options.prompt or config.train_prompt,
         "checkpoint": info.digest(),
         "space": _space(options, info.model),
         "steps": options.steps or config.steps,
@@ -226,7 +229,11 @@ def _plan(options: argparse.Namespace) -> list[dict[str, Any]]:
         settings["adapter"] = Path(options.adapter).name
     if info.method:  # of a baseline
         settings["method"] = info.method
-    return [{**row, **settings} for weights in mixtures for row in plan_images(weights, options.num, options.seed)]
+    return [
+        {**row, "prompt": prompts[place // options.num], **settings}
+        for weights in mixtures
+        for place, row in enumerate(plan_images(weights, options.num * len(prompts), options.seed))
+    ]
 
 
 def _mixture_at(options: argparse.Namespace, vocabulary: Vocabulary) -> tuple[dict[str, float], dict[str, Any]]:
@@ -293,20 +300,20 @@ def _generate(options: argparse.Namespace, rows: list[dict[str, Any]]) -> None:
         model = model.to(device)
 
         # a prompt that is cut off before its place for the emotion is found before any work
-        prompt, first = settings["prompt"], _mix(rows[0], model.vocabulary)
-        kind = settings["space"]
-        texts = (
-            model.texts([first], [0], prompt, kind)
-            if baseline
-            else ([prompt], model.sample_condition(first, [0], kind))
-        )
-        model.diffusion.embed(*texts)
+        first, kind = _mix(rows[0], model.vocabulary), settings["space"]
+        for prompt in dict.fromkeys(row["prompt"] for row in rows):
+            texts = (
+                model.texts([first], [0], [prompt], kind)
+                if baseline
+                else ([prompt], model.sample_condition(first, [0], kind))
+            )
+            model.diffusion.embed(*texts)
 
         def generate(part: Sequence[dict[str, Any]]) -> Tensor:
             return model.generate(
                 [_mix(row, model.vocabulary) for row in part],
                 [row["seed"] for row in part],
-                prompts=prompt,
+                prompts=[row["prompt"] for row in part],
                 steps=settings["steps"],
                 guidance=settings["guidance"],
                 kind=kind,

@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 from jsonargparse import Namespace, get_loader
 
+from uniemo.callbacks.generation_metrics import ROLES
 from uniemo.cli.parsing import check_cores
 from uniemo.errors import Count, Natural, Range, Seed, Share, UniEmoError, check_ranges, range_of
 from uniemo.metrics.label_distribution import MEASURES
@@ -115,16 +116,22 @@ def check_strategy(strategy: str, stage: str, generates: bool) -> None:
         )
 
 
-def check_weights(config: Namespace) -> None:
+def check_weights(config: Namespace, command: str) -> None:
     """Put ``random:`` before the networks' names where ``weights`` is random; look for the weights of all others."""
     model, metrics, feedback = config.model.init_args, config.generation_metrics, config.explicit_feedback
     encoder, diffusion = model.get("encoder"), model.get("diffusion")  # a baseline may lack either
     if config.weights == "random":
         if encoder is None and diffusion is None:
             raise UniEmoError("--weights random is for methods with a CLIP or a diffusion model; this one has neither")
-        for part in (encoder, metrics, feedback):
-            if part is not None:
-                part.clip = random_name(part.clip)
+        if encoder is not None:
+            encoder.clip = random_name(encoder.clip)
+        feedback.clip = random_name(feedback.clip)
+        if metrics.networks == "published":
+            metrics.networks = "random"
+        if metrics.clip is not None:
+            metrics.clip = random_name(metrics.clip)
+        elif metrics.networks == "miniature":
+            metrics.clip = random_name("miniature:clip")
         if diffusion is not None:
             diffusion.path = random_name(diffusion.path)
     if encoder is not None:
@@ -138,10 +145,21 @@ def check_weights(config: Namespace) -> None:
         return
     find_diffusion(diffusion.path, diffusion.family)
     find_adapter(diffusion.adapter)
-    if metrics.every_n_epochs:
-        find_clip(metrics.clip)
+    measures = {"fit": metrics.every_n_epochs * metrics.val_images, "validate": metrics.val_images}
+    if measures.get(command, metrics.test_images if command == "test" else 0):
+        check_metric_networks(metrics)
     if feedback.num_per_emotion:
         find_clip(feedback.clip)
+
+
+def check_metric_networks(metrics: Namespace) -> None:
+    """Look for the weights of all networks of the generation metrics; what is missing is named in one line."""
+    from uniemo.metrics.networks import choose_networks, find_networks, without_files
+    from uniemo.metrics.protocols import STRICT
+
+    overrides = {role: metrics[role] for role in ROLES if metrics[role] is not None}
+    chosen = choose_networks(metrics.networks, (STRICT,), overrides)
+    find_networks(chosen.values(), without_files(metrics.networks, "--generation_metrics.networks"))
 
 
 def check_monitor(config: Namespace, kind: type[EmotionModule]) -> None:

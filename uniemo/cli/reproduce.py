@@ -91,6 +91,8 @@ def run(args: list[str]) -> int:
     check_writable(work.root, "--work")
     if options.results is not None:
         check_new_file(options.results, "--results")
+    if not options.no_run:
+        _find_weights(wanted, work)
     code = 0 if options.no_run else _run(wanted, studies, setting, work, options.jobs)
     _write(studies, setting, work, options)
     return code
@@ -129,6 +131,19 @@ def _dry_run(wanted: list[Cell], studies: list[Study], work: WorkFolder, jobs: i
         f"# {len(todo)} cells of {', '.join(study.name for study in studies)}; about {minutes:.0f} min of commands, "
         f"{minutes / jobs:.0f} min with {jobs} at once"
     )
+
+
+def _find_weights(wanted: list[Cell], work: WorkFolder) -> None:
+    """Look for the networks of all evaluations before anything is trained."""
+    from uniemo.cli.evaluate import published_networks
+    from uniemo.studies.make import pending
+
+    cells = pending(wanted, work)
+    commands = [one.on_disk(work.cells, cell.hash) for cell in cells for one in cell.commands if one.run == "evaluate"]
+    if commands:
+        from uniemo.metrics.networks import find_networks
+
+        find_networks(one for args in commands for one in published_networks(args))
 
 
 def _run(wanted: list[Cell], studies: list[Study], setting: Setting, work: WorkFolder, jobs: int | None) -> int:

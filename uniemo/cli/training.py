@@ -196,7 +196,7 @@ class TrainingCLI(LightningCLI):
         check_strategy(name, kind.method or kind.stage, generates="diffusion" in config.model.init_args)
         if self.estimates:
             config.weights, config.trainer.logger = "random", False
-            check_weights(config)
+            check_weights(config, "fit")
             return
         if self.config.subcommand == "fit":
             check_monitor(config, kind)
@@ -212,7 +212,7 @@ class TrainingCLI(LightningCLI):
             self.run_dir = Path(config.run_dir or folder_of_results(self.checkpoint, config.data)).expanduser()
             if "init_from" in config.model.init_args:
                 config.model.init_args.init_from = None  # the checkpoint holds the weights
-        check_weights(config)
+        check_weights(config, str(self.config.subcommand))
         if self.checkpoint is None:
             check_choices(config.model.init_args)
         if not kind.trains:

@@ -31,6 +31,13 @@ def denormalise(images: Tensor) -> Tensor:
     return (images * scale + shift).clamp(0, 1)
 
 
+def central_box(width: int, height: int) -> Box:
+    """Return the largest square in the middle of a picture: left, upper, right, lower, in pixels and halves."""
+    side = float(min(width, height))
+    left, upper = (width - side) / 2, (height - side) / 2
+    return left, upper, left + side, upper + side
+
+
 def _resize(image: Image.Image, box: Box, size: int) -> Tensor:
     """Return the box of an RGB or grey image resized (antialiased bicubic): (C, S, S) uint8."""
     image = image.resize((size, size), Image.Resampling.BICUBIC, box=box, reducing_gap=3.0)
@@ -90,16 +97,14 @@ class PairedTransform:
 
     def geometry(self, width: int, height: int, rng: np.random.Generator) -> tuple[Box, bool]:
         """Return the box (left, upper, right, lower) in pixels and whether to flip."""
-        side = float(min(width, height))
-        left, upper = (width - side) / 2, (height - side) / 2
-        central = (left, upper, left + side, upper + side)
+        central = central_box(width, height)
         if not self.train:
             return central, False
         area, aspect, x, y, coin = rng.random(5).tolist()  # NumPy's own scalars would slow all that follows
         if self.crop == "central":
             return central, bool(coin < _FLIPPED)
         low, high = self.crop_scale
-        side *= math.sqrt(low + (high - low) * area)
+        side = min(width, height) * math.sqrt(low + (high - low) * area)
         low, high = map(math.log, _ASPECTS)
         stretch = math.exp((low + (high - low) * aspect) / 2)
         box_width, box_height = min(side * stretch, width), min(side / stretch, height)

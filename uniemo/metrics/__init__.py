@@ -7,6 +7,7 @@ from typing import Any
 
 _FILES = {
     "base": ("ImageMetric", "PairMetric", "SuiteMetric"),
+    "clip_score": ("CLIPScore",),
     "emo_a": ("EmoA",),
     "classifier": ("EmotionClassifier",),
     "classifier_training": ("ClassifierConfig",),

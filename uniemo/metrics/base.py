@@ -72,6 +72,11 @@ def require_finite(values: Tensor, index: Tensor) -> None:
         raise NotFiniteError(index[bad.cpu()].tolist())
 
 
+def metric_device(device: torch.device) -> torch.device:
+    """Return where the metrics of a network's outputs are: beside it, but MPS knows no float64."""
+    return torch.device("cpu") if device.type == "mps" else device
+
+
 class ImageMetric(SuiteMetric):
     """Mean over images of one score of each image, or of several scores.
 

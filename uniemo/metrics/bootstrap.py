@@ -113,7 +113,9 @@ def _estimates(value: Array, means: Array) -> Array:
     return np.array([(middle, *interval(means[:, k])) for k, middle in enumerate(value)])
 
 
-def jackknife_interval(value: float, without: ArrayLike, scale: float = 1.0) -> tuple[float, float]:
+def jackknife_interval(
+    value: float, without: ArrayLike, scale: float = 1.0, lowest: float = 0.0
+) -> tuple[float, float]:
     """Return a 95 % interval from what the statistic becomes without each of K random parts of the data.
 
     The bootstrap would not do for the Fréchet distance: resampled images repeat, and the distance rises as different
@@ -123,9 +125,10 @@ def jackknife_interval(value: float, without: ArrayLike, scale: float = 1.0) -> 
         value: on all data; the interval's middle.
         without: (K,) on all but one part each.
         scale: factor on the spread, √(n₁ / n) where the parts come from n₁ of n images.
+        lowest: what the statistic cannot fall below.
 
     Returns:
-        (low, high), low at least 0, by Student's t with K - 1 degrees of freedom.
+        (low, high), low at least ``lowest``, by Student's t with K - 1 degrees of freedom.
     """
     from scipy.special import stdtrit
 
@@ -134,4 +137,4 @@ def jackknife_interval(value: float, without: ArrayLike, scale: float = 1.0) -> 
         return float("nan"), float("nan")
     spread = np.sqrt((len(parts) - 1) / len(parts) * np.square(parts - parts.mean()).sum()) * scale
     reach = float(stdtrit(len(parts) - 1, (1 + LEVEL) / 2) * spread)
-    return max(0.0, value - reach), value + reach
+    return max(lowest, value - reach), value + reach

@@ -17,6 +17,7 @@ from uniemo.metrics.clip_networks import ClipNetwork
 from uniemo.metrics.feature_cache import cached_features, views_of
 from uniemo.metrics.feature_network import FeatureNetwork
 from uniemo.metrics.imagenet import EfficientNetLite, second_weights
+from uniemo.metrics.judge import Judge
 from uniemo.metrics.outputs import Output, emotion_output
 
 if TYPE_CHECKING:
@@ -56,7 +57,8 @@ def choose_classifiers(
             that is installed. Another head on the same CLIP would be no second opinion.
     """
     made = [
-        None if file is None else load_classifier(file, clip, emotions) for file, clip in zip(files, clips, strict=True)
+        None if file is None else open_classifier(file, clip, emotions, clip.device)
+        for file, clip in zip(files, clips, strict=True)
     ]
     notes: list[str] = []
     if random and made[0] is None:
@@ -80,6 +82,26 @@ def choose_classifiers(
     return [one for one in made if one is not None], notes
 
 
+def open_classifier(
+    path: str | Path, clip: ClipNetwork | None, emotions: Sequence[str], device: torch.device | str
+) -> Classifier:
+    """Load a classifier: a head on CLIP's features, or a checkpoint (``.ckpt``) of a stage that classifies by itself.
+
+    Args:
+        path: of either.
+        clip: whose features a head gets; None takes checkpoints alone.
+        emotions: class names in the order of the metrics.
+        device: where a checkpoint's networks go.
+    """
+    if Path(path).suffix == ".ckpt":
+        judge = Judge(path, emotions).to(device)
+        about = {"name": judge.info.name, "source": judge.info.source, "hash": judge.info.hash}
+        return Classifier(Output(judge, judge.views[0], "probabilities"), about)
+    if clip is None:
+        raise UniEmoError(f"classifier must be a checkpoint where there is no CLIP; got {path}: name a CLIP")
+    return load_classifier(path, clip, emotions)
+
+
 def load_classifier(path: str | Path, clip: ClipNetwork, emotions: Sequence[str]) -> Classifier:
     """Load a classifier from a file.
 
@@ -100,7 +122,7 @@ def _check_emotions(own: Sequence[str], wanted: Sequence[str], source: str) -> N
     if set(own) != set(wanted):
         raise UniEmoError(
             f"classifier must know the images' emotions, {', '.join(wanted)}; {source} has {', '.join(own)}: give "
-            "another with --classifier FILE, or --classifier none to leave Emo-A out"
+            "another classifier"
         )
 
 

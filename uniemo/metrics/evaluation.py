@@ -8,14 +8,18 @@ import platform
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from uniemo import __version__
 from uniemo.distributed import broadcast, get_rank, get_world_size
+from uniemo.metrics.answers import write_answers
 from uniemo.metrics.bootstrap import FOLDS, LEVEL, RESAMPLES
+from uniemo.metrics.clip_score import CLIPScore
 from uniemo.metrics.comparison import Comparison, Settings
+from uniemo.metrics.emo_a import EmoA
 from uniemo.metrics.emotion_classifiers import Classifier
 from uniemo.metrics.file_contents import Contents
 from uniemo.metrics.image_batches import read_batches
@@ -46,6 +50,7 @@ def measure(
     networks: NetworkSet,
     classifiers: Sequence[Classifier] = (),
     settings: Settings | None = None,
+    answers: Path | None = None,
 ) -> dict[str, Any]:
     """Compute the metrics of a comparison; return plain values, fit for JSON.
 
@@ -57,6 +62,7 @@ def measure(
         networks: on their device; each image goes through each (network, preparation) once.
         classifiers: of Emo-A, the first of which counts; the emogen protocol has that one alone.
         settings: those of the comparison.
+        answers: Parquet file for the judged emotion of each image, by the first classifier; None writes none.
 
     Returns:
         The metrics of each protocol, see :meth:`uniemo.metrics.suite.MetricSuite.compute`, and everything that it takes
@@ -75,7 +81,8 @@ def measure(
         )
         for protocol in settings.protocols
     }
-    suite = MetricSuite(comparison.plan, outputs, settings.batch_size, seed=settings.seed)
+    scored = _prompt_metrics(comparison, networks)
+    suite = MetricSuite(comparison.plan, outputs, settings.batch_size, scored, seed=settings.seed)
     cache = StatisticsCache(comparison.real, comparison.contents[0], comparison.emotions, settings.real_size)
     start = time.perf_counter()
     cached = settings.cache and _load_real(suite, cache)
@@ -88,13 +95,16 @@ def measure(
         suite.update(images, names[position : position + len(images)])
     results = suite.compute()
     seconds = {"real": middle - start, "generated": time.perf_counter() - middle}
+    judged = suite.metrics(EmoA)
+    if answers is not None and judged and get_rank() == 0:
+        write_answers(answers, comparison.plan.names, comparison.emotions, *judged[0].answers)
     real = suite.real_statistics()
     if settings.cache and not cached and get_rank() == 0:
         for statistics in real:
             cache.save(statistics)
     biased = [
         f"FID of {len(comparison.generated)} images by {size} features is biased upwards; compare only with as many "
-        "images"
+        "images, or take KID"
         for size in sorted({statistics.total.shape[1] for statistics in real})
         if len(comparison.generated) <= size  # the covariance wants more images than features
     ]
@@ -126,10 +136,28 @@ def measure(
             for protocol in settings.protocols
         },
         "seconds": {name: round(value, 2) for name, value in seconds.items()},
-        "notes": [*comparison.notes, *networks.notes(settings.protocols), *biased],
+        "notes": [*comparison.notes, *networks.notes(settings.protocols), *_prompt_notes(scored), *biased],
         "warnings": list(comparison.warnings),
         "versions": _versions(),
     }
+
+
+def _prompt_metrics(comparison: Comparison, networks: NetworkSet) -> list[CLIPScore]:
+    """Return CLIPScore where images come with prompts that ask for more than the emotion."""
+    prompts = comparison.generated.prompts
+    if networks.clip is None or not prompts:
+        return []
+    metric = CLIPScore.of_prompts(networks.clip.clip, comparison.plan.names, prompts)
+    return [] if metric is None else [metric]
+
+
+def _prompt_notes(metrics: Sequence[CLIPScore]) -> list[str]:
+    """Say so where images take no part in CLIPScore."""
+    return [
+        f"CLIPScore is over the {asked} images whose prompts ask for more than the emotion"
+        for metric in metrics
+        if (asked := int((metric.which >= 0).sum())) < len(metric.which)
+    ]
 
 
 def _load_real(suite: MetricSuite, cache: StatisticsCache) -> bool:
@@ -148,10 +176,10 @@ def _see_real(suite: MetricSuite, comparison: Comparison, settings: Settings) ->
     rank, ranks = get_rank(), get_world_size()
     real = comparison.real
     labels = [comparison.emotions.index(emotion) for emotion in real.emotions][rank::ranks]
-    names = real.names[rank::ranks]
+    names, numbers = real.names[rank::ranks], range(rank, len(real), ranks)
     for images, position in _batches(real, names, settings, "real images", settings.real_size):
         part = slice(position, position + len(images))
-        suite.update_real(images, labels[part], names[part])
+        suite.update_real(images, labels[part], names[part], numbers[part])
 
 
 def _batches(

@@ -30,8 +30,12 @@ SHARD = 4096  # images in one file: at most so many are computed again after an 
 
 
 def views_of(data: EmotionDataModule) -> tuple[View, ...]:
-    """Return the views that a classifier learns: with a diffusion size that resolution too."""
-    return ("image",) if data.diffusion_size is None else ("image", "target")
+    """Return the views that a classifier learns: the encoder's, and the generator's where that is no finer.
+
+    Pictures with twice as many pixels a side are scaled down to what the network takes, and look like the first view.
+    """
+    size = data.diffusion_size
+    return ("image",) if size is None or size >= 2 * data.image_size else ("image", "target")
 
 
 def view_of(batch: EmotionBatch, view: View) -> Tensor:

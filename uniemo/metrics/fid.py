@@ -1,9 +1,9 @@
-"""Fréchet distance between two sets of features (FID)."""
+"""Fréchet distance between two sets of features (FID), and beside it the kernel distance (KID)."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -15,120 +15,59 @@ from torchmetrics.utilities.distributed import gather_all_tensors
 from uniemo.errors import UniEmoError
 from uniemo.metrics.base import SuiteMetric, require_finite
 from uniemo.metrics.bootstrap import FOLDS, jackknife_interval
+from uniemo.metrics.frechet import frechet_distance, frechet_distance_of_parts
+from uniemo.metrics.kid import kernel_estimates
 from uniemo.metrics.pairs import EvaluationPlan
 from uniemo.metrics.split import first_of_each
 
-ROWS = 1000  # features kept of each emotion, for the intervals alone; 8 × 1000 × 2048 take 65 MB
-
-
-def frechet_distance(mean1: Tensor, covariance1: Tensor, mean2: Tensor, covariance2: Tensor) -> Tensor:
-    """Return ‖m1 - m2‖² + tr(S1 + S2 - 2 (S1 S2)^½) of two Gaussians.
-
-    The trace of the root is taken from the eigenvalues of S1^½ S2 S1^½, which is symmetric: no complex numbers, and no
-    trouble with the singular covariances of few samples.
-
-    Args:
-        mean1: (F,).
-        covariance1: (F, F).
-        mean2: (F,).
-        covariance2: (F, F).
-
-    Returns:
-        Scalar float64, at least 0.
-    """
-    mean1, covariance1, mean2, covariance2 = (x.double() for x in (mean1, covariance1, mean2, covariance2))
-    root = matrix_root(covariance1)
-    return _distance(mean1, covariance1.trace(), mean2, covariance2.trace(), root @ covariance2 @ root)
-
-
-def matrix_root(covariance: Tensor) -> Tensor:
-    """Return the symmetric root (F, F) of a covariance; rounding errors below zero are taken as zero."""
-    values, vectors = torch.linalg.eigh(covariance.double())
-    return (vectors * values.clamp(min=0).sqrt()) @ vectors.T
-
-
-def _distance(mean1: Tensor, trace1: Tensor, mean2: Tensor, trace2: Tensor, product: Tensor) -> Tensor:
-    """Return the distance, given a symmetric matrix with the non-zero eigenvalues of S1 S2."""
-    values = torch.linalg.eigvalsh(product)
-    # What rounding leaves of a zero, 1e-16 of the largest, would have a root of 1e-8 of its root: F of them add up.
-    values = values.where(values > values[-1] * len(values) * torch.finfo(values.dtype).eps, 0.0)
-    distance = (mean1 - mean2).square().sum() + trace1 + trace2 - 2 * values.sqrt().sum()
-    return distance.clamp(min=0)
-
-
-def frechet_distance_of_parts(mean: Tensor, covariance: Tensor, rows: Tensor, parts: Tensor) -> Tensor:
-    """Return the distances of a Gaussian to several parts of one set of features.
-
-    With n ≤ F rows it is enough to look at n × n: S2 = XᵀX / (n - 1) with centred rows X has rank below n, and S1 S2
-    has the non-zero eigenvalues of X S1 Xᵀ / (n - 1). One such matrix serves all parts.
-
-    Args:
-        mean: (F,) of the Gaussian.
-        covariance: (F, F).
-        rows: (n, F).
-        parts: (K, n) bool, which rows each part has; at least two.
-
-    Returns:
-        (K,) float64, as :func:`frechet_distance` of each part's mean and covariance.
-    """
-    mean, covariance, rows = mean.double(), covariance.double(), rows.double()
-    offset = rows.mean(dim=0)
-    centred = rows - offset  # (n, F)
-    trace = covariance.trace()
-    small = len(rows) <= rows.shape[1]
-    if small:
-        inner = centred @ covariance @ centred.T  # (n, n)
-        square = centred.square().sum(dim=1)  # (n,)
-    else:
-        root, outer = matrix_root(covariance), centred.T @ centred  # (F, F)
-    distances = []
-    for keep in parts:
-        n, middle = int(keep.sum()), centred[keep].mean(dim=0)
-        if small:
-            product = inner[keep][:, keep]
-            product = product - product.mean(dim=0) - product.mean(dim=1, keepdim=True) + product.mean()
-            product = (product + product.T) / (2 * (n - 1))
-            spread = (square[keep].sum() - n * middle.square().sum()) / (n - 1)
-        else:
-            left = centred[~keep]
-            scatter = (outer - left.T @ left - n * torch.outer(middle, middle)) / (n - 1)
-            product, spread = root @ scatter @ root, scatter.trace()
-        distances.append(_distance(mean, trace, offset + middle, spread, product))
-    return torch.stack(distances)
+ROWS = 1000  # features kept of each emotion, for intervals and KID; 8 × 1000 × 2048 take 65 MB
 
 
 @dataclass
 class FeatureStatistics:
-    """Sums of features by emotion: all that FID needs of a set of images, in memory that does not grow.
+    """Sums of features by emotion and the first features: all that FID and KID need of a set of images.
+
+    Memory does not grow with the images.
 
     Attributes:
         network: what the features come from (name, hash and view); sets of different ones are never compared.
         count: (C,) images of each emotion.
         total: (C, F) sums of features, float64.
         outer: (C, F, F) sums of their outer products, float64.
+        rows: (n, F) features of the first :data:`ROWS` images of each emotion, float32.
+        labels: (n,) their class indices.
     """
 
     network: str
     count: Tensor
     total: Tensor
     outer: Tensor
+    rows: Tensor
+    labels: Tensor
 
     @classmethod
-    def zeros(
-        cls, num_emotions: int, feature_dim: int, network: str = "", device: torch.device | str = "cpu"
-    ) -> FeatureStatistics:
+    def zeros(cls, num_emotions: int, feature_dim: int, network: str = "") -> FeatureStatistics:
         """Return the sums of no images."""
         shapes = (num_emotions,), (num_emotions, feature_dim), (num_emotions, feature_dim, feature_dim)
-        return cls(network, *(torch.zeros(shape, dtype=torch.float64, device=device) for shape in shapes))
+        count, total, outer = (torch.zeros(shape, dtype=torch.float64) for shape in shapes)
+        return cls(network, count, total, outer, torch.zeros(0, feature_dim), torch.zeros(0, dtype=torch.long))
 
-    def update(self, features: Tensor, emotion: Tensor) -> None:
-        """Add features (B, F) of images with class indices (B,)."""
-        features = features.to(self.total.device).double()
+    def update(self, features: Tensor, emotion: Tensor) -> Tensor:
+        """Add features (B, F) of images with class indices (B,) to the sums.
+
+        Returns:
+            (B,) bool, which features are to be kept as rows.
+        """
+        features, emotion = features.to(self.total.device).double(), emotion.to(self.total.device)
+        kept = torch.zeros_like(emotion, dtype=torch.bool)
         for label in emotion.unique().tolist():
-            part = features[emotion.to(features.device) == label]
+            mine = (emotion == label).nonzero().flatten()
+            kept[mine[: max(0, ROWS - int(self.count[label]))]] = True
+            part = features[mine]
             self.count[label] += len(part)
             self.total[label] += part.sum(dim=0)
             self.outer[label].addmm_(part.T, part)
+        return kept
 
     def gaussian(self, emotion: int | None = None) -> tuple[Tensor, Tensor]:
         """Return mean (F,) and unbiased covariance (F, F) of one emotion or, pooled, of all; of at least two images."""
@@ -137,20 +76,30 @@ class FeatureStatistics:
         mean = total / count
         return mean, (outer - count * torch.outer(mean, mean)) / (count - 1)
 
-    def state(self) -> dict[str, Tensor]:
+    def cpu(self) -> FeatureStatistics:
+        """Return the statistics on the CPU."""
+        return FeatureStatistics(self.network, *(value.cpu() for value in self.state().values()))
+
+    def sums(self) -> dict[str, Tensor]:
         """Return the sums by name."""
         return {"count": self.count, "total": self.total, "outer": self.outer}
+
+    def state(self) -> dict[str, Tensor]:
+        """Return all tensors by name."""
+        return {**self.sums(), "rows": self.rows, "labels": self.labels}
 
 
 class FID(SuiteMetric):
     """Fréchet distance between real and generated images (Heusel et al. 2017); at least 0, lower is better.
 
-    Over all images the sums over emotions are pooled. Takes the output ``fid``: features (B, F). The real images are
-    taken as given: the interval says what other images of the same generator would give. It comes from leaving out each
-    tenth of the (at most 1,000) features that are kept of each emotion.
+    Beside it KID, the kernel distance, which is unbiased where images are fewer than features
+    (:func:`uniemo.metrics.kid.kernel_estimates`), between the first 1,000 images of each emotion on either side. Takes
+    the output ``fid``: features (B, F). Over all images the sums over emotions are pooled. The real images are taken as
+    given: intervals say what other images of the same generator would give. They come from leaving out each tenth of
+    the (at most 1,000) features that are kept of each emotion.
 
     Attributes:
-        real: sums of the real images of all ranks, after :meth:`compute`.
+        real: statistics of the real images of all ranks, after :meth:`compute`.
 
     Example:
         >>> import torch
@@ -168,6 +117,9 @@ class FID(SuiteMetric):
     rows: list[Tensor]
     index: list[Tensor]
     emotion: list[Tensor]
+    real_rows: list[Tensor]
+    real_index: list[Tensor]
+    real_emotion: list[Tensor]
 
     def __init__(self, num_emotions: int) -> None:
         super().__init__(dist_sync_fn=_gather_or_sum)
@@ -176,54 +128,96 @@ class FID(SuiteMetric):
         self._kept: Tensor | None = None
         for state in ("rows", "index", "emotion"):
             self.add_state(state, default=[], dist_reduce_fx="cat")
+            self.add_state(f"real_{state}", default=[], dist_reduce_fx="cat")
 
     def setup(self, plan: EvaluationPlan, protocol: str) -> None:
         """Learn which images are the first of their emotion; without a plan, all features are kept."""
         self._kept = torch.from_numpy(plan.slot < ROWS)
 
-    def _statistics(self, side: str, feature_dim: int = 0) -> FeatureStatistics:
+    def _sums(self, side: str, feature_dim: int = 0) -> FeatureStatistics:
         """Return the states of one side, ``real`` or ``generated``; the first features say how wide they are."""
         if not hasattr(self, "generated_outer"):
+            zeros = FeatureStatistics.zeros(self.num_emotions, feature_dim)
             for name in ("real", "generated"):
-                for key, zeros in FeatureStatistics.zeros(self.num_emotions, feature_dim).state().items():
-                    self.add_state(f"{name}_{key}", zeros, dist_reduce_fx="sum")
+                for key, value in zeros.sums().items():
+                    self.add_state(f"{name}_{key}", value.clone(), dist_reduce_fx="sum")
             self.to(self.device)
-        return FeatureStatistics("", *(getattr(self, f"{side}_{key}") for key in ("count", "total", "outer")))
+        if len(self.real_rows) == 0:  # a rank without real images has tensors to bring together, too
+            self._keep_real(torch.zeros(0, self.real_total.shape[1]), *torch.zeros(2, 0, dtype=torch.long))
+        count, total, outer = (getattr(self, f"{side}_{key}") for key in ("count", "total", "outer"))
+        return FeatureStatistics("", count, total, outer, *torch.zeros(2, 0))
+
+    def _keep_real(self, rows: Tensor, emotion: Tensor, index: Tensor) -> None:
+        """Keep features (n, F) of real images with class indices (n,) and numbers (n,)."""
+        for state, values in ((self.real_rows, rows.float()), (self.real_emotion, emotion), (self.real_index, index)):
+            state.append(values.to(self.device))
 
     def update(self, *outputs: Tensor, emotion: Tensor, index: Tensor) -> None:
         """Add generated images by their features (B, F)."""
         (features,) = outputs
         require_finite(features, index)
-        self._statistics("generated", features.shape[1]).update(features, emotion)
+        self._sums("generated", features.shape[1]).update(features, emotion)
         kept = slice(None) if self._kept is None else self._kept[index]
         for state, values in ((self.rows, features.float()), (self.index, index), (self.emotion, emotion)):
             state.append(values.to(self.device)[kept if isinstance(kept, slice) else kept.to(self.device)])
 
-    def update_real(self, features: Tensor, emotion: Tensor) -> None:
-        """Add real images by their features (B, F) and class indices (B,)."""
+    def update_real(self, features: Tensor, emotion: Tensor, index: Tensor | None = None) -> None:
+        """Add real images by their features (B, F) and class indices (B,).
+
+        Args:
+            features: (B, F).
+            emotion: (B,).
+            index: (B,) number of each among all ranks' real images, which says which are the first; None counts them,
+                where one process has all.
+        """
         require_finite(features, torch.arange(len(features)))
-        self._statistics("real", features.shape[1]).update(features, emotion)
+        sums = self._sums("real", features.shape[1])
+        if index is None:
+            first = int(sums.count.sum())
+            index = torch.arange(first, first + len(features))
+        kept = sums.update(features, emotion)
+        self._keep_real(*(values.to(self.device)[kept] for values in (features, emotion, index)))
 
     def load_real(self, statistics: FeatureStatistics) -> None:
-        """Add real images by their sums; in a distributed run on one rank alone."""
-        real = self._statistics("real", statistics.total.shape[1])
-        for key, sums in statistics.state().items():
-            real.state()[key].add_(sums.to(self.device))
+        """Add real images by their statistics; in a distributed run on one rank alone."""
+        real = self._sums("real", statistics.total.shape[1])
+        for key, sums in statistics.sums().items():
+            real.sums()[key].add_(sums.to(self.device))
+        self._keep_real(statistics.rows, statistics.labels, torch.arange(len(statistics.rows)))
+
+    def real_statistics(self, network: str = "") -> FeatureStatistics | None:
+        """Return the statistics of all ranks' real images, None without any; states have been brought together."""
+        sums = self._sums("real")
+        if not sums.count.any():
+            return None
+        rows, index, emotion = (dim_zero_cat(part) for part in (self.real_rows, self.real_index, self.real_emotion))
+        order = first_of_each(index)
+        first = torch.cat([order[emotion[order] == label][:ROWS] for label in range(self.num_emotions)])
+        return replace(sums, network=network, rows=rows[first], labels=emotion[first])
 
     def compute(self) -> dict[str, Tensor]:
-        """Return the distance, nothing without real images; UniEmoError with fewer than two images on a side."""
-        self.real = self._statistics("real")
-        if not self.real.count.any():
-            self.real = None
+        """Return both distances, nothing without real images; UniEmoError with fewer than two images on a side."""
+        self.real = self.real_statistics()
+        if self.real is None:
             return {}
-        generated = self._statistics("generated")
+        generated = self._sums("generated")
         fewest = min(int(side.count.sum()) for side in (self.real, generated))
         if fewest < 2:
             raise UniEmoError(f"FID needs at least 2 images on either side; got {fewest}: evaluate more")
-        rows = first_of_each(dim_zero_cat(self.index))
-        kept, emotion = dim_zero_cat(self.rows)[rows], dim_zero_cat(self.emotion)[rows]
-        distance = frechet_estimates(self.real, generated, kept, emotion, self.seed is not None)
-        return {"FID": distance}
+        first = first_of_each(dim_zero_cat(self.index))
+        rows, emotion = dim_zero_cat(self.rows)[first], dim_zero_cat(self.emotion)[first]
+        intervals = self.seed is not None
+        fold = _folds(emotion)
+        kernel = kernel_estimates(self.real.rows, self.real.labels, rows, emotion, fold, self.num_emotions, intervals)
+        return {"FID": frechet_estimates(self.real, generated, rows, emotion, intervals), "KID": kernel}
+
+
+def _folds(emotion: Tensor) -> Tensor:
+    """Return which tenth of its emotion's rows each of (n,) rows is in: by turns, as they come."""
+    fold = torch.zeros_like(emotion)
+    for label in emotion.unique().tolist():
+        fold[emotion == label] = torch.arange(int((emotion == label).sum()), device=fold.device) % FOLDS
+    return fold
 
 
 def frechet_estimates(
@@ -241,9 +235,7 @@ def frechet_estimates(
     Returns:
         (1 + C, 3): value, low and high end.
     """
-    fold = torch.zeros_like(emotion)
-    for label in emotion.unique().tolist():
-        fold[emotion == label] = torch.arange(int((emotion == label).sum()), device=fold.device) % FOLDS
+    fold = _folds(emotion)
     result = torch.full((1 + len(real.count), 3), torch.nan, dtype=torch.float64)
     for label in (None, *((real.count >= 2) & (generated.count >= 2)).nonzero().flatten().tolist()):
         mean, covariance = real.gaussian(label)

@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from uniemo.data.images import read_image
+from uniemo.data.transforms import central_box
 
 
 def read_bytes(path: str | Path, size: int | None = None) -> Tensor:
@@ -25,10 +26,7 @@ def read_bytes(path: str | Path, size: int | None = None) -> Tensor:
     """
     image = read_image(path)
     if size is not None and image.size != (size, size):
-        side = min(image.size)
-        left, upper = ((length - side) // 2 for length in image.size)
-        box = (left, upper, left + side, upper + side)
-        image = image.resize((size, size), Image.Resampling.BICUBIC, box=box, reducing_gap=3.0)
+        image = image.resize((size, size), Image.Resampling.BICUBIC, box=central_box(*image.size), reducing_gap=3.0)
     return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -42,6 +42,7 @@ class ImageSet:
         follow_links: whether a dataset's files may lie elsewhere.
         notes: what a reader of the result should know.
         sampler: how features were sampled for generated images, as their index says; empty where it does not.
+        prompts: of generated images by name, where their index says.
     """
 
     source: str
@@ -56,6 +57,7 @@ class ImageSet:
     follow_links: bool = False
     notes: tuple[str, ...] = ()
     sampler: str = ""
+    prompts: Mapping[str, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -183,7 +185,8 @@ def _read_index(source: str, root: Path, option: str, follow_links: bool) -> Ima
     mixed = sum(len([weight for weight in (row.get("weights") or {}).values() if weight]) > 1 for row in rows)
     notes = (f"{mixed} images of {source} are mixtures and count for their strongest emotion",) if mixed else ()
     sampler = ", ".join(sorted({str(row["space"]) for row in rows if row.get("space")}))
-    return _image_set(source, base, found, "index", notes=notes, sampler=sampler)
+    prompts = {row["file"]: row["prompt"] for row in rows if isinstance(row.get("prompt"), str)}
+    return _image_set(source, base, found, "index", notes=notes, sampler=sampler, prompts=prompts)
 
 
 def _read_classes(source: str, root: Path, classes: dict[str, str]) -> ImageSet:

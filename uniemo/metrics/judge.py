@@ -36,7 +36,7 @@ class Judge(FeatureNetwork):
         own = info.vocabulary.emotions
         if set(own) != set(emotions):
             raise UniEmoError(
-                f"generation_metrics.judge must know the data's emotions, {', '.join(emotions)}; {path} has "
+                f"judge must know the data's emotions, {', '.join(emotions)}; {path} has "
                 f"{', '.join(own)}: give another checkpoint"
             )
         self.order = [info.vocabulary.emotion_index(name) for name in emotions]

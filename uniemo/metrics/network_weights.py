@@ -66,8 +66,8 @@ def find_weights(file: WeightFile, what: str) -> Path:
         except (OSError, RuntimeError) as error:
             reason = f"its download failed, {first_line(error)}"
     raise UniEmoError(
-        f"{what} must have its weights on disk; {file.name} ({file.size}) is not in {folder} ({reason}): copy it there "
-        f"from {file.url}, or give a path instead of the name"
+        f"{what} must have its weights on disk; {file.name} ({file.size}) is not in {folder} ({reason}): fetch with "
+        f"`curl -L --create-dirs -o {folder / file.name} {file.url}`, or give a path instead of the name"
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
@@ -9,26 +10,42 @@ from typing import cast
 import torch
 
 from uniemo.errors import UniEmoError
-from uniemo.metrics.clip_evaluation import clarity_outputs
-from uniemo.metrics.clip_networks import ClipNetwork, MiniatureNetwork, load_clip_network
+from uniemo.metrics import imagenet, inception, perceptual
+from uniemo.metrics.clip_networks import ClipNetwork, load_clip_network
 from uniemo.metrics.feature_network import FeatureNetwork
-from uniemo.metrics.imagenet import ResNetClassifier
-from uniemo.metrics.inception import InceptionNetwork
+from uniemo.metrics.network_weights import WeightFile, locate
 from uniemo.metrics.outputs import Output
-from uniemo.metrics.perceptual import load_lpips
 from uniemo.metrics.protocols import EMOGEN, Protocol
+from uniemo.metrics.sem_c import ZeroShotClarity
+from uniemo.models.clip import find_clip
 from uniemo.vocabulary import Vocabulary
 
-NETWORKS: dict[str, tuple[str, Callable[[str, str, bool], FeatureNetwork]]] = {  # role: (default name, loader)
-    "fid": ("inception", InceptionNetwork),
-    "lpips": ("alex", load_lpips),
-    "clip": ("ViT-L-14", load_clip_network),
-    "imagenet": ("resnet50", ResNetClassifier),
-    "places": ("resnet50-places365", ResNetClassifier),
-    "miniature": ("miniature:clip", load_clip_network),
+
+@dataclass(frozen=True)
+class Role:
+    """What a network is for.
+
+    Attributes:
+        default: name of the published network.
+        load: makes one from role, name and whether its weights are random.
+        files: published weights by name; None for CLIPs, which :mod:`uniemo.models.clip` finds.
+    """
+
+    default: str
+    load: Callable[[str, str, bool], FeatureNetwork]
+    files: Mapping[str, WeightFile] | None = None
+
+
+NETWORKS: dict[str, Role] = {
+    "fid": Role("inception", inception.InceptionNetwork, inception.FILES),
+    "lpips": Role("alex", perceptual.load_lpips, perceptual.FILES),
+    "clip": Role("ViT-L-14", load_clip_network),
+    "imagenet": Role("resnet50", imagenet.ResNetClassifier, imagenet.FILES["imagenet"]),
+    "places": Role("resnet50-places365", imagenet.ResNetClassifier, imagenet.FILES["places"]),
+    "miniature": Role("miniature:clip", load_clip_network),
 }
 ROLES = tuple(NETWORKS)
-DEFAULTS: dict[str, str] = {role: name for role, (name, _) in NETWORKS.items()}
+DEFAULTS: dict[str, str] = {name: role.default for name, role in NETWORKS.items()}
 AUTO, PUBLISHED, MINIATURE, RANDOM, NONE = "auto", "published", "miniature", "random", "none"
 CLARITY = {"objects": "imagenet", "scenes": "places"}  # output of Sem-C: role
 _RANDOM_NAME = "random-"  # in front of a name: the same architecture with random weights
@@ -58,9 +75,8 @@ def load_network(role: str, name: str | None = None, *, random: bool = False) ->
     """
     if role not in NETWORKS:
         raise UniEmoError(f"network role must be one of {', '.join(ROLES)}; got {role!r}")
-    default, load = NETWORKS[role]
     with torch.random.fork_rng(devices=[]):  # layers initialise their weights when they are made
-        return load(role, name or default, random)
+        return NETWORKS[role].load(role, name or NETWORKS[role].default, random)
 
 
 @dataclass
@@ -100,12 +116,92 @@ def load_clip(name: str, device: str | torch.device = "cpu") -> ClipNetwork:
     return cast(ClipNetwork, load_network("clip", name).to(device))
 
 
+@dataclass(frozen=True)
+class Choice:
+    """A network of a set, not loaded yet.
+
+    Attributes:
+        role: one of :data:`ROLES`.
+        name: see :func:`load_network`.
+        random: whether its weights are.
+    """
+
+    role: str
+    name: str
+    random: bool
+
+    def find(self) -> None:
+        """Raise the error about what is missing, unless the weights are here or can be downloaded."""
+        files = NETWORKS[self.role].files
+        if files is not None:
+            locate(self.role, re.sub(r"@\d+$", "", self.name), files, self.random)
+        elif not self.random:
+            find_clip(self.name)
+
+
+def choose_networks(
+    wanted: str, protocols: Sequence[Protocol], overrides: Mapping[str, str] | None = None
+) -> dict[str, Choice | None]:
+    """Decide on the networks of a set; see :func:`load_set` for the arguments.
+
+    Returns:
+        What is loaded for ``fid.<protocol>``, ``lpips``, ``clip``, and for Sem-C either ``imagenet`` and ``places`` or
+        the miniature's ``clarity``; None where nothing is.
+    """
+    overrides = dict(overrides or {})
+    known = {*ROLES[:-1], *(f"fid.{protocol.name}" for protocol in protocols)}
+    unknown = [role for role in overrides if role not in known]
+    if unknown:
+        raise UniEmoError(f"network role must be one of {', '.join(sorted(known))}; got {unknown[0]!r}")
+    clip = overrides.get("clip", NONE)
+    small = _choice(MINIATURE, DEFAULTS[MINIATURE] if clip == NONE else clip)
+
+    def choose(role: str, default: str, protocol: str = "") -> Choice | None:
+        name = overrides.get(f"{role}.{protocol}", overrides.get(role))
+        if name == NONE:
+            return None
+        if wanted == MINIATURE and (name is None or role == "clip"):
+            return small
+        return Choice(role, default, wanted == RANDOM) if name is None else _choice(role, name)
+
+    found = {f"fid.{one.name}": choose("fid", one.fid_network, one.name) for one in protocols}
+    found |= {role: choose(role, DEFAULTS[role]) for role in ("lpips", "clip")}
+    own = [role for role in CLARITY.values() if role in overrides or wanted != MINIATURE]
+    return found | ({role: choose(role, DEFAULTS[role]) for role in own} or {"clarity": small})
+
+
+def _choice(role: str, name: str) -> Choice:
+    """Return the network that a user names."""
+    return Choice(role, name.removeprefix(_RANDOM_NAME), name.startswith(_RANDOM_NAME))
+
+
+def find_networks(chosen: Iterable[Choice | None], way_out: str = "") -> None:
+    """Look for the weights of networks, and download what is missing.
+
+    Args:
+        chosen: of :func:`choose_networks`.
+        way_out: what runs without any file, behind the errors.
+
+    Raises:
+        UniEmoError: what cannot be had, all files in one line, each with its size and the command that gets it.
+    """
+    errors: dict[str, None] = {}  # in order, without repetition
+    for one in dict.fromkeys(one for one in chosen if one is not None):
+        try:
+            one.find()
+        except UniEmoError as error:
+            errors[str(error)] = None
+    if errors:
+        raise UniEmoError(" | ".join(errors) + way_out)
+
+
 def load_set(
     wanted: str,
     protocols: Sequence[Protocol],
     vocabulary: Vocabulary,
     overrides: Mapping[str, str] | None = None,
     device: str | torch.device = "cpu",
+    option: str = "--networks",
 ) -> NetworkSet:
     """Load a set of networks.
 
@@ -114,47 +210,35 @@ def load_set(
         protocols: to be measured; each names its network for FID.
         vocabulary: scene and object names for Sem-C by a CLIP; without any there is no Sem-C by it.
         overrides: network by role instead of the set's: a name or path of :func:`load_network`, ``random-<name>``, or
-            ``none`` to leave its metrics out. ``fid`` counts for all protocols, ``fid.emogen`` for one.
+            ``none`` to leave its metrics out. ``fid`` counts for all protocols, ``fid.emogen`` for one; ``clip`` of the
+            miniature stands for all networks.
         device: where they go.
+        option: that ``wanted`` comes from, for the error.
     """
-    overrides = dict(overrides or {})
-    known = {*ROLES[:-1], *(f"fid.{protocol.name}" for protocol in protocols)}
-    unknown = [role for role in overrides if role not in known]
-    if unknown:
-        raise UniEmoError(f"network role must be one of {', '.join(sorted(known))}; got {unknown[0]!r}")
-    small = MiniatureNetwork(DEFAULTS[MINIATURE]).to(device) if wanted == MINIATURE else None
-    errors: dict[str, None] = {}  # in order, without repetition
-    loaded: dict[tuple[str, str], FeatureNetwork | None] = {}
-
-    def load(role: str, default: str) -> FeatureNetwork | None:
-        """Return the network of a role, such as ``fid.emogen``, loaded once; None where there is none."""
-        role, _, protocol = role.partition(".")
-        name = overrides.get(f"{role}.{protocol}", overrides.get(role))
-        if name is None and small is not None:
-            return small
-        random = wanted == RANDOM if name is None else name.startswith(_RANDOM_NAME)
-        name = (name or default).removeprefix(_RANDOM_NAME)
-        if name == NONE:
-            return None
-        if (role, name) not in loaded:
-            try:
-                loaded[role, name] = load_network(role, name, random=random).to(device)
-            except UniEmoError as error:
-                errors[str(error)] = None
-                loaded[role, name] = None
-        return loaded[role, name]
-
-    fid = {protocol.name: load(f"fid.{protocol.name}", protocol.fid_network) for protocol in protocols}
-    lpips, clip = (load(role, DEFAULTS[role]) for role in ("lpips", "clip"))
-    if small is not None and not overrides.keys() & set(CLARITY.values()):
-        clarity = clarity_outputs(small, vocabulary)
+    chosen = choose_networks(wanted, protocols, overrides)
+    find_networks(chosen.values(), without_files(wanted, option))
+    loaded: dict[Choice | None, FeatureNetwork] = {}
+    for one in chosen.values():
+        if one is not None and one not in loaded:
+            loaded[one] = load_network(one.role, one.name, random=one.random).to(device)
+    networks = {place: loaded[one] for place, one in chosen.items() if one is not None}
+    if "clarity" in networks:
+        clarity = clarity_outputs(cast(ClipNetwork, networks["clarity"]), vocabulary)
     else:
-        roles = {name: role for name, role in CLARITY.items() if small is None or role in overrides}
-        found = {name: load(role, DEFAULTS[role]) for name, role in roles.items()}
-        clarity = {name: Output(one, one.views[0], "probabilities") for name, one in found.items() if one is not None}
-    if errors:  # someone without the files wants to know all of them at once, and a way to go on without
-        way_out = "; --networks miniature runs without any file, on the miniature's small CLIP"
-        raise UniEmoError(" | ".join(errors) + (way_out if wanted == PUBLISHED else ""))
-    if clip is not None and not isinstance(clip, ClipNetwork):
-        raise UniEmoError(f"--clip must name a CLIP; got {clip.info.name}")
-    return NetworkSet(wanted, {name: one for name, one in fid.items() if one is not None}, lpips, clip, clarity)
+        own = {name: networks[role] for name, role in CLARITY.items() if role in networks}
+        clarity = {name: Output(network, network.views[0], "probabilities") for name, network in own.items()}
+    fid = {place.partition(".")[2]: one for place, one in networks.items() if place.startswith("fid.")}
+    return NetworkSet(wanted, fid, networks.get("lpips"), cast("ClipNetwork | None", networks.get("clip")), clarity)
+
+
+def without_files(wanted: str, option: str) -> str:
+    """Return the way out for someone without the published files."""
+    return f"; {option} miniature runs without any file, on the miniature's small CLIP" if wanted == PUBLISHED else ""
+
+
+def clarity_outputs(network: ClipNetwork, vocabulary: Vocabulary) -> dict[str, Output]:
+    """Return what Sem-C needs, by the CLIP's zero-shot softmax; nothing without names of scenes or objects."""
+    if not (vocabulary.scenes or vocabulary.objects):
+        return {}
+    heads = ZeroShotClarity(network.clip, vocabulary).heads
+    return {name: Output(network, network.views[0], "features", head) for name, head in heads.items()}

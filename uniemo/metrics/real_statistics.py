@@ -1,4 +1,4 @@
-"""Sums of real images' features, kept so that the same real set does not go through the same network twice."""
+"""Statistics of real images' features, kept so that the same real set does not go through the same network twice."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from uniemo.metrics.fid import FeatureStatistics
 from uniemo.metrics.file_contents import Contents
 from uniemo.metrics.image_sets import ImageSet
 
-_VERSION = 3  # of the file's content; another one is never read
-_SUMS = ("count", "total", "outer")
+_VERSION = 4  # of the file's content; another one is never read
+_TENSORS = ("count", "total", "outer", "rows", "labels")
 
 
 class StatisticsCache:
@@ -56,18 +56,18 @@ class StatisticsCache:
                 content = found.pop("content", None)
                 if found != self._about(network):
                     return None
-                sums = [file.get_tensor(name) for name in _SUMS]
-                if content != _digest(sums):  # a flipped bit
+                tensors = [file.get_tensor(name) for name in _TENSORS]
+                if content != _digest(tensors):  # a flipped bit
                     return None
         except (OSError, SafetensorError):
             return None
-        return FeatureStatistics(network, *sums) if len(sums[0]) == self.shape else None
+        return FeatureStatistics(network, *tensors) if len(tensors[0]) == self.shape else None
 
     def save(self, statistics: FeatureStatistics) -> None:
         """Keep statistics."""
         with atomic_write(self.path(statistics.network)) as temporary:
             state = {name: value.cpu().contiguous() for name, value in statistics.state().items()}
-            content = _digest([state[name] for name in _SUMS])
+            content = _digest([state[name] for name in _TENSORS])
             save_file(state, temporary, {**self._about(statistics.network), "content": content})
 
     def _about(self, network: str) -> dict[str, str]:
@@ -75,5 +75,5 @@ class StatisticsCache:
         return {"made_of": self._made_of, "network": network, "version": str(_VERSION)}
 
 
-def _digest(sums: Sequence[Tensor]) -> str:
-    return digest(*(value.numpy().tobytes() for value in sums))
+def _digest(tensors: Sequence[Tensor]) -> str:
+    return digest(*(value.numpy().tobytes() for value in tensors))

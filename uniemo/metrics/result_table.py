@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from uniemo.cache import atomic_write
 
 # Metric: (factor, digits, better); the others are Emo-A's, in percent.
-_FORMS = {"FID": (1, 2, "↓"), "LPIPS": (1, 3, "↑"), "Sem-C": (1, 3, "↑"), "Sem-D": (1, 4, "↑")}
+_FORMS = {
+    "FID": (1, 2, "↓"),
+    "KID": (1, 4, "↓"),
+    "LPIPS": (1, 3, "↑"),
+    "Sem-C": (1, 3, "↑"),
+    "Sem-D": (1, 4, "↑"),
+    "CLIPScore": (1, 2, "↑"),
+}
 _PERCENT = (100, 2, "↑")
 _MAIN = ("FID", "LPIPS", "Emo-A", "Sem-C", "Sem-D")  # the order of the published tables
 
@@ -38,6 +46,11 @@ def table(result: dict[str, Any]) -> str:
     lines += [f"note: {note}" for note in result["notes"]]
     lines += [f"warning: {warning}" for warning in result["warnings"]]
     return "\n".join(lines)
+
+
+def network_names(keys: Sequence[str]) -> str:
+    """Return how a metric's name says its networks, without the hashes: ``resnet50+resnet50-places365``."""
+    return "+".join(dict.fromkeys(key.rpartition(" ")[0] for key in keys))
 
 
 def _heading(result: dict[str, Any]) -> str:

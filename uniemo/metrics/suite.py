@@ -19,7 +19,7 @@ from torch import Tensor
 
 from uniemo.distributed import gather, get_rank, get_world_size
 from uniemo.errors import UniEmoError
-from uniemo.metrics.base import SuiteMetric
+from uniemo.metrics.base import SuiteMetric, metric_device
 from uniemo.metrics.emo_a import EmoA
 from uniemo.metrics.feature_network import FeatureNetwork
 from uniemo.metrics.fid import FID, FeatureStatistics
@@ -159,8 +159,7 @@ class MetricSuite:
                 return entry
         metric.seed = seed
         metric.setup(self.plan, protocol)
-        device = next(iter(outputs.values())).network.device
-        metric.to("cpu" if device.type == "mps" else device)  # MPS knows no float64
+        metric.to(metric_device(next(iter(outputs.values())).network.device))
         self._entries.append(_Entry(metric, needed))
         return self._entries[-1]
 
@@ -224,14 +223,19 @@ class MetricSuite:
 
     @torch.no_grad()
     def update_real(
-        self, images: Tensor | Sequence[Tensor], emotion: Tensor | Sequence[int], names: Sequence[str] | None = None
+        self,
+        images: Tensor | Sequence[Tensor],
+        emotion: Tensor | Sequence[int],
+        names: Sequence[str] | None = None,
+        index: Sequence[int] | None = None,
     ) -> None:
-        """Add real images, for FID alone; each rank adds other ones.
+        """Add real images, for FID and KID alone; each rank adds other ones.
 
         Args:
             images: as in :meth:`update`.
             emotion: (B,) class indices.
             names: B ids, for errors; None counts.
+            index: B numbers among the real images of all ranks; see :meth:`uniemo.metrics.fid.FID.update_real`.
 
         Raises:
             UniEmoError: an output that is not finite.
@@ -242,7 +246,7 @@ class MetricSuite:
                 output = entry.outputs[0]
                 features = output.read(output.network(batch, output.view))
                 with entry.naming([names[row] if names else str(row) for row in part]):
-                    metric.update_real(features, labels[part])
+                    metric.update_real(features, labels[part], None if index is None else torch.tensor(index)[part])
 
     def metrics(self, kind: type[M]) -> list[M]:
         """Return the metrics of a class, of all protocols."""
@@ -256,7 +260,7 @@ class MetricSuite:
         return {entry.outputs[0].identity for entry, _ in self._fid()}
 
     def load_real(self, statistics: Sequence[FeatureStatistics]) -> None:
-        """Take the sums of real images from before, of all ranks, instead of :meth:`update_real`; rank 0's count.
+        """Take the statistics of real images from before, of all ranks, instead of :meth:`update_real`; rank 0's count.
 
         Raises:
             UniEmoError: they are of another network or preparation.
@@ -274,7 +278,7 @@ class MetricSuite:
             metric.load_real(known[wanted])
 
     def real_statistics(self) -> list[FeatureStatistics]:
-        """Return the sums of the real images of all ranks, one of each network; call it after :meth:`compute`."""
+        """Return the statistics of all ranks' real images, one for each network; call it after :meth:`compute`."""
         return [
             replace(metric.real, network=entry.outputs[0].identity)
             for entry, metric in self._fid()

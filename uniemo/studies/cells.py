@@ -22,13 +22,15 @@ _PLACE = re.compile(r"\{([a-z][a-z0-9_]*)(?::([\w-]+))?\}")  # {name} or {cell:n
 _DEPTH = 5  # choices may name parameters in turn
 _IMAGES = 1_000_000  # image seeds of one seed; those of the next begin after them, the first ones are those of tests
 
-# Added to the arguments of each command: its folder and its seed.
+# Added to the arguments of each command unless they are there: its folder and its seed.
 ADDED: dict[str, str] = {
     "fit": "--run_dir {folder} --seed_everything {seed} --trainer.enable_progress_bar false",
     "validate": "--run_dir {folder} --trainer.enable_progress_bar false",
     "test": "--run_dir {folder} --trainer.enable_progress_bar false",
     "generate": "--out {folder} --seed {images} --resume",  # never a seed of the images that a test generates
     "filter": "--out {folder} --seed {seed}",
+    "evaluate": "--output {folder}/result.json",
+    "train-classifier": "--output {folder}/head.safetensors --seed {seed}",
     "data synthesize": "--out {folder} --seed {seed}",
 }
 
@@ -162,12 +164,15 @@ def resolve(study: Study, name: str, parameters: dict[str, str], seed: int, sett
         return args
 
     commands = []
-    for step in recipe.steps:
+    for step in (one for one in recipe.steps if one.scale in (None, setting.scale)):
         text = _at_scale(step.args, setting)
         for _ in range(_DEPTH):
             text = _PLACE.sub(fill, text)
         added = ADDED.get(step.run, "").format(folder=f"{HERE}/{step.into}", seed=seed, images=(seed + 1) * _IMAGES)
-        commands.append(Command(step.run, step.into, (*shlex.split(text), *added.split())))
+        given = shlex.split(text)
+        options = [option.split() for option in re.split(r" (?=--)", added) if option]
+        more = [word for option in options if option[0] not in given for word in option]
+        commands.append(Command(step.run, step.into, (*given, *more)))
     return Cell(
         hash=_digest(commands, seed),
         name=name,

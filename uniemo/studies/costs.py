@@ -50,6 +50,7 @@ STEPS, GUIDED = 50, 2  # denoising steps, forward passes in each
 ASKED = 2 * 7e-3 * 700  # one image: 7e9 weights, 700 tokens of image and question; emotions' names are a few more
 POOL = 40_000  # images that a filter scores
 ASKING = {"vision_language", "vision_language_lora"}
+MEASURED = 0.2  # an evaluation's networks on one image: CLIP ViT-L/14 0.162, two ResNet-50s, Inception, AlexNet
 GENERATING = {"joint", "feedback", "prompted", "textual_inversion", "dreambooth", "emogen"}
 # passes of the trained tower over an image (forward and backward: 3), and epochs
 TOWER = {"understanding": (3, 15), "fine_tune": (3, 15), "coop": (2, 10), "cocoop": (2, 10), "linear_probe": (1, 10)}
@@ -128,6 +129,10 @@ def gpu_hours(cell: Cell) -> float:
             work += POOL * clip
         elif name == "generate":
             work += images(command) * generation
+        elif name == "evaluate":
+            work += GENERATED * MEASURED
+        elif name == "train-classifier":
+            work += (trained + tested) * CLIP["vit_l14"]
     return work / GPU / 3600
 
 
@@ -144,7 +149,7 @@ def arithmetic() -> str:
         f"({listed(VAE)}). A test generates {GENERATED:,} images, the pool for explicit feedback has {POOL:,}, "
         f"each {STEPS} steps of {GUIDED} passes; a "
         f"vision-language model of 7e9 weights takes {ASKED:.0f} TFLOP for an image. One GPU gives {GPU:.0f} TFLOP a "
-        "second. Decoding of images is not counted."
+        f"second. An evaluated image takes {MEASURED} TFLOP. Decoding of images is not counted."
     )
 
 

@@ -14,7 +14,10 @@ from numpy.typing import NDArray
 from uniemo.cache import digest
 from uniemo.metrics.answers import ANSWERS, GENERATED, read_answers
 
-_FILES = {"accuracy": ANSWERS, "Emo-A": GENERATED}  # by the metric that is their mean
+_FILES = {  # in a cell's folder, by the metric that is their mean; of evaluate at paper scale
+    "accuracy": (f"test/test_{ANSWERS}.parquet",),
+    "Emo-A": (f"test/test_{GENERATED}.parquet", "strict/result.answers.parquet"),
+}
 
 
 @dataclass(frozen=True)
@@ -31,11 +34,10 @@ class Hits:
 
 
 def read_hits(folder: Path) -> dict[str, dict[str, Any]]:
-    """Return the right answers that ``uniemo test`` left in a run folder, by metric, as plain values."""
+    """Return the right answers that a cell's commands left in its folder, by metric, as plain values."""
     found = {}
-    for metric, name in _FILES.items():
-        path = folder / f"test_{name}.parquet"
-        if path.is_file():
+    for metric, names in _FILES.items():
+        for path in (folder / name for name in names if (folder / name).is_file()):
             files, right = read_answers(path)
             order = sorted(range(len(files)), key=files.__getitem__)
             bits = np.packbits(np.array(right, dtype=bool)[order]).tobytes()

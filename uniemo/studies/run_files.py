@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from uniemo.metrics.result_table import network_names
 from uniemo.text_files import parse_lines, read_json, read_yaml
 
 
@@ -55,6 +56,20 @@ def read_lines(path: Path, notes: Notes | None = None) -> list[dict[str, Any]]:
 def read_metrics(folder: Path, command: str = "test", notes: Notes | None = None) -> dict[str, float]:
     """Return the metrics that ``uniemo test`` or ``validate`` left in a run folder, empty where it left none."""
     return numbers(read_mapping(folder / f"{command}.json", notes))
+
+
+def read_evaluation(folder: Path) -> dict[str, float]:
+    """Return the metrics of ``result.json`` of ``uniemo evaluate``, named as those of test.json.
+
+    They are ``test/FID[network]`` of the folder ``strict``, which is the protocol of tests, and
+    ``test/emogen/FID[network]`` of any other folder, ``emogen`` for example.
+    """
+    prefix = "test/" if folder.name == "strict" else f"test/{folder.name}/"
+    found = {}
+    for protocol in read_mapping(folder / "result.json").get("protocols", {}).values():
+        for name, score in protocol["figures"].items():
+            found[f"{prefix}{name}[{network_names(score['networks'])}]"] = score["value"]
+    return numbers(found)
 
 
 def numbers(values: Mapping[str, Any]) -> dict[str, float]:

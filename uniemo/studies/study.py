@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 Scale = Literal["miniature", "paper"]
@@ -15,11 +15,12 @@ class Column:
 
     Attributes:
         name: heading.
-        key: name in test.json without ``test/`` and without the network in brackets.
+        key: name of the result without ``test/`` and without the network in brackets.
         best: whether ``high`` or ``low`` is better; ``none`` for a column that describes rows and does not rank them.
         percent: measured as a share, shown in per cent, as the paper's number is.
         digits: after the decimal point.
         parameters: of the cells of this column.
+        scale: the only one at which the column is shown; None for every one.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Column:
     percent: bool = False
     digits: int = 2
     parameters: dict[str, str] = field(default_factory=dict)
+    scale: Scale | None = None
 
 
 @dataclass(frozen=True)
@@ -79,11 +81,15 @@ class Check:
 
 @dataclass(frozen=True)
 class Step:
-    """One command of a cell: its name, the folder it writes into, its arguments by when they count."""
+    """One command of a cell: its name, the folder it writes into, its arguments by when they count.
+
+    With a ``scale`` it is run at that scale alone.
+    """
 
     run: str
     into: str
     args: dict[str, str]
+    scale: Scale | None = None
 
 
 @dataclass(frozen=True)
@@ -122,6 +128,10 @@ class Study:
     def has_notes(self) -> bool:
         """Whether any row has a note."""
         return any(row.note for row in self.rows)
+
+    def at(self, scale: Scale) -> Study:
+        """Return the study with the columns of a scale."""
+        return replace(self, columns=tuple(column for column in self.columns if column.scale in (None, scale)))
 
     def column(self, name: str) -> Column:
         """Return a column by its name."""

@@ -127,8 +127,9 @@ def _recipe(name: str, values: dict[str, Any]) -> Recipe:
     """Read a cell's definition."""
     steps = []
     for item in values["steps"]:
-        args = {key: value for key, value in item.items() if key not in ("run", "into")}
-        steps.append(Step(item["run"], item.get("into", item["run"].split()[-1]), _texts(_renamed(args))))
+        args = {key: value for key, value in item.items() if key not in ("run", "into", "scale")}
+        into = item.get("into", item["run"].split()[-1])
+        steps.append(Step(item["run"], into, _texts(_renamed(args)), item.get("scale")))
     return Recipe(name, tuple(steps), _texts(values.get("defaults", {})), values.get("seed"))
 
 
@@ -159,9 +160,13 @@ def _check(study: Study) -> None:
         named += [("in of a check", name, ranking) for name in check.columns]
     for step in (step for recipe in study.recipes.values() for step in recipe.steps):
         named += [(f"args of {step.run}", key, [*SCALES, "args", "quick"]) for key in step.args]
+        named += [(f"scale of {step.run}", step.scale, list(SCALES))] if step.scale else []
+    named += [
+        (f"scale of metric {column.name}", column.scale, list(SCALES)) for column in study.columns if column.scale
+    ]
     for what, name, known in named:
         if name not in known:
-            raise UniEmoError(f"{study.name}: {what} must be one of {', '.join(known)}; got {name!r}")
+            raise UniEmoError(f"{study.name}: {what} must be one of {', '.join(filter(None, known))}; got {name!r}")
     if len(set(rows)) < len(rows):
         twice = next(name for name in rows if rows.count(name) > 1)
         raise UniEmoError(f"{study.name}: rows must differ in label and note; {twice!r} stands there twice")

@@ -66,6 +66,7 @@ def lines(study: Study, measurements: Measurements) -> list[Line]:
 
 def markdown(study: Study, measurements: Measurements, setting: Setting) -> str:
     """Return a study's table in Markdown, with notes below it."""
+    study = study.at(setting.scale)
 
     def line(entries: list[str]) -> str:
         return f"| {' | '.join(entries)} |"
@@ -81,6 +82,7 @@ def markdown(study: Study, measurements: Measurements, setting: Setting) -> str:
 
 def latex(study: Study, measurements: Measurements, setting: Setting) -> str:
     """Return a study's table in LaTeX (booktabs), with notes below it."""
+    study = study.at(setting.scale)
 
     def line(entries: list[str]) -> str:
         return " & ".join(entries) + r" \\"
@@ -120,8 +122,13 @@ def notes(study: Study, measurements: Measurements, setting: Setting) -> list[st
             "at equal samplers alone."
         )
     used = ", ".join(networks(measurements))
-    if used:
+    if used and setting.scale == "miniature":
         sentences.append(f"Images are measured with {used}, not with the paper's networks.")
+    elif used:
+        sentences.append(
+            f"Images are measured with {used}. Columns without a protocol are of strict, which decides; the paper's "
+            "numbers are to be held against emogen."
+        )
     for column in study.columns:
         if _is_saturated(study, column, measurements):
             sentences.append(

@@ -16,7 +16,7 @@ from uniemo.cache import to_json
 from uniemo.errors import UniEmoError, naming
 from uniemo.studies.cells import Cell, Setting
 from uniemo.studies.hits import read_hits
-from uniemo.studies.run_files import read_lines, read_mapping, read_metrics
+from uniemo.studies.run_files import read_evaluation, read_lines, read_mapping, read_metrics
 from uniemo.text_files import read_json
 
 Result = dict[str, Any]  # a line of results.jsonl
@@ -97,6 +97,9 @@ def describe(cell: Cell) -> Result:
 def result_of(description: Result, folder: Path) -> Result:
     """Return the result of a finished cell; of a step that was interrupted, time and memory of its last start."""
     steps = read_steps(folder)
+    evaluated = [folder / step["into"] for step in steps if step["run"] == "evaluate"]
+    samplers = [read_mapping(path / "result.json").get("generated", {}).get("space") for path in evaluated]
+    samplers.append(read_mapping(folder / "test" / "test_generation.json").get("space"))
     return {
         **description,
         "commit": commit(),
@@ -104,9 +107,10 @@ def result_of(description: Result, folder: Path) -> Result:
         "seconds": round(sum(step["seconds"] for step in steps), 1),
         "peak_memory": max(step["peak_memory"] for step in steps),
         "cores": os.cpu_count(),
-        "sampler": read_mapping(folder / "test" / "test_generation.json").get("space"),  # of generated images
-        "figures": read_metrics(folder / "test"),
-        "hits": read_hits(folder / "test"),
+        "sampler": next((one for one in samplers if one), None),  # of generated images
+        "figures": {name: value for path in evaluated for name, value in read_evaluation(path).items()}
+        | read_metrics(folder / "test"),
+        "hits": read_hits(folder),
     }
 
 

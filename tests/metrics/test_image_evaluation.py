@@ -1,15 +1,23 @@
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from trees import drawn_index
 
 from uniemo.data import EmoSet
 from uniemo.data.generated import read_index
-from uniemo.data.images import load_images
+from uniemo.data.images import load_images, read_image
+from uniemo.data.transforms import PairedTransform
 from uniemo.errors import UniEmoError
 from uniemo.generation import filter_index, score_index
 from uniemo.metrics import EmotionClassifier, FeatureStatistics, Protocol, plan_evaluation
-from uniemo.metrics.clip_evaluation import ClipEvaluation
-from uniemo.metrics.fid import frechet_distance
+from uniemo.metrics.frechet import frechet_distance
+from uniemo.metrics.image_batches import read_bytes
+from uniemo.metrics.image_evaluation import ImageEvaluation
+from uniemo.metrics.kid import kernel_estimates
+from uniemo.metrics.networks import load_set
+from uniemo.metrics.outputs import emotion_output
+from uniemo.metrics.protocols import STRICT
 from uniemo.metrics.sem_c import ZeroShotClarity
 from uniemo.vocabulary import Vocabulary
 
@@ -25,9 +33,15 @@ def classifier(clip):
     return EmotionClassifier(clip.embed_dim, 8).eval()
 
 
+def evaluation_by(clip, classifier, vocabulary):
+    """Evaluate with one small CLIP in the place of all networks."""
+    networks = load_set("miniature", (STRICT,), vocabulary, {"clip": clip.source})
+    return ImageEvaluation(networks, emotion_output(networks.clip, classifier.probabilities), vocabulary)
+
+
 @pytest.fixture(scope="module")
 def evaluation(clip, classifier, data):
-    return ClipEvaluation(clip, classifier, data.vocabulary)
+    return evaluation_by(clip, classifier, data.vocabulary)
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +60,7 @@ def evaluate_images(evaluation, images, real=None, **settings):
     return evaluation.evaluate(names, images_of, real, **settings)
 
 
-def test_values_are_those_of_the_networks(evaluation, classifier, data, real):
+def test_values_are_those_of_the_networks(evaluation, clip, classifier, data, real):
     """Every metric by hand, from the outputs of the CLIP."""
     generator = torch.Generator().manual_seed(0)
     names = data.vocabulary.emotions
@@ -64,7 +78,7 @@ def test_values_are_those_of_the_networks(evaluation, classifier, data, real):
     first, second = ([row[position] for position in side] for side in (pairs.first, pairs.second))
     assert len(first) == 6
     assert (emotion[first] == emotion[second]).all()
-    clarity = ZeroShotClarity(evaluation.clip, data.vocabulary)(features)
+    clarity = ZeroShotClarity(clip, data.vocabulary)(features)
     double = features.double()
     expected = {  # with three pairs of either emotion, means over pairs and over emotions are one
         "FID": frechet_distance(*real.gaussian(), double.mean(0), torch.cov(double.T)),
@@ -74,6 +88,8 @@ def test_values_are_those_of_the_networks(evaluation, classifier, data, real):
         "Sem-C": clarity.mean(),
         "Sem-D": (features[first] - features[second]).square().mean(),
     }
+    labels = torch.zeros(len(real.rows), dtype=torch.long), torch.zeros(8, dtype=torch.long)
+    expected["KID"] = kernel_estimates(real.rows, labels[0], features, labels[1], labels[1], 1)[0, 0]
     for name, value in expected.items():
         assert found[f"{name}[tiny-clip]"] == pytest.approx(float(value), rel=1e-5), name
     assert found["Sem-C[tiny-clip]/fear"] == pytest.approx(float(clarity[:4].mean()), rel=1e-5)
@@ -92,13 +108,16 @@ def test_real_images_against_themselves(evaluation, data, real):
     assert found["FID[tiny-clip]"] == pytest.approx(0, abs=1e-5)
     assert found["FID[tiny-clip]/awe"] == pytest.approx(0, abs=1e-5)
     streamed = evaluation.evaluate_loader(loader)
-    assert not any(key.startswith("FID") for key in streamed)
+    assert not any(key.startswith(("FID", "KID")) for key in streamed)
     assert streamed["Emo-A[tiny-clip]"] == pytest.approx(found["Emo-A[tiny-clip]"])
 
 
-def test_view_decides_the_resolution(clip, classifier, data, real):
-    other = ClipEvaluation(clip, classifier, data.vocabulary, view="image")
-    assert not torch.allclose(other.real_statistics(data.evaluation_loader("test")).total, real.total)
+def test_real_images_are_those_that_evaluate_sees(tmp_path):
+    """The same bytes from a data module's view and from ``--real_size``, halves of pixels included."""
+    pixels = np.random.default_rng(0).integers(0, 256, (41, 56, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "odd.jpg")
+    _, target, _ = PairedTransform(32, 24)(read_image(tmp_path / "odd.jpg"), np.random.default_rng(0))
+    assert torch.equal(((target + 1) / 2 * 255).round().to(torch.uint8), read_bytes(tmp_path / "odd.jpg", 24))
 
 
 def test_refusals(evaluation, real):
@@ -115,7 +134,7 @@ def test_refusals(evaluation, real):
 
 
 def test_without_attributes_there_is_no_sem_c(clip, classifier, data):
-    bare = ClipEvaluation(clip, classifier, Vocabulary(data.vocabulary.emotions))
+    bare = evaluation_by(clip, classifier, Vocabulary(data.vocabulary.emotions))
     found = evaluate_images(bare, {"awe": torch.rand(2, 3, 32, 32)})
     assert not any(key.startswith("Sem-C") for key in found)
 
