@@ -19,9 +19,9 @@ def example(count=9):
     return torch.rand(count, 2, generator=generator), torch.rand(count, 2, generator=generator)
 
 
-def concordance(x, y):
-    """Lin's coefficient in NumPy."""
-    return 2 * np.cov(x, y, bias=True)[0, 1] / (x.var() + y.var() + (x.mean() - y.mean()) ** 2)
+def concordance(x, y, ddof=0):
+    """Lin's coefficient in NumPy; torchmetrics divides by N - 1."""
+    return 2 * np.cov(x, y, ddof=ddof)[0, 1] / (x.var(ddof=ddof) + y.var(ddof=ddof) + (x.mean() - y.mean()) ** 2)
 
 
 def test_loss_against_numpy():

@@ -39,7 +39,7 @@ def test_metrics_by_hand():
     found = metric.compute()
     for place, axis in enumerate(("valence", "arousal")):
         x, y = predicted[kept, place], rated[kept, place]
-        assert found[f"ccc_{axis}"].item() == pytest.approx(concordance(x, y), abs=1e-5)
+        assert found[f"ccc_{axis}"].item() == pytest.approx(concordance(x, y, ddof=1), abs=1e-5)
         assert found[f"rmse_{axis}"].item() == pytest.approx(np.sqrt(np.mean((x - y) ** 2)), abs=1e-5)
         assert found[f"within_sd_{axis}"].item() == pytest.approx(np.mean(np.abs(x - y) <= deviation[kept, place]))
 
