@@ -43,7 +43,7 @@ _IN_FILES = ("cached_latents", "limit_train", "layout", "split_file", "val_fract
 class Streaming(EmotionDataModule):
     """Images in shards, streamed; arguments as in :class:`EmotionDataModule`, and some of its own.
 
-    Training and evaluation read shards from disk or hub as they go, and memory does not grow with their number. What
+    Training and evaluation read shards from disk or hub as they go; a loader process holds one buffer of rows. What
     needs images at hand gets ``images_at_hand`` of each split, which are copied into the cache folder once: the names
     of classes, scenes and objects where the shards do not declare them, P(emotion | attribute), the Emo-A classifier,
     the emotion space, and the real images of FID.
