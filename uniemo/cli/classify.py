@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     Classify = Callable[[Tensor], tuple[Tensor, Tensor | None]]
 
 
-
 @dataclass(frozen=True)
 class Emotions:
     """What a model says of a photo.
