@@ -166,6 +166,8 @@ def test_the_learning_curve_keeps_its_pictures():
         cell = row_cell("learning_curve", f"{size} feedback")
         trained = [one for one in with_parents([cell]) if one.name in ("stage1", "stage2", "stage3")]
         assert [root in args(one) if root else "--data.root" not in args(one) for one in trained] == [True] * 3
+    for row in ("250 joint", "250 feedback"):  # only accuracy counts
+        assert [one.run for one in row_cell("learning_curve", row, setting=PAPER).commands] == ["fit", "test"]
     few = row_cell("learning_curve", "250 queries", setting=PAPER)
     assert "--data.root /data/EmoSet --data.limit_train 250" in args(few)
     assert gpu_hours(few) == pytest.approx((250 * 15 * 3 + 17_716) * 0.0088 / 60 / 3600)

@@ -126,12 +126,15 @@ def test_a_column_that_ranks_nothing_has_no_best(written):
 def test_columns_and_steps_of_one_scale(written):
     values = content()
     values["metrics"]["FID (emogen)"] = {"key": "emogen/FID", "best": "low", "scale": "paper"}
-    values["cells"]["plain"]["steps"].append({"run": "evaluate", "into": "emogen", "scale": "paper"})
+    step = {"run": "evaluate", "into": "emogen", "scale": "paper", "when": {"tower": "small"}}
+    values["cells"]["plain"]["steps"].append(step)
     study, paper = written(values), Setting("paper", data=Path("/data"))
     assert "FID (emogen) ↓, here" not in markdown(study, {}, SETTING)
     assert "FID (emogen) ↓, here" in markdown(study, {}, paper)
     steps = [[one.run for one in resolve(study, "plain", {"accuracy": "1"}, 0, at).commands] for at in (SETTING, paper)]
     assert steps == [["fit", "test"], ["fit", "test", "evaluate"]]
+    big = resolve(study, "plain", {"accuracy": "1", "tower": "big"}, 0, paper)
+    assert [one.run for one in big.commands] == ["fit", "test"]
     for place, value in (("metrics", "FID (emogen)"), ("cells", "plain")):
         wrong = copy.deepcopy(values)
         part = wrong[place][value]

@@ -137,11 +137,11 @@ class FID(SuiteMetric):
     def _sums(self, side: str, feature_dim: int = 0) -> FeatureStatistics:
         """Return the states of one side, ``real`` or ``generated``; the first features say how wide they are."""
         if not hasattr(self, "generated_outer"):
-            zeros = FeatureStatistics.zeros(self.num_emotions, feature_dim)
             for name in ("real", "generated"):
-                for key, value in zeros.sums().items():
-                    self.add_state(f"{name}_{key}", value.clone(), dist_reduce_fx="sum")
-            self.to(self.device)
+                for key, value in FeatureStatistics.zeros(self.num_emotions, feature_dim).sums().items():
+                    # torchmetrics keeps a copy of what it is given: one number in place of 270 MB
+                    self.add_state(f"{name}_{key}", value.new_zeros(()).expand_as(value), dist_reduce_fx="sum")
+                    setattr(self, f"{name}_{key}", value.to(self.device))
         if len(self.real_rows) == 0:  # a rank without real images has tensors to bring together, too
             self._keep_real(torch.zeros(0, self.real_total.shape[1]), *torch.zeros(2, 0, dtype=torch.long))
         count, total, outer = (getattr(self, f"{side}_{key}") for key in ("count", "total", "outer"))

@@ -164,7 +164,9 @@ def resolve(study: Study, name: str, parameters: dict[str, str], seed: int, sett
         return args
 
     commands = []
-    for step in (one for one in recipe.steps if one.scale in (None, setting.scale)):
+    for step in recipe.steps:
+        if step.scale not in (None, setting.scale) or any(values.get(key) != step.when[key] for key in step.when):
+            continue
         text = _at_scale(step.args, setting)
         for _ in range(_DEPTH):
             text = _PLACE.sub(fill, text)

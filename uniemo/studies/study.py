@@ -83,13 +83,14 @@ class Check:
 class Step:
     """One command of a cell: its name, the folder it writes into, its arguments by when they count.
 
-    With a ``scale`` it is run at that scale alone.
+    With a ``scale`` it is run at that scale alone, with ``when`` only where the cell's parameters have these values.
     """
 
     run: str
     into: str
     args: dict[str, str]
     scale: Scale | None = None
+    when: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

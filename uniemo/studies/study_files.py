@@ -127,9 +127,9 @@ def _recipe(name: str, values: dict[str, Any]) -> Recipe:
     """Read a cell's definition."""
     steps = []
     for item in values["steps"]:
-        args = {key: value for key, value in item.items() if key not in ("run", "into", "scale")}
+        args = {key: value for key, value in item.items() if key not in ("run", "into", "scale", "when")}
         into = item.get("into", item["run"].split()[-1])
-        steps.append(Step(item["run"], into, _texts(_renamed(args)), item.get("scale")))
+        steps.append(Step(item["run"], into, _texts(_renamed(args)), item.get("scale"), _texts(item.get("when", {}))))
     return Recipe(name, tuple(steps), _texts(values.get("defaults", {})), values.get("seed"))
 
 
