@@ -1,6 +1,6 @@
 """What training and generation take on cards of several sizes, counted by ``uniemo fit --estimate``: docs/hardware.md.
 
-python -m benchmarks.hardware            # an hour on two busy cores; writes hardware.json and fills the page's tables
+python -m benchmarks.hardware            # an hour on two busy cores; resumes; writes hardware.json and fills the page
 python -m benchmarks.hardware --tables   # the tables alone, from hardware.json
 """
 
@@ -70,31 +70,47 @@ def count(*arguments: str) -> dict[str, Any]:
     return row
 
 
-def count_all() -> dict[str, Any]:
-    """Count every backbone, family and stage of the recipes, and what the keys for small cards buy."""
-    stages: dict[str, dict[str, Any]] = {"understanding": {}, "joint": {}, "feedback": {}}
-    for clip, tower in CLIPS.items():
+def configurations() -> dict[str, list[str]]:
+    """Return the arguments of every count by "table: row", those of ViT-L/14 first."""
+    found = {}
+    for clip, tower in reversed(CLIPS.items()):
         towers = ["--config", f"paper/{tower}.yaml"]
-        stages["understanding"][clip] = count("--config", "paper/understanding.yaml", *towers)
-        for family, overlay in FAMILIES.items():
-            for stage in ("joint", "feedback"):
+        found[f"understanding: {clip}"] = ["--config", "paper/understanding.yaml", *towers]
+        for stage in ("joint", "feedback"):
+            for family, overlay in FAMILIES.items():
                 overlays = [*towers, "--config", f"paper/{overlay}.yaml"]
-                stages[stage][f"{clip}, {family}"] = count("--config", f"paper/{stage}.yaml", *overlays)
-    keys: dict[str, dict[str, Any]] = {}
+                found[f"{stage}: {clip}, {family}"] = ["--config", f"paper/{stage}.yaml", *overlays]
     for overlay in SMALL:
         options = ["--config", "paper/joint.yaml", "--config", f"paper/{overlay}.yaml", "--data.batch_size", "1"]
         options += ["--generation_metrics.batch_size", "1"]
         for key, more in KEYS.items():
-            options += more
-            keys.setdefault(overlay, {})[key] = count(*options)
-    return {"conditions": conditions(), "assumptions": assumptions(), "stages": stages, "keys": keys}
+            options = [*options, *more]
+            found[f"{overlay}: {key}"] = options
+    return found
+
+
+def count_all() -> None:
+    """Count what hardware.json does not have yet; it is written after each count."""
+    result = json.loads(RESULT.read_text(encoding="utf-8")) if RESULT.exists() else {"rows": {}}
+    result |= {"conditions": conditions(), "assumptions": assumptions()}
+    for name, arguments in configurations().items():
+        if name not in result["rows"]:
+            result["rows"][name] = count(*arguments)
+            write_json(RESULT, result)
+
+
+def rows_of(result: dict[str, Any], table: str) -> dict[str, Any]:
+    """Return a table's rows by their own names, as far as they are counted."""
+    start = f"{table}: "
+    return {name.removeprefix(start): row for name, row in result["rows"].items() if name.startswith(start)}
 
 
 def fill(result: dict[str, Any]) -> None:
     """Write the tables into the page, between their markers."""
     text = PAGE.read_text(encoding="utf-8")
-    tables = {stage: stage_table(rows) for stage, rows in result["stages"].items()}
-    tables["keys"] = keys_table(result["keys"])
+    tables = {stage: stage_table(rows_of(result, stage)) for stage in ("understanding", "joint", "feedback")}
+    keys = {overlay: rows_of(result, overlay) for overlay in SMALL}
+    tables["keys"] = keys_table({overlay: rows for overlay, rows in keys.items() if len(rows) == len(KEYS)})
     for name, table in tables.items():
         start, end = f"<!-- {name}:start -->", f"<!-- {name}:end -->"
         before, rest = text.split(start)
@@ -142,7 +158,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tables", action="store_true", help="fill the page from hardware.json")
     if not parser.parse_args().tables:
-        write_json(RESULT, count_all())
+        count_all()
     fill(json.loads(Path(RESULT).read_text(encoding="utf-8")))
 
 

@@ -50,7 +50,7 @@ def sample_uniform(sample_ids: Tensor, seed: int, step: int, stream: int = 0) ->
     A sample's number stands at the place of its id in the SplitMix64 sequence (Steele, Lea and Flood, 2014) that seed,
     step and stream start. Any place of that sequence can be computed at once: no generator is made for each sample.
     """
-    places = sample_ids.cpu().numpy().astype(np.uint64) + np.uint64(1)
+    places = np.array(sample_ids.tolist(), dtype=np.int64).astype(np.uint64) + np.uint64(1)
     bits = np.uint64(mixed_seed(seed, step, stream)) + places * np.uint64(0x9E3779B97F4A7C15)  # wraps at 2^64
     bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
