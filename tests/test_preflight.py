@@ -53,7 +53,8 @@ def test_the_sharded_unet_needs_a_unet():
 )
 def test_random_weights_are_those_of_metrics_too(networks, clip, expected):
     metrics = Namespace(networks=networks, clip=clip, every_n_epochs=0, val_images=8, test_images=8)
-    model = Namespace(encoder=Namespace(clip="ViT-B-32"), diffusion=Namespace(path="miniature:diffusion", family=None))
+    diffusion = Namespace(path="miniature:diffusion", family=None, adapter=None)
+    model = Namespace(encoder=Namespace(clip="ViT-B-32"), diffusion=diffusion)
     config = Namespace(
         weights="random",
         model=Namespace(init_args=model),

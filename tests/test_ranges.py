@@ -23,7 +23,7 @@ from uniemo.data import EmoSet, EmotionDataModule
 from uniemo.errors import Count, Range, Seed, UniEmoError, argument_types, check_ranges
 from uniemo.modules.base import EmotionModule
 
-NEGATIVE = {"beta_init"}  # arguments that may be below 0
+NEGATIVE = {"beta_init", "affect_scale", "valence", "arousal", "scale"}  # arguments that may be below 0
 
 
 def classes():
@@ -111,7 +111,7 @@ def test_each_number_of_a_command_refuses_what_is_none(monkeypatch):
             if action.type in (None, str, Path):
                 assert not isinstance(action.default, int | float) or isinstance(action.default, bool), action.dest
                 continue
-            for wrong in ("nan", "inf", "-inf", "-1", "1e999", "x", ""):
+            for wrong in ("nan", "inf", "-inf", "1e999", "x", "", *([] if action.dest in NEGATIVE else ["-1"])):
                 with pytest.raises(argparse.ArgumentTypeError):
                     action.type(wrong)
             checked += 1
@@ -161,8 +161,8 @@ WRONG = {
     "model.diffusion.steps=0": "model.diffusion.steps must be at least 1; got 0",
     "model.diffusion.lora_rank=-1": "model.diffusion.lora_rank must be at least 0; got -1",
     "model.diffusion.drop_condition=2": "model.diffusion.drop_condition must be at most 1; got 2",
-    "model.diffusion.scheduler=DDIMSchedular": "model.diffusion.scheduler must be a scheduler of diffusers; "
-    "got 'DDIMSchedular': try DDIMScheduler",
+    "model.diffusion.scheduler=DDIMSchedular": "model.diffusion.scheduler must be a scheduler of diffusers or "
+    "dpm++, ",
     "model.attributes={source: table}": "model.attributes.table must name a file for source table; got null",
     "model.attributes={source: table, table: no.json}": "model.attributes.table must be an existing file; got no.json",
     "data.batch_size=100000000000": "data.batch_size must be at most 1048576; got 100000000000",

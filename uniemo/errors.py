@@ -159,6 +159,7 @@ Share = Annotated[float, Range(0, 1)]
 PartialShare = Annotated[float, Range(0, 1, below=True)]
 OpenShare = Annotated[float, Range(0, 1, above=True, below=True)]
 Temperature = Annotated[float, Range(1e-4, 1e4)]  # of a softmax over cosines; outside it is one class or uniform
+Rating = Annotated[float, Range(-1e6, 1e6)]  # of valence or arousal, on a scale of people's own
 
 
 def range_of(kind: Any) -> Range:  # noqa: ANN401

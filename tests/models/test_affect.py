@@ -5,7 +5,7 @@ import pytest
 import torch
 from tiny import VOCABULARY
 
-from uniemo.models.affect import AffectHead, affect_loss, to_scale, to_shares
+from uniemo.models.affect_head import AffectHead, affect_loss, to_scale, to_shares
 from uniemo.models.encoder import EncoderConfig
 from uniemo.models.head import HeadConfig
 from uniemo.models.uniemo import UniEmoModel

@@ -14,7 +14,7 @@ from tests.tiny_runs import assets, recipe
 from uniemo import UniEmoError
 from uniemo.checkpoint import load_model, read_checkpoint
 from uniemo.cli import main
-from uniemo.modules.affect import SplitAffect
+from uniemo.modules.affect_metrics import SplitAffect
 
 SCALE = (-1.0, 1.0)
 

@@ -17,7 +17,7 @@ from uniemo.cli.parsing import (
     processes_to_start,
     run_in_processes,
 )
-from uniemo.errors import Batch, Count, Guidance, Seed, Steps, Temperature, UniEmoError
+from uniemo.errors import Batch, Count, Guidance, Rating, Seed, Steps, Temperature, UniEmoError
 from uniemo.launch import launched_rank, process_group
 from uniemo.vocabulary import Vocabulary, check_scale
 
@@ -60,14 +60,14 @@ def _parser() -> Parser:
     )
     parser.add_argument(
         "--valence",
-        type=float,
+        type=number(Rating),
         metavar="V",
         help="with --arousal, in place of --emotion: a mixture of the emotions whose places are near that point",
     )
-    parser.add_argument("--arousal", type=float, metavar="A", help="see --valence")
+    parser.add_argument("--arousal", type=number(Rating), metavar="A", help="see --valence")
     parser.add_argument(
         "--scale",
-        type=float,
+        type=number(Rating),
         nargs=2,
         metavar=("LOW", "HIGH"),
         help="least and greatest value of --valence and --arousal (that of the places, 1 9)",
@@ -173,7 +173,7 @@ def run(args: list[str]) -> int:
 
 def _check(options: argparse.Namespace) -> None:
     """Find mistakes that need no model."""
-    from uniemo.generation.prompts import check_prompt
+    from uniemo.generation.prompt_files import check_prompt
     from uniemo.models.diffusion.components import find_adapter
 
     check_new_folder(options.out, "--out")
@@ -197,7 +197,7 @@ def _check(options: argparse.Namespace) -> None:
 def _plan(options: argparse.Namespace) -> list[dict[str, Any]]:
     """Return the rows of the index that is going to be written; nothing large is loaded yet."""
     from uniemo.checkpoint import BASELINE, GENERATING, read_checkpoint
-    from uniemo.generation.prompts import read_prompts
+    from uniemo.generation.prompt_files import read_prompts
     from uniemo.generation.sampling import plan_images
     from uniemo.models.diffusion import DiffusionConfig
     from uniemo.plain_configs import make_config

@@ -21,7 +21,7 @@ from uniemo.data.lists import SPLIT_WORDS, ImageList, Labels, column_key, label_
 from uniemo.data.manifest import Layout, Split
 from uniemo.data.rows import Rows
 from uniemo.data.votes import vote_numbers
-from uniemo.errors import UniEmoError
+from uniemo.errors import Rating, UniEmoError
 from uniemo.text_files import parse_lines
 from uniemo.vocabulary import check_scale
 
@@ -49,7 +49,7 @@ def _read(
     follow_links: bool = False,
     table: str | None = None,
     vote_columns: tuple[str, ...] = (),
-    affect_scale: tuple[float, float] | None = None,
+    affect_scale: tuple[Rating, Rating] | None = None,
     **columns: str,
 ) -> Rows:
     """Read the tree; ``columns`` are those of ``_COLUMNS`` that were named."""
@@ -268,7 +268,7 @@ class Folder(EmotionDataModule):
         split_column: str | None = None,
         valence_column: str | None = None,
         arousal_column: str | None = None,
-        affect_scale: tuple[float, float] | None = None,
+        affect_scale: tuple[Rating, Rating] | None = None,
         **options: Any,  # noqa: ANN401
     ) -> None:
         super().__init__(root, **options)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from uniemo.errors import UniEmoError
-from uniemo.models.affect import AffectHead, to_scale
+from uniemo.models.affect_head import AffectHead, to_scale
 from uniemo.models.attributes import AttributeBank, AttributeConfig, Kind
 from uniemo.models.clip import load_clip
 from uniemo.models.diffusion import DiffusionBackbone, DiffusionConfig, find_diffusion, load_diffusion

@@ -18,11 +18,11 @@ from uniemo.checkpoint import DIVERGED, PREFIX, CheckpointInfo, fingerprint, rea
 from uniemo.data.batch import EmotionBatch
 from uniemo.distributed import average
 from uniemo.errors import Seed, UniEmoError, check_ranges
-from uniemo.models.affect import to_scale, to_shares
+from uniemo.models.affect_head import to_scale, to_shares
 from uniemo.models.attributes import Kind
 from uniemo.models.state import LOWER_RATE, TO_WRITE, check_finite, check_scores, check_state
 from uniemo.modules.accuracy import AccuracyMetrics, print_label_map, print_once, sum_classes
-from uniemo.modules.affect import SplitAffect
+from uniemo.modules.affect_metrics import SplitAffect
 from uniemo.modules.divergence import LossCheck
 from uniemo.modules.optim import OptimizerConfig, RateConfig, Schedule
 from uniemo.modules.random import mixed_seed

@@ -16,7 +16,7 @@ from torch import Tensor
 from uniemo.data.batch import EmotionBatch
 from uniemo.distributed import batch_mean
 from uniemo.errors import NonNegative, Temperature, UniEmoError, check_ranges
-from uniemo.models.affect import affect_loss, to_shares
+from uniemo.models.affect_head import affect_loss, to_shares
 from uniemo.models.attributes import Kind
 from uniemo.models.diffusion import DiffusionBackbone
 from uniemo.models.encoder import EmotionFeatures
