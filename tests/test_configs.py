@@ -148,7 +148,7 @@ def test_null_on_the_command_line(capsys):
     model = config["model"]["init_args"]
     values = [model["fusion"]["hidden"], model["head"]["hidden"], model["attributes"]["table"], model["init_from"]]
     assert [*values, config["data"]["init_args"]["fold"], model["encoder"]["stages"]] == [None] * 6
-    assert (model["fusion"]["normalize"], model["head"]["dropout"]) == (True, 0.5)  # the rest of the section stays
+    assert (model["fusion"]["normalize"], model["head"]["dropout"]) == (True, 0.2)  # the rest of the section stays
 
 
 def test_working_directory_comes_first(tmp_path, monkeypatch):

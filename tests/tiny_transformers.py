@@ -81,7 +81,7 @@ def tiny_sd3(folder: str | Path, seed: int = 0) -> Path:
             joint_attention_dim=64,
             caption_projection_dim=16,
             pooled_projection_dim=28,
-            pos_embed_max_size=8,
+            pos_embed_max_size=12,
             dual_attention_layers=(0,),
             qk_norm="rms_norm",
         )

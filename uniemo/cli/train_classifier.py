@@ -134,12 +134,12 @@ def _notes(output: Path) -> Path:
 def _check_files(options: argparse.Namespace) -> None:
     """Raise unless the output and the features can be written."""
     output: Path = options.output
-    if output.suffix != ".safetensors":
-        raise UniEmoError(f"--output must end in .safetensors; got {output}: name it {output.stem}.safetensors")
     if not output.parent.is_dir():
         raise UniEmoError(f"--output must lie in an existing folder; {output.parent} is none: make it first")
     for path in (output, _notes(output)):
         check_new_file(path, "--output", options.overwrite)
+    if output.suffix != ".safetensors":
+        raise UniEmoError(f"--output must end in .safetensors; got {output}: name it {output.stem}.safetensors")
     if options.features_cache is not None and options.features_cache.exists() and not options.features_cache.is_dir():
         raise UniEmoError(f"--features_cache must be a folder; {options.features_cache} is a file: give another")
     if options.head == "linear":

@@ -155,7 +155,7 @@ class DiffusionBackbone(TextConditioned):
         """Keep mixed precision away from a VAE that overflows in it."""
         if not self.vae.config.get("force_upcast", True):
             return contextlib.nullcontext()
-        return torch.autocast(self.vae.device.type, enabled=False)
+        return torch.autocast(self.device.type, enabled=False)
 
     # loss (eq. 8)
 
