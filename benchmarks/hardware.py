@@ -108,9 +108,12 @@ def rows_of(result: dict[str, Any], table: str) -> dict[str, Any]:
 def fill(result: dict[str, Any]) -> None:
     """Write the tables into the page, between their markers."""
     text = PAGE.read_text(encoding="utf-8")
-    tables = {stage: stage_table(rows_of(result, stage)) for stage in ("understanding", "joint", "feedback")}
+    stages = {stage: rows_of(result, stage) for stage in ("understanding", "joint", "feedback")}
+    tables = {stage: stage_table(rows) for stage, rows in stages.items() if rows}
     keys = {overlay: rows_of(result, overlay) for overlay in SMALL}
-    tables["keys"] = keys_table({overlay: rows for overlay, rows in keys.items() if len(rows) == len(KEYS)})
+    keys = {overlay: rows for overlay, rows in keys.items() if len(rows) == len(KEYS)}
+    if keys:
+        tables["keys"] = keys_table(keys)
     for name, table in tables.items():
         start, end = f"<!-- {name}:start -->", f"<!-- {name}:end -->"
         before, rest = text.split(start)
