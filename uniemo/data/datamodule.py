@@ -505,14 +505,5 @@ class EmotionDataModule(L.LightningDataModule):
             dataset = self.dataset(split, with_masks=split != "train")
         if limit_per_emotion is not None:
             chosen = choose_per_emotion(dataset.records.emotion, limit_per_emotion, self.seed)
-            dataset = EmotionDataset(
-                dataset.records.take(chosen),
-                dataset.transform,
-                self.seed,
-                dataset.images,
-                dataset.with_masks,
-                dataset.on_error,
-                dataset.skipped,
-                dataset.distributions,
-            )
+            dataset = dataset.take(chosen)
         return self._loader(dataset, self.eval_batch_size)

@@ -7,7 +7,8 @@ import os
 import tempfile
 import uuid
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from copy import copy
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
 
@@ -151,6 +152,12 @@ class EmotionDataset(Dataset[EmotionSample]):
     def __len__(self) -> int:
         """Return the number of images."""
         return len(self.records)
+
+    def take(self, indices: Sequence[int] | NDArray[np.int64]) -> EmotionDataset:
+        """Return the images at ``indices``; all else is shared."""
+        part = copy(self)
+        part.records = self.records.take(indices)
+        return part
 
     def __getitem__(self, key: int) -> EmotionSample | None:  # type: ignore[override]  # None never leaves a loader
         """Return the sample of ``key = epoch * len(self) + index`` (a plain index is epoch 0)."""

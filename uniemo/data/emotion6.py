@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from uniemo.data.datamodule import EmotionDataModule
-from uniemo.data.files import child, image_folder
+from uniemo.data.files import child, entry, image_folder
 from uniemo.data.lists import ImageList, Labels
 from uniemo.data.manifest import Layout
 from uniemo.data.rows import Rows
@@ -40,7 +40,7 @@ def _read(root: Path) -> Rows:
     images = ImageList(root, LABELS)
     base = image_folder(root)
     images.scale = SCALE
-    path = child(root, "ground_truth.txt") or root / "ground_truth.txt"
+    path = entry(root, "ground_truth.txt")
     add_votes(images, read_votes(path, LABELS, scale=SCALE), base)
     images.note_unlisted(base)
     return images.rows()

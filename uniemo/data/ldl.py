@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from uniemo.data.datamodule import EmotionDataModule
-from uniemo.data.files import child, image_folder
+from uniemo.data.files import child, entry, image_folder
 from uniemo.data.lists import ImageList, Labels
 from uniemo.data.manifest import Layout
 from uniemo.data.rows import Rows
@@ -62,7 +62,7 @@ def _read_folds(root: Path) -> Rows:
 
 
 def _read_table(root: Path) -> Rows:
-    images, path = ImageList(root, LABELS), child(root, "ground_truth.txt") or root / "ground_truth.txt"
+    images, path = ImageList(root, LABELS), entry(root, "ground_truth.txt")
     add_votes(images, read_votes(path, LABELS), image_folder(root))
     return images.rows()
 

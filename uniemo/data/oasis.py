@@ -16,7 +16,7 @@ from typing import ClassVar
 
 from uniemo.data.affect import read_affect
 from uniemo.data.datamodule import EmotionDataModule
-from uniemo.data.files import child, fold, image_folder, is_image, visible
+from uniemo.data.files import entry, fold, image_folder, is_image, visible
 from uniemo.data.lists import ImageList, Labels, column_key, read_cells
 from uniemo.data.manifest import Layout
 from uniemo.data.rows import Rows
@@ -29,7 +29,7 @@ _COLUMNS = ("Theme", "Category", "Valence_mean", "Arousal_mean", "Valence_SD", "
 
 
 def _table(root: Path) -> Path:
-    return child(root, "OASIS.csv") or root / "OASIS.csv"
+    return entry(root, "OASIS.csv")
 
 
 def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:

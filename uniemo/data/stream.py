@@ -113,6 +113,8 @@ class Stream(Dataset[EmotionBatch]):
         self.batches = -(-longest // self.real)  # of each worker
         self._open: Iterator[Place] = iter(())
         self._next: int | None = None  # key of the batch that comes out of it next
+        self._mixed: int | None = None  # epoch of the order
+        self._order = self.chosen  # of the generated images
 
     def __len__(self) -> int:
         """Return the number of images, on all ranks together."""
@@ -147,7 +149,10 @@ class Stream(Dataset[EmotionBatch]):
         """Return the generated images of a batch."""
         if self.generated is None:
             return []
-        order = np.random.default_rng((self.seed, epoch)).permutation(self.chosen)
+        if epoch != self._mixed:
+            self._mixed = epoch
+            self._order = np.random.default_rng((self.seed, epoch)).permutation(self.chosen)
+        order = self._order
         place, places = self.rank * self.steps + step, self.ranks * self.steps
         start, stop = (len(order) * bound // places for bound in (place, place + 1))
         return [self.generated.sample(index, epoch) for index in order[start:stop].tolist()]

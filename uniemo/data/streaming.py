@@ -100,6 +100,7 @@ class Streaming(EmotionDataModule):
         self.shuffle_buffer = shuffle_buffer
         self.images_at_hand = images_at_hand
         self._shards: dict[Split, list[Shard]] = {}
+        self._readers: dict[Split, RowReader] = {}
 
     # Shards and labels.
 
@@ -134,12 +135,14 @@ class Streaming(EmotionDataModule):
 
     def reader(self, split: Split) -> RowReader:
         """Return what finds image and labels in a split's rows."""
-        features = column_features(self.shards(split)[0].url)
-        if self.emotions is not None:
-            for name in self.columns.label:
-                if class_names(feature_of(features, name)) is None:
-                    features[name] = SimpleNamespace(names=self.emotions)
-        return RowReader(self.columns, features)
+        if split not in self._readers:
+            features = column_features(self.shards(split)[0].url)
+            if self.emotions is not None:
+                for name in self.columns.label:
+                    if class_names(feature_of(features, name)) is None:
+                        features[name] = SimpleNamespace(names=self.emotions)
+            self._readers[split] = RowReader(self.columns, features)
+        return self._readers[split]
 
     @cached_property
     def vocabulary(self) -> Vocabulary:

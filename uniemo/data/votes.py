@@ -119,7 +119,8 @@ def add_votes(images: ImageList, rows: Iterable[Votes], base: str, keep_ties: bo
             if keep_ties or len(winners) == 1:
                 images.put(path, winners[0], None)
                 images.affect[path] = row.affect
-                images.distributions[path] = [votes / sum(row.votes) for votes in row.votes]
+                total = sum(row.votes)
+                images.distributions[path] = [votes / total for votes in row.votes]
     if tied:
         what = f"the first of {', '.join(images.labels.emotions)} is taken" if keep_ties else "left out"
         images.notes.append(f"{plural(len(tied))} tied between emotions: {what}, first {min(tied)}")

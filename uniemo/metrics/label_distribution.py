@@ -5,6 +5,8 @@ Four distances and two similarities of rows d (true) and p (predicted) over C cl
 
 from __future__ import annotations
 
+from abc import abstractmethod
+
 import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics import MetricCollection
@@ -54,9 +56,9 @@ class LabelDistributionMetric(SplitMean):
     """The mean of one measure over a split, each sample counted once."""
 
     @staticmethod
+    @abstractmethod
     def measure(predicted: Tensor, target: Tensor) -> Tensor:
         """Return the measure of each row, (B,), of two (B, C)."""
-        raise NotImplementedError
 
     def update(self, predicted: Tensor, target: Tensor, sample_id: Tensor) -> None:  # type: ignore[override]
         """Add a batch: (B, C) predicted and true distributions, and ids, unique in the split."""
